@@ -1,0 +1,227 @@
+"""Configuration: frozen, validated once, unknown keys refused. Every default is written here and nowhere else."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from deepen_llm.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of every configuration class: frozen, strict about names, errors that say what to type."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError(self._explain(error)) from error
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with some settings changed, validated anew."""
+        return type(self)(**{**{name: getattr(self, name) for name in self.model_fields_set}, **changes})
+
+    @classmethod
+    def _explain(cls, error: ValidationError) -> str:
+        """All problems of one construction, a line each: which setting, what came, what must hold."""
+        return "; ".join(cls._explain_one(dict(problem)) for problem in error.errors())
+
+    @classmethod
+    def _explain_one(cls, problem: dict[str, Any]) -> str:
+        where = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] != "extra_forbidden":
+            name = f"{cls.__name__}.{where}" if where else cls.__name__
+            came = f"; got {problem['input']!r}" if where else ""
+            return f"{name}: {problem['msg'].removeprefix('Value error, ')}{came}"
+        known = sorted(cls.model_fields)
+        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(known)}"
+        return f"{cls.__name__} has no setting {where!r}: {hint}"
+
+
+class SamplingParams(Settings):
+    """How one answer is decoded. Temperature 0 is greedy."""
+
+    max_new_tokens: int = Field(default=256, ge=1)
+    """The most tokens of the main model to generate."""
+    temperature: float = Field(default=0.0, ge=0.0, le=100.0, allow_inf_nan=False)
+    """0 takes the best token; otherwise the fused log-probabilities are divided by it."""
+    top_k: int = Field(default=0, ge=0)
+    """Keep the k best tokens; 0 keeps all."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Keep the smallest set of best tokens whose probability reaches this."""
+    min_p: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Drop tokens less probable than this share of the best one's probability."""
+    stop: Annotated[tuple[str, ...], BeforeValidator(lambda stop: (stop,) if isinstance(stop, str) else stop)] = ()
+    """Strings at which the answer ends; the text is cut before the first of them."""
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    """Seed of this request's own generator; None draws one."""
+    logprobs: int | None = Field(default=None, ge=0, le=100)
+    """Report each token's log-probability, with this many alternatives."""
+    ignore_eos: bool = False
+    """Go on after end-of-sequence until max_new_tokens."""
+    trace: bool = False
+    """Report every step: each member's best tokens, the fused ones, who changed the choice."""
+
+    @model_validator(mode="after")
+    def _check_stop(self) -> Self:
+        if any(not stop for stop in self.stop):
+            raise ValueError("stop strings must not be empty: leave the empty string out of `stop`")
+        return self
+
+
+class MemberConfig(Settings):
+    """One member: a model that `transformers` can load, and how to load it."""
+
+    model: str
+    """A folder, or the name of a model on the Hugging Face hub."""
+    name: str | None = None
+    """What errors and traces call this member; its folder or hub name where not given."""
+    tokenizer: str | None = None
+    """Where the tokenizer comes from, if not from `model`."""
+    dtype: str = "auto"
+    """A torch dtype by name ("float32", "bfloat16", ...) or "auto" for the checkpoint's own."""
+    device: str | None = None
+    """One device for the whole model, such as "cuda:1"; not together with `device_map`."""
+    device_map: str | dict[str, Any] | None = None
+    """Placement by accelerate, such as "auto"."""
+    attn_implementation: str | None = None
+    """Such as "sdpa", "eager" or "flash_attention_2"."""
+    quantization_config: Any = None
+    """A transformers quantization config, or its dictionary."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    local_files_only: bool = False
+    """Never ask the hub."""
+    trust_remote_code: bool = False
+    """Run code that comes with the checkpoint. Off unless asked for."""
+    chat_template: str | None = None
+    """A Jinja chat template that replaces the tokenizer's own."""
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Any further argument of `from_pretrained` (`adapter_kwargs`, `variant`, `subfolder`, ...)."""
+
+    @model_validator(mode="after")
+    def _check_placement(self) -> Self:
+        if self.device is not None and self.device_map is not None:
+            raise ValueError("give either device or device_map, not both")
+        return self
+
+
+class FusionConfig(Settings):
+    """How the members' distributions become one.
+
+    The published DeePEn (arXiv 2404.12715, section 3) is `FusionConfig.published()`.
+    """
+
+    method: Literal["relative"] = "relative"
+    """`relative`: through the space of common tokens."""
+    search: Literal["multiplicative", "gradient"] = "multiplicative"
+    """The inverse search: `gradient` is the published one."""
+    num_steps: int = Field(default=5, ge=0, le=1000)
+    """Steps of the inverse search."""
+    learning_rate: float = Field(default=0.15, gt=0.0, le=10.0)
+    """The relative ensemble learning rate of the gradient search; the multiplicative search has none."""
+    trust: float = Field(default=1.0, ge=0.0, le=1.0)
+    """How far the answer moves from the main model's own distribution (0) to the one that the search found (1),
+    in log-probabilities."""
+    main_ends: bool = False
+    """Where the main model's own best token is end-of-sequence, leave the step to it."""
+    align_eos: bool = True
+    """Count every member's end-of-sequence as one common token."""
+    max_anchors: int | None = Field(default=None, ge=1)
+    """The most anchors to use; None takes every common token."""
+    max_candidates: int | None = Field(default=128, ge=1)
+    """Each member speaks, and the search runs, over at most this many of its best tokens; None takes all (exact)."""
+    min_common_tokens: int = Field(default=64, ge=1)
+    """Members that share fewer tokens than this are refused."""
+
+    @classmethod
+    def published(cls, **changes: Any) -> Self:
+        """The published method, constant for constant (arXiv 2404.12715, section 3 and its released settings)."""
+        settings: dict[str, Any] = {
+            "search": "gradient",
+            "num_steps": 5,
+            "learning_rate": 0.15,
+            "main_ends": True,
+            "align_eos": False,
+            "max_candidates": None,
+        }
+        return cls(**{**settings, **changes})
+
+
+class EnsembleConfig(Settings):
+    """An ensemble: its members, their weights, and how they are fused. What `ensemble.yaml` holds."""
+
+    members: tuple[MemberConfig, ...]
+    weights: tuple[float, ...] | None = None
+    """One weight a member, summing to 1; None is uniform."""
+    main: int | str = 0
+    """The main model, by position or by name: the ensemble speaks its vocabulary."""
+    fusion: FusionConfig = Field(default_factory=FusionConfig)
+    max_batch_size: int = Field(default=32, ge=1)
+    """The most sequences that run at the same time; further ones wait."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_short_forms(cls, values: Any) -> Any:
+        """Members may be given as plain strings."""
+        members = values.get("members") if isinstance(values, dict) else None
+        if isinstance(members, (list, tuple)):
+            values = {**values, "members": tuple({"model": m} if isinstance(m, str) else m for m in members)}
+        return values
+
+    @model_validator(mode="after")
+    def _check_members(self) -> Self:
+        if not self.members:
+            raise ValueError("an ensemble needs at least one member; got none: give a list of models")
+        check_weights(self.weights, len(self.members))
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a YAML file. Relative paths of models are taken from the file's own folder.
+
+        Raises:
+            ConfigError: The file does not exist, is not a mapping, or holds something that cannot be used.
+        """
+        import yaml
+
+        file = Path(path)
+        if not file.is_file():
+            raise ConfigError(f"there is no configuration file at {str(path)!r}: give the path of an ensemble.yaml")
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} must hold a mapping with the key `members`; got {type(values).__name__}")
+        config = cls(**values)
+        return config.replace(members=tuple(_resolve(member, file.parent) for member in config.members))
+
+
+def _resolve(member: MemberConfig, folder: Path) -> MemberConfig:
+    """The member with its model's path made absolute where that path exists beside the configuration file."""
+    beside = folder / member.model
+    return member.replace(model=str(beside.resolve())) if beside.exists() else member
+
+
+def check_weights(weights: tuple[float, ...] | None, num_members: int) -> None:
+    """Refuse weights that are not a distribution over the members.
+
+    Raises:
+        ValueError: Wrong number, a negative or infinite weight, or a sum other than 1.
+    """
+    if weights is None:
+        return
+    if len(weights) != num_members:
+        raise ValueError(f"weights must be one a member: {num_members} members, got {len(weights)} weights")
+    if any(not math.isfinite(weight) or weight < 0 for weight in weights):
+        raise ValueError(f"weights must be finite and not negative; got {list(weights)}")
+    if not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
+        raise ValueError(f"weights must sum to 1; got {list(weights)}, which sums to {sum(weights):g}")

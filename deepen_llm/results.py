@@ -1,0 +1,100 @@
+"""What the ensemble gives back: plain, frozen values without tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of the main model: those of the prompt and those generated."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One token with its probability at one step; `text` is for display (incomplete UTF-8 shows as U+FFFD)."""
+
+    token_id: int
+    text: str
+    prob: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The natural-log probability of a chosen token under the fused distribution, with the best alternatives."""
+
+    token_id: int
+    text: str
+    logprob: float
+    top: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MemberTrace:
+    """What one member said at one step: its best tokens (ids of its own vocabulary)."""
+
+    member: str
+    top: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepTrace:
+    """One step: the token chosen, every member's best tokens, the fused ones, and who changed the choice.
+
+    `changed_by` names the members whose best token, read as text, is the one chosen where the main model's own best
+    token was another; it is empty where the choice is the main model's own.
+    """
+
+    step: int
+    token_id: int
+    text: str
+    members: tuple[MemberTrace, ...]
+    fused: tuple[Candidate, ...]
+    changed_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a stream. The pieces' texts join to the whole; only the last piece has a finish reason and usage.
+
+    Every piece but the last has text. `logprobs` and `trace` belong to the tokens in `token_ids`.
+    """
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    trace: tuple[StepTrace, ...] | None = None
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A finished answer. `token_ids` are the main model's, end-of-sequence and stop tokens included."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    trace: tuple[StepTrace, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Natural-log probability of a continuation under the ensemble, and whether greedy decoding would produce it."""
+
+    logprob: float
+    is_greedy: bool
+    num_tokens: int
