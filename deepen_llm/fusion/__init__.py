@@ -1,0 +1,5 @@
+"""Fusion methods: pure tensor mathematics that turns the members' distributions into one."""
+
+from deepen_llm.fusion.base import FusionMethod
+
+__all__ = ["FusionMethod"]

@@ -1,0 +1,26 @@
+"""No fusion: the main model speaks alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from deepen_llm.fusion.base import FusionMethod
+
+
+@final
+class MainAlone(FusionMethod):
+    """An ensemble of one: the main model's own distribution over the tokens that may come."""
+
+    def __init__(self, main: int, allowed: Tensor) -> None:
+        """`allowed` is a mask (num_logits of the main model,) of the tokens that may come."""
+        self._main = main
+        self._forbidden = ~allowed
+
+    def fuse(self, logits: Sequence[Tensor]) -> Tensor:
+        """Log-softmax of the main model's logits over the allowed tokens."""
+        own = logits[self._main].float().masked_fill(self._forbidden.to(logits[self._main].device), -torch.inf)
+        return own.log_softmax(dim=-1)

@@ -1,0 +1,99 @@
+"""The inverse search: the main model's distribution whose relative probs come closest to the fused ones.
+
+Both searches start at the main model's own distribution p and look for the p' that makes KL(r || p' R) small, where r
+are the fused relative probs and R the main model's relative rows (arXiv 2404.12715, section 3). Rows of a batch are
+independent, nothing needs autograd, and a token of probability 0 keeps it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+WEIGHT_DECAY = 0.01
+SCHEDULE_PERIOD = 10
+SCHEDULE_FLOOR = 0.25
+"""The published search: AdamW's constants, and a cosine schedule with its floor as a share of the learning rate."""
+
+TINY = 1e-35
+"""Keeps r / (p R) finite where p R underflows."""
+
+
+def multiplicative_search(logprobs: Tensor, relative: Tensor, target: Tensor, *, num_steps: int) -> Tensor:
+    """Expectation-maximisation for mixture weights, also known as Richardson-Lucy.
+
+        p <- p * (R @ (r / (p R)))
+
+    No learning rate; p stays on the simplex and KL(r || p R) never rises. A p with p R = r is a fixed point. The
+    factors are kept apart from p, so tokens whose probability underflows in float32 keep their logprob.
+
+    Args:
+        logprobs: Where to start, logprobs `(batch, num_tokens)`, float32; `-inf` stays.
+        relative: Probs over anchors: `(num_tokens, num_anchors)`, or `(batch, num_tokens, num_anchors)`.
+        target: The fused relative probs `(batch, num_anchors)`.
+        num_steps: 0 returns `logprobs`.
+
+    Returns:
+        Logprobs `(batch, num_tokens)`, normalized up to rounding.
+    """
+    if num_steps == 0:
+        return logprobs
+    start = logprobs.exp()
+    factors = torch.ones_like(start)
+    for _ in range(num_steps):
+        factors = factors * pull(target / mix(start * factors, relative).clamp_min(TINY), relative)
+    return torch.log_softmax(logprobs + factors.log(), dim=-1)
+
+
+def gradient_search(
+    logits: Tensor, relative: Tensor, target: Tensor, *, num_steps: int, learning_rate: float
+) -> Tensor:
+    """The published search, constant for constant: AdamW on the logits z with a cosine schedule.
+
+    The loss is KL(r || q) averaged over the A anchors, q = softmax(z) R. Its gradient in closed form, p = softmax(z):
+
+        dL/dz_w = p_w / A * (sum_a r_a - sum_a R[w, a] r_a / q_a)
+
+    Args:
+        logits: Where to start, `(batch, num_tokens)`, float32; `-inf` stays.
+        relative: Probs over anchors: `(num_tokens, num_anchors)`, or `(batch, num_tokens, num_anchors)`.
+        target: The fused relative probs `(batch, num_anchors)`.
+        num_steps: 0 returns the start as logprobs.
+        learning_rate: The first step's; the published name is relative ensemble learning rate.
+
+    Returns:
+        Logprobs `(batch, num_tokens)`.
+    """
+    beta1, beta2 = BETAS
+    total = target.sum(dim=-1, keepdim=True)
+    mean, square = torch.zeros_like(logits), torch.zeros_like(logits)
+    for step in range(num_steps):
+        rate = cosine_rate(learning_rate, step)
+        probs = torch.softmax(logits, dim=-1)
+        ratios = target / mix(probs, relative).clamp_min(TINY)
+        gradient = probs * (total - pull(ratios, relative)) / target.shape[-1]
+        mean = beta1 * mean + (1 - beta1) * gradient
+        square = beta2 * square + (1 - beta2) * gradient * gradient
+        root = (square / (1 - beta2 ** (step + 1))).sqrt() + EPSILON
+        logits = logits * (1 - rate * WEIGHT_DECAY) - rate / (1 - beta1 ** (step + 1)) * mean / root
+    return torch.log_softmax(logits, dim=-1)
+
+
+def cosine_rate(learning_rate: float, step: int) -> float:
+    """The learning rate of a step, counted from 0: a cosine of period 10 between the rate and a quarter of it."""
+    floor = SCHEDULE_FLOOR * learning_rate
+    return floor + (learning_rate - floor) * (1 + math.cos(math.pi * step / SCHEDULE_PERIOD)) / 2
+
+
+def mix(probs: Tensor, relative: Tensor) -> Tensor:
+    """The relative probs `p R`, `(batch, num_anchors)`, of probs `(batch, num_tokens)`."""
+    return torch.matmul(probs.unsqueeze(-2), relative).squeeze(-2)
+
+
+def pull(ratios: Tensor, relative: Tensor) -> Tensor:
+    """What each token gathers of the anchors' `ratios`: `R @ ratios`, `(batch, num_tokens)`."""
+    return torch.matmul(ratios.unsqueeze(-2), relative.transpose(-1, -2)).squeeze(-2)
