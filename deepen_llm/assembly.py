@@ -1,0 +1,122 @@
+"""From a configuration to the parts of an ensemble: the members, and the fusion method that fits them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
+from deepen_llm.errors import ConfigError, VocabularyError
+from deepen_llm.fusion.alone import MainAlone
+from deepen_llm.fusion.base import FusionMethod
+from deepen_llm.fusion.relative.method import MemberSpace, RelativeFusion
+from deepen_llm.members.base import Member
+from deepen_llm.members.transformers import TransformersMember
+from deepen_llm.vocabulary import Vocabulary, common_tokens
+
+
+def load_members(configs: Iterable[MemberConfig]) -> list[Member]:
+    """Load every member; names that occur twice are told apart by a number.
+
+    Raises:
+        MemberError: A model that cannot be loaded.
+        VocabularyError: A tokenizer that cannot be read as bytes.
+    """
+    members: list[Member] = []
+    for config in configs:
+        member = TransformersMember.load(config)
+        same = sum(other.name.split("#")[0] == member.name for other in members)
+        if same:
+            member.name = f"{member.name}#{same + 1}"
+        members.append(member)
+    return members
+
+
+def find_main(main: int | str, members: Sequence[Member]) -> int:
+    """The main model's position.
+
+    Raises:
+        ConfigError: No member has that position or name.
+    """
+    names = [member.name for member in members]
+    if isinstance(main, str) and main in names:
+        return names.index(main)
+    if isinstance(main, int) and 0 <= main < len(members):
+        return main
+    raise ConfigError(
+        f"main must be a member's name or position; got {main!r}; the members are {dict(enumerate(names))}"
+    )
+
+
+def build_fusion(members: Sequence[Member], main: int, weights: Sequence[float], config: FusionConfig) -> FusionMethod:
+    """The fusion method for these members.
+
+    Raises:
+        VocabularyError: Two members, or all of them together, have too few tokens in common.
+        NumericalError: Embeddings that hold NaN.
+    """
+    if len(members) == 1:
+        return MainAlone(main, allowed_tokens(members[main].vocabulary))
+    vocabularies = [member.vocabulary for member in members]
+    common = common_tokens(vocabularies)
+    if len(common) < config.min_common_tokens:
+        raise _too_few(vocabularies, len(common), config.min_common_tokens)
+    anchors = common if config.max_anchors is None else common[: config.max_anchors]
+    spaces = [
+        MemberSpace(
+            embeddings=member.embeddings,
+            anchor_ids=torch.tensor([ids[index] for ids in anchors]),
+            allowed=allowed_tokens(member.vocabulary),
+            eos_ids=member.vocabulary.eos_ids,
+        )
+        for index, member in enumerate(members)
+    ]
+    return RelativeFusion(
+        spaces,
+        main=main,
+        weights=tuple(weights),
+        search=config.search,
+        num_steps=config.num_steps,
+        learning_rate=config.learning_rate,
+        trust=config.trust,
+        main_ends=config.main_ends,
+        align_eos=config.align_eos,
+        max_candidates=config.max_candidates,
+    )
+
+
+def allowed_tokens(vocabulary: Vocabulary) -> Tensor:
+    """Mask (num_logits,) of the tokens that may come: those with bytes, and end-of-sequence."""
+    allowed = torch.tensor([token is not None for token in vocabulary.tokens])
+    allowed[list(vocabulary.eos_ids)] = True
+    return allowed
+
+
+def uniform(num_members: int) -> tuple[float, ...]:
+    """The same weight for every member."""
+    return (1.0 / num_members,) * num_members
+
+
+def _too_few(vocabularies: Sequence[Vocabulary], num_common: int, needed: int) -> VocabularyError:
+    """The error that names the pair which shares least."""
+    counts = {(a.name, b.name): len(common_tokens([a, b])) for a, b in combinations(vocabularies, 2)}
+    (first, second), fewest = min(counts.items(), key=lambda item: item[1])
+    return VocabularyError(
+        f"members must share at least {needed} tokens; these share {num_common}, and {first!r} with {second!r} only "
+        f"{fewest}: leave one of them out, or lower FusionConfig(min_common_tokens=...)"
+    )
+
+
+def describe(
+    config: EnsembleConfig, members: Sequence[Member], main: int, weights: Sequence[float]
+) -> dict[str, object]:
+    """What tells one ensemble's answers from another's, as JSON values."""
+    return {
+        "members": [dict(member.identity) for member in members],
+        "main": members[main].name,
+        "weights": list(weights),
+        "fusion": config.fusion.model_dump(),
+    }

@@ -1,0 +1,332 @@
+"""The face: several models, used as one."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, final, overload
+
+from deepen_llm.assembly import build_fusion, describe, find_main, load_members, uniform
+from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams
+from deepen_llm.decoding.engine import Engine
+from deepen_llm.decoding.sequence import GeneratingSequence, RunningSequence, ScoringSequence
+from deepen_llm.errors import ClosedError, ConfigError, PromptError
+from deepen_llm.members.base import Member
+from deepen_llm.messages import Message, fold_system, merge_neighbours
+from deepen_llm.results import Chunk, Generation, Score
+from deepen_llm.streams import AsyncStream, Stream
+from deepen_llm.vocabulary import EncodedText, Vocabulary
+
+Result = TypeVar("Result")
+Sink = Callable[[Chunk], None]
+
+
+@final
+class Ensemble:
+    """Two or more language models, with tokenizers of their own, that answer as one.
+
+    May be used from many threads and event loops at once: every request joins the batch that runs. Close it, or use
+    it as a context manager, to free the models.
+    """
+
+    def __init__(self, members: Sequence[Member], config: EnsembleConfig | None = None) -> None:
+        """Wrap members that are loaded already; `config` says how they are fused.
+
+        Raises:
+            ConfigError: No members, or settings that do not fit them.
+            VocabularyError: Members with too few common tokens.
+        """
+        self.config = config or EnsembleConfig(members=tuple(MemberConfig(model=member.name) for member in members))
+        if len(self.config.members) != len(members):
+            raise ConfigError(f"the configuration names {len(self.config.members)} members; got {len(members)}")
+        self._members = tuple(members)
+        self._main = find_main(self.config.main, members)
+        weights = self.config.weights or uniform(len(members))
+        fusion = build_fusion(members, self._main, weights, self.config.fusion)
+        self._engine = Engine(members, self._main, fusion, self.config.max_batch_size)
+        self.identity: dict[str, Any] = describe(self.config, members, self._main, weights)
+        """Everything that changes the answers, as JSON values: models, weights, fusion."""
+        self._finalizer = weakref.finalize(self, _close, self._engine, self._members)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        models: Sequence[str | MemberConfig],
+        *,
+        weights: Sequence[float] | None = None,
+        main: int | str = 0,
+        fusion: FusionConfig | None = None,
+        max_batch_size: int | None = None,
+        **member_options: Any,
+    ) -> Self:
+        """Load models from folders or from the hub.
+
+        Args:
+            models: Folders, hub names, or a `MemberConfig` for a member with settings of its own.
+            weights: One weight a member, summing to 1; uniform where not given.
+            main: The main model's position or name: its vocabulary is spoken.
+            fusion: How the members' distributions become one.
+            max_batch_size: The most sequences that run at the same time.
+            **member_options: Settings of `MemberConfig` for every model given by name (`dtype`, `device_map`, ...).
+
+        Raises:
+            ConfigError: Settings that cannot be used.
+            MemberError: A model that cannot be loaded.
+            VocabularyError: A tokenizer that cannot be read as bytes, or too few common tokens.
+        """
+        if isinstance(models, str):
+            raise ConfigError(f"models must be a list; got the single string {models!r}: write [{models!r}, ...]")
+        members = tuple(m if isinstance(m, MemberConfig) else MemberConfig(model=m, **member_options) for m in models)
+        settings: dict[str, Any] = {"members": members, "main": main}
+        optional = {"weights": weights, "fusion": fusion, "max_batch_size": max_batch_size}
+        settings |= {key: value for key, value in optional.items() if value is not None}
+        return cls.from_config(EnsembleConfig(**settings))
+
+    @classmethod
+    def from_config(cls, config: EnsembleConfig | str | Path) -> Self:
+        """Load what a configuration, or an `ensemble.yaml`, describes. Raises what `from_pretrained` does."""
+        config = config if isinstance(config, EnsembleConfig) else EnsembleConfig.load(config)
+        return cls(load_members(config.members), config)
+
+    @classmethod
+    def starter(cls, members: Sequence[str] | None = None, **settings: Any) -> Self:
+        """The bundled starter models, offline: all of them, or those named. Takes the settings of `from_pretrained`.
+
+        Raises:
+            ConfigError: A name that no bundled model has.
+        """
+        from deepen_llm.starter import model_paths
+
+        paths = {path.name: str(path) for path in model_paths()}
+        names = list(paths) if members is None else list(members)
+        if unknown := [name for name in names if name not in paths]:
+            raise ConfigError(f"there is no starter model {unknown[0]!r}: the bundled ones are {', '.join(paths)}")
+        return cls.from_pretrained([paths[name] for name in names], **settings)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The members, in the order given."""
+        return self._members
+
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """The members' names, in the order given."""
+        return tuple(member.name for member in self._members)
+
+    @property
+    def main_name(self) -> str:
+        """The name of the model whose vocabulary is spoken."""
+        return self._members[self._main].name
+
+    @property
+    def context_length(self) -> int:
+        """The smallest context of the members, in that member's tokens."""
+        return min(member.context_length for member in self._members)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether every member has a chat template."""
+        return all(member.vocabulary.has_chat_template for member in self._members)
+
+    @property
+    def num_running(self) -> int:
+        """Requests that run or wait to run."""
+        return self._engine.num_running
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return not self._finalizer.alive
+
+    def encode(self, text: str) -> list[int]:
+        """The main model's tokens of a text, no special tokens among them."""
+        return self._vocabulary.encode(text)
+
+    def count_tokens(self, text: str) -> int:
+        """How many tokens the main model makes of a text."""
+        return len(self.encode(text))
+
+    @overload
+    def generate(self, prompt: str, params: SamplingParams | None = None) -> Generation: ...
+    @overload
+    def generate(self, prompt: Sequence[str], params: SamplingParams | None = None) -> list[Generation]: ...
+    def generate(
+        self, prompt: str | Sequence[str], params: SamplingParams | None = None
+    ) -> Generation | list[Generation]:
+        """Answer a prompt, or several in one batch.
+
+        Raises:
+            PromptError: A prompt that cannot be encoded or (ContextLengthError) is too long for a member.
+            MemberError: A member failed.
+            NumericalError: A member's logits hold NaN or infinity.
+            ClosedError: The ensemble is closed.
+        """
+        if isinstance(prompt, str):
+            return _wait([self._submit_prompt(prompt, params)])[0]
+        return _wait(self._submit_all([lambda text=text: self._submit_prompt(text, params) for text in prompt]))
+
+    def stream(self, prompt: str, params: SamplingParams | None = None) -> Stream:
+        """Answer piece by piece. Closing or dropping the stream ends the work. Raises what `generate` does."""
+        return Stream(lambda sink: self._submit_prompt(prompt, params, sink))
+
+    @overload
+    async def agenerate(self, prompt: str, params: SamplingParams | None = None) -> Generation: ...
+    @overload
+    async def agenerate(self, prompt: Sequence[str], params: SamplingParams | None = None) -> list[Generation]: ...
+    async def agenerate(
+        self, prompt: str | Sequence[str], params: SamplingParams | None = None
+    ) -> Generation | list[Generation]:
+        """`generate` without blocking the event loop; cancelling the task ends the work."""
+        if isinstance(prompt, str):
+            return (await _gather([self._submit_prompt(prompt, params)]))[0]
+        submissions = [lambda text=text: self._submit_prompt(text, params) for text in prompt]
+        return await _gather(self._submit_all(submissions))
+
+    def astream(self, prompt: str, params: SamplingParams | None = None) -> AsyncStream:
+        """`stream` for the running event loop."""
+        return AsyncStream(lambda sink: self._submit_prompt(prompt, params, sink))
+
+    def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
+        """Reply to messages ({"role": ..., "content": ...}), which every member reads in its own chat template.
+
+        Neighbouring messages of one role are joined; a system message is put before the first user message for a
+        member whose template refuses it. Raises what `generate` does.
+        """
+        return _wait([self._submit_chat(messages, params)])[0]
+
+    def stream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Stream:
+        """`chat`, piece by piece."""
+        return Stream(lambda sink: self._submit_chat(messages, params, sink))
+
+    async def achat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
+        """`chat` without blocking the event loop."""
+        return (await _gather([self._submit_chat(messages, params)]))[0]
+
+    def astream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> AsyncStream:
+        """`stream_chat` for the running event loop."""
+        return AsyncStream(lambda sink: self._submit_chat(messages, params, sink))
+
+    def score(self, context: str, continuation: str) -> Score:
+        """The natural-log probability that the ensemble gives to a continuation of a context.
+
+        The continuation is cut into tokens of the main model, spaces at the end of the context counted to it, and
+        followed token by token (teacher forcing); every member keeps conditioning on the text so far.
+
+        Raises:
+            PromptError: An empty continuation, or texts that cannot be encoded or do not fit.
+        """
+        return self.score_batch([(context, continuation)])[0]
+
+    def score_batch(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
+        """`score` for many pairs in one batch."""
+        submissions = [lambda pair=pair: self._submit_score(*pair) for pair in pairs]
+        return _wait(self._submit_all(submissions))
+
+    def close(self) -> None:
+        """Stop the engine and free the models. What still runs fails with `ClosedError`."""
+        self._finalizer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _vocabulary(self) -> Vocabulary:
+        return self._members[self._main].vocabulary
+
+    def _submit_prompt(
+        self, prompt: str, params: SamplingParams | None, sink: Sink | None = None
+    ) -> Future[Generation]:
+        prompts = [member.vocabulary.encode_prompt(prompt) for member in self._open_members()]
+        return self._submit_generation(prompts, params, sink)
+
+    def _submit_chat(
+        self, messages: Sequence[Message], params: SamplingParams | None, sink: Sink | None = None
+    ) -> Future[Generation]:
+        merged = merge_neighbours(messages)
+        prompts = [_encode_chat(member.vocabulary, merged) for member in self._open_members()]
+        return self._submit_generation(prompts, params, sink)
+
+    def _submit_generation(
+        self, prompts: Sequence[EncodedText], params: SamplingParams | None, sink: Sink | None
+    ) -> Future[Generation]:
+        params = params or SamplingParams()
+        return self._submit(GeneratingSequence(self._members, self._main, prompts, params, sink))
+
+    def _submit_score(self, context: str, continuation: str) -> Future[Score]:
+        if not continuation:
+            raise PromptError("the continuation to score is empty: give at least one character")
+        stripped = context.rstrip(" ") or context
+        context, continuation = stripped, context[len(stripped) :] + continuation
+        members = self._open_members()
+        prompts = [member.vocabulary.encode_prompt(context) for member in members]
+        ids = self._vocabulary.encode(continuation, at_start=not prompts[self._main].text)
+        return self._submit(ScoringSequence(members, self._main, prompts, ids))
+
+    def _submit(self, sequence: RunningSequence) -> Future[Any]:
+        self._engine.submit(sequence)
+        return sequence.future
+
+    def _submit_all(self, submissions: Sequence[Callable[[], Future[Result]]]) -> list[Future[Result]]:
+        """Submit several requests, or none where one of them cannot be."""
+        futures: list[Future[Result]] = []
+        try:
+            for submit in submissions:
+                futures.append(submit())
+        except BaseException:
+            _cancel(futures)
+            raise
+        return futures
+
+    def _open_members(self) -> tuple[Member, ...]:
+        if self.closed:
+            raise ClosedError("the ensemble is closed: make a new one to go on")
+        return self._members
+
+
+def _encode_chat(vocabulary: Vocabulary, messages: Sequence[Message]) -> EncodedText:
+    """The messages in a member's template, without the system role where the template refuses it."""
+    folded = fold_system(messages)
+    if folded == list(messages):
+        return vocabulary.encode_chat(messages)
+    try:
+        return vocabulary.encode_chat(messages)
+    except PromptError:
+        return vocabulary.encode_chat(folded)
+
+
+def _wait(futures: Sequence[Future[Result]]) -> list[Result]:
+    """All results; the first error, or Ctrl-C, ends the rest."""
+    try:
+        return [future.result() for future in futures]
+    except BaseException:
+        _cancel(futures)
+        raise
+
+
+async def _gather(futures: Sequence[Future[Result]]) -> list[Result]:
+    """All results without blocking the loop; an error or the task's cancellation ends the rest."""
+    try:
+        return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+    finally:
+        _cancel(futures)
+
+
+def _cancel(futures: Sequence[Future[Any]]) -> None:
+    for future in futures:
+        future.cancel()
+
+
+def _close(engine: Engine, members: Sequence[Member]) -> None:
+    """What closing does; holds no reference to the ensemble, so that it also runs when one is collected."""
+    engine.close()
+    for member in members:
+        member.close()

@@ -1,0 +1,90 @@
+"""Rows of a model whose whole memory is its keys and values: all rows run in one batched forward pass."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from deepen_llm.members.cache import RaggedCache
+
+
+@final
+class AttentionRows:
+    """Running rows of one attention model in one ragged cache.
+
+    Rows that begin are prefilled in a batch of their own and then join, so that a long prompt does not widen the
+    pass of the rows that run already.
+    """
+
+    def __init__(self, model: PreTrainedModel, sliding_window: int | None = None) -> None:
+        self._model = model
+        self._sliding_window = sliding_window
+        self._cache = RaggedCache()
+        self._order: list[int] = []
+        self._accepts = frozenset(inspect.signature(model.forward).parameters)
+
+    def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
+        """Feed the rows their tokens; logits (len(tokens), num_logits) in the order of the mapping."""
+        logits: dict[int, Tensor] = {}
+        new = [row for row in tokens if row not in self._order]
+        if len(new) < len(tokens):
+            fed = [tokens.get(row, ()) for row in self._order]
+            logits.update(zip(self._order, self._forward(self._cache, fed), strict=True))
+        if new:
+            begun = RaggedCache()
+            logits.update(zip(new, self._forward(begun, [tokens[row] for row in new]), strict=True))
+            self._cache.merge(begun)
+            self._order += new
+        return torch.stack([logits[row] for row in tokens])
+
+    def rollback(self, row: int, num_tokens: int) -> None:
+        """Forget the last `num_tokens` tokens of a row."""
+        if num_tokens:
+            self._cache.rollback(self._order.index(row), num_tokens)
+
+    def release(self, row: int) -> None:
+        """Free a row; a row that never ran has nothing to free."""
+        if row in self._order:
+            self._cache.drop(self._order.index(row))
+            self._order.remove(row)
+
+    def _forward(self, cache: RaggedCache, fed: Sequence[Sequence[int]]) -> Tensor:
+        """One pass over all rows of a cache, each with some new tokens or none; logits (rows, num_logits)."""
+        cache.compact_if_wasteful()
+        if self._sliding_window and cache.num_slots >= self._sliding_window and cache.has_gaps:
+            cache.compact()
+        num_new = [len(ids) for ids in fed]
+        mask = cache.mask_with(num_new)
+        outputs = self._model(**self._inputs(cache, fed, mask), past_key_values=cache.keys_values, use_cache=True)
+        cache.note_appended(num_new, mask)
+        logits: Tensor = outputs.logits
+        if logits.shape[1] == 1:
+            return logits[:, 0]
+        last = torch.tensor([max(new - 1, 0) for new in num_new], device=logits.device)
+        if self._keeps_some(num_new):
+            last = torch.unique(last, return_inverse=True)[1]
+        return logits[torch.arange(len(fed), device=logits.device), last]
+
+    def _inputs(self, cache: RaggedCache, fed: Sequence[Sequence[int]], mask: Tensor | None) -> dict[str, Any]:
+        """The arguments of `forward` that this model accepts, on its device. Short rows are padded at the right."""
+        device, num_new = self._model.device, [len(ids) for ids in fed]
+        width = max(num_new)
+        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in fed], device=device)
+        inputs: dict[str, Any] = {"input_ids": ids}
+        if mask is not None:
+            inputs["attention_mask"] = mask.to(device=device, dtype=torch.long)
+        if "position_ids" in self._accepts:
+            begin = torch.tensor(cache.lengths or [0] * len(fed)).unsqueeze(1)
+            inputs["position_ids"] = (begin + torch.arange(width)).to(device)
+        if self._keeps_some(num_new):
+            inputs["logits_to_keep"] = torch.tensor(sorted({max(new - 1, 0) for new in num_new}), device=device)
+        return inputs
+
+    def _keeps_some(self, num_new: Sequence[int]) -> bool:
+        """Whether the model is asked for logits at the rows' last positions only."""
+        return max(num_new) > 1 and "logits_to_keep" in self._accepts

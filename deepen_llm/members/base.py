@@ -1,0 +1,63 @@
+"""What the engine asks of a model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from deepen_llm.vocabulary import Vocabulary
+
+
+class Member(ABC):
+    """One model of an ensemble: a vocabulary, input embeddings, and rows of cached context.
+
+    The engine opens a row for each sequence, feeds it the tokens that it has not seen yet, takes tokens back where
+    the text turns out to be cut otherwise, and releases it. One thread at a time calls a member.
+    """
+
+    name: str
+    vocabulary: Vocabulary
+    context_length: int
+    """The most tokens that a row can hold."""
+
+    @property
+    @abstractmethod
+    def embeddings(self) -> Tensor:
+        """The input embeddings, (rows, hidden); rows may be more or fewer than there are logits."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where `extend` leaves its logits."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> Mapping[str, object]:
+        """What tells this member's answers from another's, as JSON values. No secrets."""
+
+    @abstractmethod
+    def open(self) -> int:
+        """Begin an empty row and return its handle."""
+
+    @abstractmethod
+    def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
+        """Feed each row its new tokens (at least one a row), in one forward pass.
+
+        Returns:
+            Logits after each row's last token, (len(tokens), num_logits), in the order of the mapping.
+        """
+
+    @abstractmethod
+    def rollback(self, row: int, num_tokens: int) -> None:
+        """Forget the last `num_tokens` tokens of a row."""
+
+    @abstractmethod
+    def release(self, row: int) -> None:
+        """End a row and free its cache at once."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the model. The member cannot be used afterwards."""

@@ -1,0 +1,135 @@
+"""The KV cache of one attention model: a row a sequence, rows of different lengths, any of which can be taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+COMPACT_BEYOND_SLOTS = 32
+"""Dead slots are tolerated up to this many, or a quarter of the slots, before they are squeezed out."""
+
+
+@final
+class RaggedCache:
+    """Keys and values of shape (rows, heads, slots, head_dim) a layer, and a mask that says which slots hold a token.
+
+    New tokens take slots at the end, the same number in every row; a row with fewer tokens leaves its last ones dead.
+    A row's live slots are in the order of its tokens, so causal attention over slots is causal over tokens. Slots of
+    tokens that were taken back are dead too. Dead slots at the end of all rows are cropped at once; others are
+    squeezed out now and then, which leaves them at the left only.
+
+    The cache is made without a model configuration, so that sliding-window layers keep all keys and can be rolled
+    back as well; their window then counts slots, which is why `has_gaps` exists.
+    """
+
+    keys_values: DynamicCache
+    mask: Tensor
+    """(rows, slots) bool, on the CPU whatever device the keys are on."""
+    lengths: list[int]
+    """Live slots of each row."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in the batch."""
+        return self.mask.shape[0]
+
+    @property
+    def num_slots(self) -> int:
+        """Slots of every row, dead ones included."""
+        return self.mask.shape[1]
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether a row has a dead slot to the right of a live one."""
+        return bool((self.mask[:, 1:] < self.mask[:, :-1]).any())
+
+    def mask_with(self, num_new: Sequence[int]) -> Tensor | None:
+        """The 2-D attention mask for a pass that adds `num_new` tokens a row; None where every slot is live."""
+        window = torch.arange(max(num_new)) < torch.tensor(num_new).unsqueeze(1)
+        mask = torch.cat([self.mask, window], dim=1) if self.num_rows else window
+        return None if bool(mask.all()) else mask
+
+    def note_appended(self, num_new: Sequence[int], mask: Tensor | None) -> None:
+        """Record a pass that `mask_with` gave `mask` for."""
+        width = max(num_new)
+        self.mask = torch.ones((len(num_new), self.num_slots + width), dtype=torch.bool) if mask is None else mask
+        self.lengths = [length + new for length, new in zip(self.lengths or [0] * len(num_new), num_new, strict=True)]
+
+    def rollback(self, index: int, num_tokens: int) -> None:
+        """Take back the last `num_tokens` tokens of the row at `index`."""
+        live = self.mask[index].nonzero().flatten()
+        self.mask[index, live[len(live) - num_tokens :]] = False
+        self.lengths[index] -= num_tokens
+        self._crop()
+
+    def drop(self, index: int) -> None:
+        """Remove the row at `index` and free what only it needed."""
+        kept = [row for row in range(self.num_rows) if row != index]
+        if not kept:
+            self.clear()
+            return
+        self._map_layers(lambda states: states[torch.tensor(kept, device=states.device)])
+        self.mask = self.mask[kept]
+        self.lengths = [self.lengths[row] for row in kept]
+        self._crop()
+
+    def clear(self) -> None:
+        """Remove every row."""
+        self.keys_values = DynamicCache()
+        self.mask = torch.zeros((0, 0), dtype=torch.bool)
+        self.lengths = []
+
+    def merge(self, other: RaggedCache) -> None:
+        """Take over the rows of `other`, after one's own. `other` is used up."""
+        if not self.num_rows:
+            self.keys_values, self.mask, self.lengths = other.keys_values, other.mask, other.lengths
+            return
+        num_slots = max(self.num_slots, other.num_slots)
+        for mine, theirs in zip(self.keys_values.layers, other.keys_values.layers, strict=True):
+            mine.keys = torch.cat([_pad_left(mine.keys, num_slots), _pad_left(theirs.keys, num_slots)])
+            mine.values = torch.cat([_pad_left(mine.values, num_slots), _pad_left(theirs.values, num_slots)])
+        masks = [torch.nn.functional.pad(mask, (num_slots - mask.shape[1], 0)) for mask in (self.mask, other.mask)]
+        self.mask = torch.cat(masks)
+        self.lengths = self.lengths + other.lengths
+
+    def compact_if_wasteful(self) -> None:
+        """Squeeze dead slots out when they cost more than copying the rest."""
+        dead = self.num_slots - max(self.lengths, default=0)
+        if dead > max(COMPACT_BEYOND_SLOTS, self.num_slots // 4):
+            self.compact()
+
+    def compact(self) -> None:
+        """Move every row's live slots to the right end and drop the slots that no row needs."""
+        num_slots = max(self.lengths)
+        order = torch.argsort(self.mask.to(torch.uint8), dim=1, stable=True)[:, self.num_slots - num_slots :]
+        self.mask = self.mask.gather(1, order)
+
+        def gather(states: Tensor) -> Tensor:
+            index = order.to(states.device)[:, None, :, None]
+            return states.gather(2, index.expand(-1, states.shape[1], -1, states.shape[3]))
+
+        self._map_layers(gather)
+
+    def _crop(self) -> None:
+        """Cut dead slots off the end."""
+        live = self.mask.any(dim=0).nonzero()
+        num_slots = int(live[-1]) + 1 if len(live) else 0
+        if num_slots < self.num_slots:
+            self.keys_values.crop(num_slots - self.num_slots)
+            self.mask = self.mask[:, :num_slots].contiguous()
+
+    def _map_layers(self, change: Callable[[Tensor], Tensor]) -> None:
+        for layer in self.keys_values.layers:
+            if layer.is_initialized:
+                layer.keys, layer.values = change(layer.keys), change(layer.values)
+
+
+def _pad_left(states: Tensor, num_slots: int) -> Tensor:
+    return torch.nn.functional.pad(states, (0, 0, num_slots - states.shape[2], 0))

@@ -1,0 +1,73 @@
+"""Rows of a model with a recurrent state (Mamba, linear attention): a state a row, re-run from a snapshot."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+SNAPSHOT_EVERY_TOKENS = 16
+
+
+@dataclass
+class _Row:
+    """What one row was fed, its state after `num_seen` of it, and an older state to go back to."""
+
+    cache: DynamicCache
+    ids: list[int] = field(default_factory=list)
+    num_seen: int = 0
+    snapshot: DynamicCache | None = None
+    num_in_snapshot: int = 0
+
+
+@final
+class RecurrentRows:
+    """Running rows of one recurrent model. Padding would enter the state, so each row has passes of its own."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._rows: dict[int, _Row] = {}
+        accepts = inspect.signature(model.forward).parameters
+        self._cache_argument = "cache_params" if "cache_params" in accepts else "past_key_values"
+
+    def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
+        """Feed the rows their tokens; logits (len(tokens), num_logits) in the order of the mapping."""
+        return torch.stack([self._extend_row(row, ids) for row, ids in tokens.items()])
+
+    def rollback(self, row: int, num_tokens: int) -> None:
+        """Forget the last tokens of a row: back to the snapshot, or to the beginning where that is too young."""
+        if not num_tokens:
+            return
+        state = self._rows[row]
+        del state.ids[len(state.ids) - num_tokens :]
+        if state.snapshot is not None and state.num_in_snapshot <= len(state.ids):
+            state.cache, state.num_seen = copy.deepcopy(state.snapshot), state.num_in_snapshot
+        else:
+            state.cache, state.num_seen, state.snapshot = self._new_cache(), 0, None
+
+    def release(self, row: int) -> None:
+        """Free a row."""
+        self._rows.pop(row, None)
+
+    def _extend_row(self, row: int, ids: Sequence[int]) -> Tensor:
+        state = self._rows.setdefault(row, _Row(self._new_cache()))
+        if state.num_seen == len(state.ids) and state.num_seen - state.num_in_snapshot >= SNAPSHOT_EVERY_TOKENS:
+            state.snapshot, state.num_in_snapshot = copy.deepcopy(state.cache), state.num_seen
+        state.ids.extend(ids)
+        fed = torch.tensor([state.ids[state.num_seen :]], device=self._model.device)
+        # Several tokens at once are a prefill to most recurrent models: they would begin from an empty state.
+        passes = fed.split(1, dim=1) if state.num_seen else (fed,)
+        for part in passes:
+            outputs = self._model(input_ids=part, use_cache=True, **{self._cache_argument: state.cache})
+        state.num_seen = len(state.ids)
+        logits: Tensor = outputs.logits
+        return logits[0, -1]
+
+    def _new_cache(self) -> DynamicCache:
+        return DynamicCache(config=self._model.config)

@@ -1,0 +1,106 @@
+"""Answers as they come: what the engine's thread puts in, a caller in another thread or an event loop takes out.
+
+The engine holds a stream's queue and never the stream itself, so that a stream that nobody holds any more is collected
+and ends its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Self, final
+
+from deepen_llm.results import Chunk, Generation
+
+
+@final
+class Stream:
+    """An iterator of chunks. Closing it, or letting go of it, ends the work in the engine."""
+
+    def __init__(self, start: Callable[[Callable[[Chunk], None]], Future[Generation]]) -> None:
+        """Call `start` with the function that takes the chunks; it gives the future of the whole answer."""
+        chunks: SimpleQueue[Chunk | None] = SimpleQueue()
+        self._chunks = chunks
+        self._future = start(chunks.put)
+        self._future.add_done_callback(lambda _: chunks.put(None))
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Chunk:
+        """Wait for the next chunk; an error of the request is raised as soon as it happens."""
+        try:
+            chunk = self._chunks.get()
+        except BaseException:  # Ctrl-C while waiting
+            self.close()
+            raise
+        if chunk is not None:
+            return chunk
+        self._chunks.put(None)
+        if not self._future.cancelled():
+            self._future.result()
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the work in the engine; nothing happens where it is done already."""
+        self._future.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_future"):
+            self._future.cancel()
+
+
+@final
+class AsyncStream:
+    """An asynchronous iterator of chunks for the running event loop. Closing it, or letting go of it, ends the work."""
+
+    def __init__(self, start: Callable[[Callable[[Chunk], None]], Future[Generation]]) -> None:
+        """Call `start` with the function that takes the chunks; it gives the future of the whole answer."""
+        loop = asyncio.get_running_loop()
+        chunks: asyncio.Queue[Chunk | None] = asyncio.Queue()
+
+        def put(chunk: Chunk | None) -> None:
+            # A loop that is closed has no consumer left, so nobody misses the chunk.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(chunks.put_nowait, chunk)
+
+        self._chunks = chunks
+        self._future = start(put)
+        self._future.add_done_callback(lambda _: put(None))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        """Wait for the next chunk; an error of the request is raised as soon as it happens."""
+        try:
+            chunk = await self._chunks.get()
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        if chunk is not None:
+            return chunk
+        self._chunks.put_nowait(None)
+        if not self._future.cancelled():
+            self._future.result()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """End the work in the engine; nothing happens where it is done already."""
+        self._future.cancel()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_future"):
+            self._future.cancel()

@@ -1,0 +1,105 @@
+"""Ragged rows against a full recomputation of every context, for several architectures."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from deepen_llm.members.attention import AttentionRows
+from deepen_llm.members.recurrent import RecurrentRows
+from tests.models import make_model
+
+ATTENTION = ["llama", "neox", "qwen2", "gpt2", "bloom", "mistral-sliding"]
+
+
+def make_rows(kind):
+    model = make_model(kind)
+    if kind == "mamba":
+        return model, RecurrentRows(model)
+    return model, AttentionRows(model, sliding_window=8 if kind == "mistral-sliding" else None)
+
+
+@torch.inference_mode()
+def recompute(model, ids):
+    return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+
+
+@pytest.mark.parametrize("kind", [*ATTENTION, "mamba"])
+@torch.inference_mode()
+def test_rows_that_join_grow_roll_back_and_leave_equal_recomputation(kind):
+    rng = random.Random(7)
+    model, rows = make_rows(kind)
+    contexts: dict[int, list[int]] = {}
+    next_row = 0
+    for _ in range(60):
+        event = rng.random()
+        if event < 0.15 and contexts:
+            gone = rng.choice(list(contexts))
+            rows.release(gone)
+            del contexts[gone]
+        for row, ids in contexts.items():
+            if rng.random() < 0.3 and len(ids) > 4:
+                taken = rng.randint(1, 3)
+                rows.rollback(row, taken)
+                del ids[-taken:]
+        fed = {row: rng.choices(range(64), k=rng.randint(1, 3)) for row in contexts if rng.random() < 0.8}
+        if (event > 0.7 and len(contexts) < 5) or not contexts:
+            fed[next_row] = rng.choices(range(64), k=rng.randint(1, 12))
+            contexts[next_row] = []
+            next_row += 1
+        if not fed:
+            continue
+        logits = rows.extend(fed)
+        for row, ids in fed.items():
+            contexts[row] += ids
+        for row, got in zip(fed, logits, strict=True):
+            torch.testing.assert_close(got, recompute(model, contexts[row]), atol=2e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_one_row_rolls_back_without_dead_slots():
+    _, rows = make_rows("llama")
+    rows.extend({0: [1, 2, 3, 4]})
+    rows.rollback(0, 2)
+    assert rows._cache.num_slots == 2
+    rows.extend({0: [5]})
+    assert rows._cache.num_slots == 3
+    assert rows._cache.lengths == [3]
+
+
+@torch.inference_mode()
+def test_dead_slots_are_squeezed_out():
+    _, rows = make_rows("llama")
+    rows.extend({0: [1], 1: [2]})
+    for _ in range(100):
+        rows.extend({0: [3]})
+    for _ in range(60):
+        rows.extend({1: [3]})
+    assert rows._cache.num_slots < 170
+    assert rows._cache.lengths == [101, 61]
+
+
+@torch.inference_mode()
+def test_releasing_the_last_row_frees_the_cache():
+    _, rows = make_rows("llama")
+    rows.extend({0: [1, 2, 3], 1: [4]})
+    rows.release(0)
+    assert rows._cache.num_slots == 1
+    rows.release(1)
+    assert rows._cache.num_rows == 0
+    assert rows._cache.keys_values.get_seq_length() == 0
+
+
+@torch.inference_mode()
+def test_a_sliding_window_counts_tokens_and_not_dead_slots():
+    model, rows = make_rows("mistral-sliding")
+    contexts = {0: list(range(1, 13)), 1: [9]}
+    rows.extend(contexts)
+    for step in range(20):
+        rows.extend({1: [step + 2]})
+        contexts[1].append(step + 2)
+    got = rows.extend({0: [5], 1: [6]})
+    torch.testing.assert_close(got[0], recompute(model, [*contexts[0], 5]), atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(got[1], recompute(model, [*contexts[1], 6]), atol=2e-4, rtol=1e-4)
