@@ -1,0 +1,106 @@
+"""A member without a model: it knows texts by heart, and can be told to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from deepen_llm.members.base import Member
+from deepen_llm.vocabulary import Vocabulary
+
+
+class ScriptedMember(Member):
+    """Goes on with the first of its texts that begins with the row's text, then says end-of-sequence.
+
+    Every call is recorded: `passes` holds one {row: tokens} a forward pass, `rows` the tokens of the open rows.
+    `before_pass` is called with each of them and may raise; `change` may alter the logits of a row's text.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        texts: Sequence[str],
+        *,
+        context_length: int = 512,
+        confidence: float = 8.0,
+        seed: int = 0,
+    ) -> None:
+        self.name = vocabulary.name
+        self.vocabulary = vocabulary
+        self.context_length = context_length
+        self.texts = [text.encode() for text in texts]
+        self.confidence = confidence
+        self.before_pass: Callable[[dict[int, list[int]]], None] = lambda tokens: None
+        self.change: Callable[[bytes, Tensor], Tensor] = lambda text, logits: logits
+        self.passes: list[dict[int, list[int]]] = []
+        self.rows: dict[int, list[int]] = {}
+        self.num_rolled_back = 0
+        self.is_closed = False
+        # Common tokens get common directions, so that the members' relative spaces agree.
+        self._embeddings = torch.stack([_direction(token, seed) for token in vocabulary.tokens])
+
+    @property
+    def embeddings(self) -> Tensor:
+        return self._embeddings
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        return {"name": self.name}
+
+    def open(self) -> int:
+        row = max(self.rows, default=-1) + 1
+        self.rows[row] = []
+        return row
+
+    def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
+        fed = {row: list(ids) for row, ids in tokens.items()}
+        assert all(fed.values()), "every row of a pass has new tokens"
+        self.before_pass(fed)
+        self.passes.append(fed)
+        for row, ids in fed.items():
+            self.rows[row] += ids
+        return torch.stack([self._logits(self.rows[row]) for row in fed])
+
+    def rollback(self, row: int, num_tokens: int) -> None:
+        assert 0 < num_tokens <= len(self.rows[row])
+        del self.rows[row][-num_tokens:]
+        self.num_rolled_back += num_tokens
+
+    def release(self, row: int) -> None:
+        del self.rows[row]
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def _logits(self, ids: Sequence[int]) -> Tensor:
+        text = self.text(ids)
+        logits = torch.zeros(len(self.vocabulary.tokens))
+        rest = next((known[len(text) :] for known in self.texts if known.startswith(text)), b"")
+        logits[self._next_token(rest)] = self.confidence
+        return self.change(text, logits)
+
+    def text(self, ids: Sequence[int]) -> bytes:
+        """A row's text, without the dummy space of a SentencePiece tokenizer."""
+        joined = self.vocabulary.join(ids)
+        return joined[1:] if self.vocabulary.adds_prefix_space else joined
+
+    def _next_token(self, rest: bytes) -> int:
+        if not rest:
+            return self.vocabulary.eos_ids[0]
+        complete = rest.decode("utf-8", "ignore")
+        if complete and complete.encode()[:1] == rest[:1]:
+            return self.vocabulary.encode(complete, at_start=False)[0]
+        byte_id = self.vocabulary.byte_ids[rest[0]]
+        assert byte_id is not None
+        return byte_id
+
+
+def _direction(token: bytes | None, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed if token is None else int.from_bytes(token[:6], "big") + len(token))
+    return torch.randn(24, generator=generator)

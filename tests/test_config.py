@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pytest
+
+from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams
+from deepen_llm.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens.*greater than or equal to 1.*got 0"),
+        ({"temperature": -0.1}, r"temperature.*got -0\.1"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_p": 0.0}, "top_p.*greater than 0"),
+        ({"top_p": 1.5}, "top_p"),
+        ({"min_p": 1.0}, "min_p"),
+        ({"top_k": -1}, "top_k"),
+        ({"stop": ("ok", "")}, "stop strings must not be empty"),
+        ({"stop": ""}, "stop strings must not be empty"),
+        ({"seed": -1}, "seed"),
+        ({"temprature": 1.0}, "no setting 'temprature': did you mean 'temperature'"),
+        ({"zzz": 1}, "no setting 'zzz': known settings: .*temperature"),
+    ],
+)
+def test_sampling_params_refuse_what_cannot_be_used(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        SamplingParams(**settings)
+
+
+def test_a_config_error_is_a_value_error_too():
+    with pytest.raises(ValueError, match="max_new_tokens"):
+        SamplingParams(max_new_tokens=-5)
+
+
+def test_a_single_stop_string_counts_as_one():
+    assert SamplingParams(stop="END").stop == ("END",)
+
+
+def test_settings_cannot_be_changed_but_replaced():
+    params = SamplingParams(temperature=1.0)
+    with pytest.raises(Exception, match="frozen"):
+        params.temperature = 2.0
+    assert params.replace(top_k=5) == SamplingParams(temperature=1.0, top_k=5)
+    with pytest.raises(ConfigError, match="top_k"):
+        params.replace(top_k=-5)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0], "2 members, got 1 weights"),
+        ([0.5, 0.6], r"sum to 1; got \[0.5, 0.6\], which sums to 1.1"),
+        ([1.5, -0.5], "not negative"),
+        ([float("nan"), 1.0], "finite"),
+    ],
+)
+def test_weights_must_be_a_distribution_over_the_members(weights, message):
+    with pytest.raises(ConfigError, match=message):
+        EnsembleConfig(members=("a", "b"), weights=weights)
+
+
+def test_an_ensemble_needs_members():
+    with pytest.raises(ConfigError, match="at least one member"):
+        EnsembleConfig(members=())
+
+
+def test_an_unknown_key_of_a_member_is_named():
+    with pytest.raises(ConfigError, match=r"revison.*did you mean|revison"):
+        EnsembleConfig(members=({"model": "a", "revison": "main"},))
+
+
+def test_device_and_device_map_exclude_each_other():
+    with pytest.raises(ConfigError, match="either device or device_map"):
+        MemberConfig(model="a", device="cpu", device_map="auto")
+
+
+def test_the_published_method_has_the_published_constants():
+    published = FusionConfig.published()
+    assert (published.search, published.num_steps, published.learning_rate) == ("gradient", 5, 0.15)
+    assert published.main_ends
+    assert not published.align_eos
+    assert published.max_candidates is None
+    assert FusionConfig.published(learning_rate=0.3).learning_rate == 0.3
+
+
+def test_a_yaml_file_is_read_and_its_paths_are_its_own(tmp_path):
+    (tmp_path / "one").mkdir()
+    file = tmp_path / "ensemble.yaml"
+    file.write_text("members: [one, {model: org/two, dtype: float32}]\nweights: [0.25, 0.75]\nfusion: {trust: 0.5}\n")
+    config = EnsembleConfig.load(file)
+    assert config.members[0].model == str((tmp_path / "one").resolve())
+    assert config.members[1] == MemberConfig(model="org/two", dtype="float32")
+    assert config.weights == (0.25, 0.75)
+    assert config.fusion.trust == 0.5
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no configuration file"),
+        ("members: [", "not valid YAML"),
+        ("- a", "must hold a mapping.*list"),
+        ("members: [a]\nwieghts: [1]", "no setting 'wieghts': did you mean 'weights'"),
+    ],
+)
+def test_a_yaml_file_that_cannot_be_used_says_why(tmp_path, content, message):
+    file = tmp_path / "ensemble.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        EnsembleConfig.load(file)
