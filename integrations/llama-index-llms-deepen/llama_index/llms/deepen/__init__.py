@@ -1,0 +1,5 @@
+"""LlamaIndex LLM over `deepen_llm`: two or more language models answer as one."""
+
+from llama_index.llms.deepen.base import DeepenLLM
+
+__all__ = ["DeepenLLM"]

@@ -1,0 +1,212 @@
+"""`DeepenLLM`: an ensemble as an ordinary LLM of LlamaIndex."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.base.llms.generic_utils import messages_to_prompt as default_messages_to_prompt
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, LLMMetadata
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
+from llama_index.core.llms.custom import CustomLLM
+from llama_index.core.llms.llm import CompletionToPromptType, default_completion_to_prompt
+
+from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams
+from deepen_llm.errors import PromptError
+from llama_index.llms.deepen.loading import ModelSource, as_source, open_ensemble
+from llama_index.llms.deepen.messages import check_text_only, to_plain
+from llama_index.llms.deepen.options import OPTIONS, build_params, check_names, default, to_setting_names
+from llama_index.llms.deepen.request import Request
+from llama_index.llms.deepen.responses import chat_response, completion_response
+from llama_index.llms.deepen.streaming import astream_responses, observed_astream, observed_stream, stream_responses
+
+if TYPE_CHECKING:
+    from deepen_llm import Ensemble
+
+_ENSEMBLE_SETTINGS = ("weights", "main", "fusion", "max_batch_size", "member_options")
+
+
+class DeepenLLM(CustomLLM):
+    """Two or more language models that answer as one.
+
+    Give `model`: a list of models (folders or names on the Hugging Face hub), the path of an `ensemble.yaml`, or
+    "starter" for the small bundled models. Or give a ready `ensemble`, which may serve others at the same time.
+
+    `chat` renders the messages under each member's own chat template, unless `messages_to_prompt` is given, whose text
+    every member then reads. `complete(prompt)` sends the prompt as one user message where `is_chat_model` is true, and
+    as it stands where it is not; `completion_to_prompt`, if given, decides instead. `complete(prompt, formatted=True)`
+    always takes the prompt as it stands. Query engines chat with a chat model and complete with any other.
+
+    The options of decoding (`temperature`, `max_tokens`, `stop`, ...) hold for every call and can be given anew in one.
+
+    Example:
+        >>> llm = DeepenLLM(model=["org/main-model", "org/other-model"], weights=[0.6, 0.4], max_tokens=128)
+        >>> llm.complete("Why is the sky blue?", stop=["Question:"]).text
+    """
+
+    model: ModelSource | None = Field(default=None, description="What the ensemble was loaded from.")
+    weights: list[float] | None = Field(default=None, description="One weight a member, summing to 1.")
+    main: int | str | None = Field(default=None, description="The main model; the first one if not given.")
+    fusion: FusionConfig | None = Field(default=None, description="How the members' distributions become one.")
+    max_batch_size: int | None = Field(default=None, description="The most calls that run at the same time.")
+    member_options: dict[str, Any] | None = Field(default=None, description="For each listed model: dtype, device...")
+    is_chat_model: bool | None = Field(
+        default=None,
+        description="Whether LlamaIndex chats. None: if every member has a template and no completion_to_prompt came.",
+    )
+    max_tokens: int = Field(default=default("max_new_tokens"), description="The most tokens to generate.")
+    temperature: float = Field(default=default("temperature"), description="0 is greedy.")
+    top_k: int = Field(default=default("top_k"), description="Keep the k best tokens; 0 keeps all.")
+    top_p: float = Field(default=default("top_p"), description="Keep the best tokens up to this probability.")
+    min_p: float = Field(default=default("min_p"), description="Drop tokens below this share of the best one's.")
+    stop: str | list[str] = Field(default_factory=list, description="Strings at which the answer ends.")
+    seed: int | None = Field(default=default("seed"), description="Seed of every call; None draws one a call.")
+    logprobs: int | None = Field(
+        default=default("logprobs"), description="Report log-probabilities, with so many others."
+    )
+    ignore_eos: bool = Field(default=default("ignore_eos"), description="Go on after end-of-sequence.")
+    trace: bool = Field(default=default("trace"), description="Report every step in `raw`.")
+
+    _ensemble: Ensemble = PrivateAttr()
+    _is_own: bool = PrivateAttr()
+
+    def __init__(
+        self,
+        model: str | Path | EnsembleConfig | Sequence[str | Path | MemberConfig] | None = None,
+        *,
+        ensemble: Ensemble | None = None,
+        **settings: Any,
+    ) -> None:
+        check_names(settings, {*type(self).model_fields, "max_new_tokens"})
+        build_params({}, {name: settings[name] for name in settings if name in OPTIONS})
+        super().__init__(model=as_source(model), **to_setting_names(settings))
+        self._is_own = ensemble is None
+        self._ensemble = open_ensemble(
+            self.model, ensemble, **{name: getattr(self, name) for name in _ENSEMBLE_SETTINGS}
+        )
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name under which LlamaIndex records this LLM."""
+        return "DeepenLLM"
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """The ensemble that answers."""
+        return self._ensemble
+
+    @property
+    def tokenizer(self) -> Callable[[str], list[int]]:
+        """The main model's tokenizer, by which LlamaIndex can fit prompts: `Settings.tokenizer = llm.tokenizer`."""
+        return self._ensemble.encode
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        """What LlamaIndex plans with; the context window is the smallest of the members'."""
+        return LLMMetadata(
+            context_window=self._ensemble.context_length,
+            num_output=self.max_tokens,
+            is_chat_model=self._chats(),
+            model_name="+".join(self._ensemble.member_names),
+        )
+
+    def to_payload(self) -> dict[str, Any]:
+        """What observers are told of this LLM: the metadata, the main model and the temperature."""
+        return {**super().to_payload(), "main": self._ensemble.main_name, "temperature": self.temperature}
+
+    def close(self) -> None:
+        """Free the ensemble, unless it was given ready: then it belongs to whoever made it."""
+        if self._is_own:
+            self._ensemble.close()
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """The answer to a prompt. `raw` holds usage and finish reason.
+
+        Raises:
+            DeepenError: An option or the prompt cannot be used, or a member failed.
+        """
+        answer = self._completion(prompt, formatted, kwargs).run(self._ensemble)
+        return completion_response(answer.text, answer)
+
+    @llm_completion_callback()
+    async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        """`complete` for an event loop; cancelling the task stops the work."""
+        answer = await self._completion(prompt, formatted, kwargs).arun(self._ensemble)
+        return completion_response(answer.text, answer)
+
+    @observed_stream(llm_completion_callback())
+    def stream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> Generator[CompletionResponse, None, None]:
+        """`complete` in pieces: each has the text so far and what is new; the last one has `raw`.
+
+        Wrong options raise at the call, everything else at the piece where it happens. Closing the stream, or letting
+        go of it, stops the work.
+        """
+        return stream_responses(self._completion(prompt, formatted, kwargs), self._ensemble, completion_response)
+
+    @observed_astream(llm_completion_callback())
+    async def astream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> AsyncGenerator[CompletionResponse, None]:
+        """`stream_complete` for an event loop: await it, then iterate."""
+        return astream_responses(self._completion(prompt, formatted, kwargs), self._ensemble, completion_response)
+
+    @llm_chat_callback()
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """The assistant's next message. `raw` holds usage and finish reason.
+
+        Raises:
+            DeepenError: An option or a message cannot be used, or a member failed.
+        """
+        answer = self._chat(messages, kwargs).run(self._ensemble)
+        return chat_response(answer.text, answer)
+
+    @llm_chat_callback()
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        """`chat` for an event loop; cancelling the task stops the work."""
+        answer = await self._chat(messages, kwargs).arun(self._ensemble)
+        return chat_response(answer.text, answer)
+
+    @observed_stream(llm_chat_callback())
+    def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Generator[ChatResponse, None, None]:
+        """`chat` in pieces, as `stream_complete` gives them."""
+        return stream_responses(self._chat(messages, kwargs), self._ensemble, chat_response)
+
+    @observed_astream(llm_chat_callback())
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
+        """`stream_chat` for an event loop: await it, then iterate."""
+        return astream_responses(self._chat(messages, kwargs), self._ensemble, chat_response)
+
+    def _completion(self, prompt: str, formatted: bool, call: Mapping[str, Any]) -> Request:
+        if not isinstance(prompt, str):
+            raise PromptError(f"the prompt must be a string; got {type(prompt).__name__}: use chat for messages")
+        params = self._params(call)
+        if formatted:
+            return Request(prompt, params)
+        if (completion_to_prompt := self._own_completion_to_prompt()) is not None:
+            return Request(completion_to_prompt(prompt), params)
+        return Request([{"role": "user", "content": prompt}] if self._chats() else prompt, params)
+
+    def _chat(self, messages: Sequence[ChatMessage], call: Mapping[str, Any]) -> Request:
+        check_text_only(messages)
+        params = self._params(call)
+        messages_to_prompt = self.messages_to_prompt
+        if messages_to_prompt is None or messages_to_prompt is default_messages_to_prompt:
+            return Request(to_plain(messages), params)
+        return Request(messages_to_prompt(messages), params)
+
+    def _params(self, call: Mapping[str, Any]) -> SamplingParams:
+        return build_params({name: getattr(self, name) for name in OPTIONS & set(type(self).model_fields)}, call)
+
+    def _chats(self) -> bool:
+        if self.is_chat_model is not None:
+            return self.is_chat_model
+        return self._ensemble.has_chat_template and self._own_completion_to_prompt() is None
+
+    def _own_completion_to_prompt(self) -> CompletionToPromptType | None:
+        """What the user gave; None where it is LlamaIndex's default, which changes nothing."""
+        return None if self.completion_to_prompt is default_completion_to_prompt else self.completion_to_prompt

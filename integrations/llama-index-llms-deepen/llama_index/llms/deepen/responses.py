@@ -1,0 +1,52 @@
+"""An ensemble's results as LlamaIndex's responses. `raw` can be written as JSON and holds the usage."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, LogProb, MessageRole
+
+from deepen_llm.results import Chunk, Generation, TokenLogprob
+
+
+def completion_response(text: str, result: Generation | Chunk) -> CompletionResponse:
+    """The response whose text so far is `text`, and whose newest piece is `result`."""
+    return CompletionResponse(text=text, **_common(result))
+
+
+def chat_response(text: str, result: Generation | Chunk) -> ChatResponse:
+    """The response whose message so far is `text`, and whose newest piece is `result`."""
+    return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=text), **_common(result))
+
+
+def _common(result: Generation | Chunk) -> dict[str, Any]:
+    """What both kinds of response hold beside the text; `delta` in streams only."""
+    return {
+        "delta": result.text if isinstance(result, Chunk) else None,
+        "raw": _raw(result),
+        "logprobs": None if result.logprobs is None else [_logprobs(token) for token in result.logprobs],
+    }
+
+
+def _raw(result: Generation | Chunk) -> dict[str, Any] | None:
+    """Usage and finish reason, which a stream's last piece alone has, and the trace where it was asked for."""
+    raw: dict[str, Any] = {}
+    if result.usage is not None:
+        raw["usage"] = {**asdict(result.usage), "total_tokens": result.usage.total_tokens}
+        raw["finish_reason"] = result.finish_reason
+    if result.trace is not None:
+        raw["trace"] = [asdict(step) for step in result.trace]
+    return raw or None
+
+
+def _logprobs(token: TokenLogprob) -> list[LogProb]:
+    """The chosen token, then the best alternatives; natural log."""
+    chosen = LogProb(token=token.text, logprob=token.logprob)
+    others = (candidate for candidate in token.top if candidate.token_id != token.token_id)
+    return [chosen, *(LogProb(token=other.text, logprob=_log(other.prob)) for other in others)]
+
+
+def _log(prob: float) -> float:
+    return math.log(prob) if prob > 0 else -math.inf

@@ -1,0 +1,144 @@
+"""An ensemble without models: it answers with pieces given to it, and counts what runs and what was cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from deepen_llm import Chunk, Generation, SamplingParams, Usage
+from llama_index.llms.deepen import DeepenLLM
+
+
+class FakeStream:
+    """An iterator of chunks, for loops of both kinds."""
+
+    def __init__(self, ensemble: FakeEnsemble, chunks: list[Chunk]) -> None:
+        self._ensemble = ensemble
+        self._chunks = iter(chunks)
+        self._is_open = True
+        ensemble.num_running += 1
+
+    def __iter__(self) -> FakeStream:
+        return self
+
+    def __next__(self) -> Chunk:
+        time.sleep(self._ensemble.delay_s)
+        return self._next()
+
+    def __aiter__(self) -> FakeStream:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        await asyncio.sleep(self._ensemble.delay_s)
+        try:
+            return self._next()
+        except StopIteration:
+            raise StopAsyncIteration from None
+
+    def close(self) -> None:
+        """What an ensemble does with a stream that is not finished: cancel it."""
+        if self._is_open:
+            self._ensemble.num_cancelled += 1
+        self._finish()
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def _next(self) -> Chunk:
+        chunk = next(self._chunks, None)
+        if chunk is None:
+            self._finish()
+            raise StopIteration
+        if self._ensemble.error is not None and chunk.text == self._ensemble.error_at:
+            self._finish()
+            raise self._ensemble.error
+        return chunk
+
+    def _finish(self) -> None:
+        self._ensemble.num_running -= self._is_open
+        self._is_open = False
+
+
+class FakeEnsemble:
+    """The part of `Ensemble` that DeepenLLM uses."""
+
+    member_names = ("alpha", "beta")
+    main_name = "alpha"
+    context_length = 512
+    has_chat_template = True
+
+    def __init__(self) -> None:
+        self.pieces = ["Paris", " is", " it."]
+        self.chunks: list[Chunk] | None = None
+        self.delay_s = 0.0
+        self.error: Exception | None = None
+        self.error_at = " is"
+        self.calls: list[tuple[str, Any, SamplingParams]] = []
+        self.num_running = 0
+        self.num_cancelled = 0
+        self.closed = False
+
+    def generate(self, prompt: str, params: SamplingParams) -> Generation:
+        return self._whole("generate", prompt, params)
+
+    def chat(self, messages: list[dict[str, str]], params: SamplingParams) -> Generation:
+        return self._whole("chat", messages, params)
+
+    async def agenerate(self, prompt: str, params: SamplingParams) -> Generation:
+        return await self._awhole("agenerate", prompt, params)
+
+    async def achat(self, messages: list[dict[str, str]], params: SamplingParams) -> Generation:
+        return await self._awhole("achat", messages, params)
+
+    def stream(self, prompt: str, params: SamplingParams) -> FakeStream:
+        return self._stream("stream", prompt, params)
+
+    def stream_chat(self, messages: list[dict[str, str]], params: SamplingParams) -> FakeStream:
+        return self._stream("stream_chat", messages, params)
+
+    def astream(self, prompt: str, params: SamplingParams) -> FakeStream:
+        return self._stream("astream", prompt, params)
+
+    def astream_chat(self, messages: list[dict[str, str]], params: SamplingParams) -> FakeStream:
+        return self._stream("astream_chat", messages, params)
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _whole(self, method: str, content: Any, params: SamplingParams) -> Generation:
+        self.calls.append((method, content, params))
+        if self.error is not None:
+            raise self.error
+        return Generation("".join(self.pieces), (1, 2, 3), "stop", Usage(11, 7))
+
+    async def _awhole(self, method: str, content: Any, params: SamplingParams) -> Generation:
+        self.num_running += 1
+        try:
+            await asyncio.sleep(self.delay_s)
+            return self._whole(method, content, params)
+        except asyncio.CancelledError:
+            self.num_cancelled += 1
+            raise
+        finally:
+            self.num_running -= 1
+
+    def _stream(self, method: str, content: Any, params: SamplingParams) -> FakeStream:
+        self.calls.append((method, content, params))
+        last = Chunk("", finish_reason="stop", usage=Usage(11, 7))
+        return FakeStream(self, self.chunks or [*(Chunk(piece, (1,)) for piece in self.pieces), last])
+
+
+@pytest.fixture
+def ensemble() -> FakeEnsemble:
+    return FakeEnsemble()
+
+
+@pytest.fixture
+def llm(ensemble: FakeEnsemble) -> DeepenLLM:
+    return DeepenLLM(ensemble=ensemble)

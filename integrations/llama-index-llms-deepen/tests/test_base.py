@@ -1,0 +1,229 @@
+"""DeepenLLM over an ensemble without models: prompts, options, metadata, errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from llama_index.core.base.llms.base import BaseLLM
+from llama_index.core.llms import ChatMessage, CustomLLM, MessageRole
+from llama_index.core.prompts import PromptTemplate
+
+from deepen_llm.errors import ClosedError, ConfigError, ContextLengthError, PromptError
+from llama_index.llms.deepen import DeepenLLM
+
+QUESTION = [ChatMessage(role="system", content="Be brief."), ChatMessage(role="user", content="Capital?")]
+PLAIN_QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Capital?"}]
+
+
+async def _call(llm, method, argument, **kwargs):
+    """The last response of any of the eight methods."""
+    result = getattr(llm, method)(argument, **kwargs)
+    if method.startswith("a"):
+        result = await result
+    if "stream" not in method:
+        return result
+    return [response async for response in result][-1] if method.startswith("a") else list(result)[-1]
+
+
+COMPLETIONS = ("complete", "stream_complete", "acomplete", "astream_complete")
+CHATS = ("chat", "stream_chat", "achat", "astream_chat")
+
+
+def test_it_is_an_llm_of_llama_index(llm):
+    assert BaseLLM in type(llm).__mro__ and CustomLLM in type(llm).__mro__
+    assert llm.class_name() == "DeepenLLM"
+
+
+def test_importing_it_imports_no_torch():
+    code = "import sys, llama_index.llms.deepen; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+@pytest.mark.parametrize("method", COMPLETIONS)
+async def test_a_formatted_prompt_reaches_the_engine_as_it_stands(llm, ensemble, method):
+    response = await _call(llm, method, "Capital?", formatted=True)
+    assert response.text == "Paris is it."
+    assert ensemble.calls[0][1] == "Capital?"
+
+
+@pytest.mark.parametrize("method", COMPLETIONS)
+async def test_an_unformatted_prompt_is_one_user_message_of_a_chat_model(llm, ensemble, method):
+    await _call(llm, method, "Capital?")
+    assert ensemble.calls[0][1] == [{"role": "user", "content": "Capital?"}]
+
+
+@pytest.mark.parametrize("method", COMPLETIONS)
+async def test_an_unformatted_prompt_of_another_model_stays_as_it_is(ensemble, method):
+    ensemble.has_chat_template = False
+    await _call(DeepenLLM(ensemble=ensemble), method, "Capital?")
+    assert ensemble.calls[0][1] == "Capital?"
+
+
+@pytest.mark.parametrize("method", COMPLETIONS)
+async def test_completion_to_prompt_is_honoured_once(ensemble, method):
+    llm = DeepenLLM(ensemble=ensemble, completion_to_prompt=lambda prompt: f"<{prompt}>")
+    await _call(llm, method, "Capital?")
+    await _call(llm, method, "Capital?", formatted=True)
+    assert [content for _, content, _ in ensemble.calls] == ["<Capital?>", "Capital?"]
+    assert not llm.metadata.is_chat_model
+
+
+@pytest.mark.parametrize("method", CHATS)
+async def test_messages_reach_the_engine_for_each_members_own_template(llm, ensemble, method):
+    response = await _call(llm, method, QUESTION)
+    assert response.message.content == "Paris is it."
+    assert response.message.role == MessageRole.ASSISTANT
+    assert ensemble.calls[0][:2] == (method, PLAIN_QUESTION)
+
+
+@pytest.mark.parametrize("method", CHATS)
+async def test_messages_to_prompt_is_honoured(ensemble, method):
+    llm = DeepenLLM(ensemble=ensemble, messages_to_prompt=lambda messages: "|".join(m.content for m in messages))
+    response = await _call(llm, method, QUESTION)
+    assert response.message.content == "Paris is it."
+    assert ensemble.calls[0][1] == "Be brief.|Capital?"
+
+
+@pytest.mark.parametrize("method", COMPLETIONS + CHATS)
+async def test_usage_and_finish_reason_are_in_raw_which_is_json(llm, method):
+    response = await _call(llm, method, QUESTION if method in CHATS else "Capital?")
+    usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+    assert json.loads(json.dumps(response.raw)) == {"usage": usage, "finish_reason": "stop"}
+
+
+@pytest.mark.parametrize("method", COMPLETIONS + CHATS)
+async def test_the_options_of_a_call_go_on_top_of_the_llms_own(ensemble, method):
+    llm = DeepenLLM(ensemble=ensemble, temperature=0.5, max_tokens=9, top_p=0.9, stop=["\n"], seed=1)
+    argument = QUESTION if method in CHATS else "Capital?"
+    await _call(llm, method, argument, max_tokens=5, stop="x", seed=None, min_p=0.1, temperature=None)
+    params = ensemble.calls[0][2]
+    assert (params.max_new_tokens, params.stop, params.seed, params.min_p) == (5, ("x",), None, 0.1)
+    assert (params.temperature, params.top_p) == (0.5, 0.9)
+    await _call(llm, method, argument, max_new_tokens=6)
+    assert (ensemble.calls[1][2].max_new_tokens, ensemble.calls[1][2].stop) == (6, ("\n",))
+
+
+@pytest.mark.parametrize("method", COMPLETIONS + CHATS)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temprature": 1}, "no option 'temprature': did you mean 'temperature'"),
+        ({"functions": []}, "no option 'functions': known options: .*max_tokens"),
+        ({"max_tokens": 0}, "max_new_tokens.*greater than or equal to 1; got 0"),
+        ({"stop": [""]}, "stop strings must not be empty"),
+        ({"max_tokens": 3, "max_new_tokens": 3}, "same option"),
+    ],
+)
+async def test_a_wrong_option_is_an_error_before_the_engine_works(llm, ensemble, method, options, message):
+    with pytest.raises(ConfigError, match=message):
+        await _call(llm, method, QUESTION if method in CHATS else "Capital?", **options)
+    assert ensemble.calls == []
+
+
+def test_a_wrong_option_of_a_stream_raises_at_the_call(llm):
+    with pytest.raises(ConfigError, match="temprature"):
+        llm.stream_complete("Capital?", temprature=1)
+
+
+@pytest.mark.parametrize("method", COMPLETIONS + CHATS)
+@pytest.mark.parametrize("error", [ContextLengthError("prompt too long"), ClosedError("closed")])
+async def test_the_engines_errors_arrive_as_they_are(llm, ensemble, method, error):
+    ensemble.error = error
+    with pytest.raises(type(error), match=str(error)):
+        await _call(llm, method, QUESTION if method in CHATS else "Capital?")
+    assert ensemble.num_running == 0
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([], "at least one message"),
+        ([ChatMessage(role="tool", content="42")], "role 'tool'"),
+        (
+            [ChatMessage(role="user", blocks=[{"block_type": "image", "url": "file:///x.png"}])],
+            r"message 0 \(user\) holds a ImageBlock",
+        ),
+        ([QUESTION[0], ChatMessage(blocks=[{"block_type": "audio", "url": "file:///x.wav"}])], "1 .* AudioBlock"),
+    ],
+)
+def test_messages_that_are_not_plain_text_are_refused_by_name(llm, ensemble, messages, message):
+    with pytest.raises(PromptError, match=message):
+        llm.chat(messages)
+    assert ensemble.calls == []
+
+
+def test_messages_are_no_prompt(llm):
+    with pytest.raises(PromptError, match="must be a string; got list"):
+        llm.complete(QUESTION)
+
+
+def test_every_role_of_a_conversation_has_its_plain_name(llm, ensemble):
+    roles = ("developer", "user", "model", "user", "chatbot", "user", "assistant")
+    llm.chat([ChatMessage(role=role, content=role) for role in roles])
+    plain = [message["role"] for message in ensemble.calls[0][1]]
+    assert plain == ["system", "user", "assistant", "user", "assistant", "user", "assistant"]
+
+
+def test_metadata_is_true_to_the_ensemble(ensemble):
+    metadata = DeepenLLM(ensemble=ensemble, max_tokens=17).metadata
+    assert (metadata.context_window, metadata.num_output, metadata.model_name) == (512, 17, "alpha+beta")
+    assert metadata.is_chat_model and not metadata.is_function_calling_model
+
+
+def test_is_chat_model_can_be_said(ensemble):
+    assert not DeepenLLM(ensemble=ensemble, is_chat_model=False).metadata.is_chat_model
+    ensemble.has_chat_template = False
+    assert not DeepenLLM(ensemble=ensemble).metadata.is_chat_model
+    assert DeepenLLM(ensemble=ensemble, is_chat_model=True).metadata.is_chat_model
+
+
+def test_predict_completes_or_chats_as_the_metadata_says(ensemble):
+    template = PromptTemplate("Question: {question}\nAnswer:")
+    DeepenLLM(ensemble=ensemble, is_chat_model=False).predict(template, question="Capital?")
+    DeepenLLM(ensemble=ensemble).predict(template, question="Capital?")
+    text = "Question: Capital?\nAnswer:"
+    assert [call[:2] for call in ensemble.calls] == [
+        ("generate", text),
+        ("chat", [{"role": "user", "content": text}]),
+    ]
+
+
+def test_what_observers_see_is_json_and_names_the_members(llm):
+    payload = json.loads(json.dumps(llm.to_payload()))
+    assert payload["class_name"] == "DeepenLLM"
+    assert (payload["model_name"], payload["main"], payload["temperature"]) == ("alpha+beta", "alpha", 0.0)
+
+
+def test_the_tokenizer_is_the_main_models(llm):
+    assert llm.tokenizer("ab") == [97, 98]
+
+
+def test_closing_leaves_a_ready_ensemble_to_its_owner(llm, ensemble):
+    llm.close()
+    assert not ensemble.closed
+    assert llm.ensemble is ensemble
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "either model .* or ensemble; got neither"),
+        ({"model": "starter", "ensemble": object()}, "got both"),
+        ({"model": "no.yaml"}, "no configuration file at 'no.yaml'"),
+        ({"model": Path("no.yml")}, "no configuration file at 'no.yml'"),
+        ({"model": "no.yaml", "member_options": {"dtype": "auto"}}, r"list of models; got \['dtype'\] with 'no.yaml'"),
+        ({"model": []}, "at least one member"),
+        ({"ensemble": object(), "main": 1}, "main cannot be given beside a ready ensemble"),
+        ({"model": "starter", "weigths": [1.0]}, "did you mean 'weights'"),
+        ({"model": "starter", "max_new_tokens": 3, "max_tokens": 3}, "same option"),
+        ({"model": "starter", "temperature": -1}, "temperature.*got -1"),
+    ],
+)
+def test_a_constructor_that_cannot_work_says_why(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        DeepenLLM(**arguments)
