@@ -1,0 +1,204 @@
+"""What the LLM and the chat model have in common: the ensemble behind them, their options, their identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from langchain_core.language_models.base import BaseLanguageModel, LangSmithParams, LanguageModelOutputVar
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import get_config_list
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from deepen_llm.config import FusionConfig, SamplingParams
+from deepen_llm.errors import ConfigError, DeepenError
+from langchain_deepen._version import __version__
+from langchain_deepen.options import OPTION_NAMES, check_names, make_params, read_options, resolve_aliases
+from langchain_deepen.source import EnsembleSource, ModelSource, OpenEnsemble
+
+if TYPE_CHECKING:
+    from deepen_llm.ensemble import Ensemble
+
+_SOURCE_NAMES = [field.name for field in fields(EnsembleSource)]
+_HIDDEN_NAMES = {"opened", "custom_get_token_ids"}
+
+
+class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
+    """A LangChain model over a `deepen_llm.Ensemble`.
+
+    Give either `model`, which is loaded at once, or a ready `ensemble`, which may be shared with other models and
+    stays the caller's to close. The options of a request may be given here, with `bind`, or with each call; the
+    nearer one counts.
+    """
+
+    model_config = ConfigDict(populate_by_name=True, protected_namespaces=())
+
+    model: ModelSource | None = None
+    """A list of models, the path of an `ensemble.yaml`, an `EnsembleConfig`, or "starter" for the bundled models."""
+    weights: tuple[float, ...] | None = None
+    """One weight a member, summing to 1; uniform where not given."""
+    main: int | str | None = None
+    """The main model, by position or name; the first where not given."""
+    fusion: FusionConfig | None = None
+    """How the members are fused."""
+    max_batch_size: int | None = None
+    """The most sequences that run at the same time."""
+    member_options: dict[str, Any] | None = None
+    """Loading options for every member of a list: `dtype`, `device_map`, `local_files_only`, ..."""
+    opened: OpenEnsemble | None = Field(default=None, alias="ensemble", exclude=True, repr=False)
+    """The open ensemble; the constructor takes an `Ensemble` as `ensemble=`."""
+
+    temperature: float | None = None
+    """0 is greedy, and the engine's default."""
+    max_tokens: int | None = None
+    """The most tokens to generate; `max_new_tokens` is the same option."""
+    top_p: float | None = None
+    """Keep the smallest set of best tokens whose probability reaches this."""
+    top_k: int | None = None
+    """Keep the k best tokens."""
+    min_p: float | None = None
+    """Drop tokens less probable than this share of the best one's probability."""
+    stop: Annotated[list[str] | None, BeforeValidator(lambda stop: [stop] if isinstance(stop, str) else stop)] = None
+    """Strings at which an answer ends; a call's own `stop` takes their place."""
+    seed: int | None = None
+    """Seed of each request's own generator."""
+    logprobs: bool | int | None = None
+    """Report each token's log-probability, with this many alternatives (True: with none)."""
+    ignore_eos: bool | None = None
+    """Go on after end-of-sequence."""
+    trace: bool | None = None
+    """Report what each member said at every step."""
+    streaming: bool | None = None
+    """Send tokens to the callbacks also where the caller does not stream."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Check the settings, and load the models unless the ensemble is ready.
+
+        Raises:
+            ConfigError: A setting that does not exist or cannot be used.
+            DeepenError: Whatever keeps the ensemble from loading.
+            pydantic.ValidationError: A value of the wrong type.
+        """
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            # pydantic wraps every ValueError, and our own errors are ValueErrors with a better message.
+            causes = [problem.get("ctx", {}).get("error") for problem in error.errors()]
+            own = [cause for cause in causes if isinstance(cause, DeepenError)]
+            if own:
+                raise own[0] from None
+            raise
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_setting_names(cls, values: Any) -> Any:
+        """Refuse settings that do not exist, resolve aliases, and refuse settings that contradict each other."""
+        if not isinstance(values, dict):
+            return values
+        known = {field.alias or name for name, field in cls.model_fields.items()} - _HIDDEN_NAMES
+        names = [name for name in values if name not in _HIDDEN_NAMES and name != "max_new_tokens"]
+        check_names(names, known, owner=cls.__name__, kind="setting")
+        return resolve_aliases(values)
+
+    @field_validator("opened", mode="before")
+    @classmethod
+    def _wrap_ensemble(cls, value: Any) -> Any:
+        """Accept an `Ensemble` as it is."""
+        if value is None or isinstance(value, OpenEnsemble):
+            return value
+        if not hasattr(value, "generate") or not hasattr(value, "stream_chat"):
+            raise ConfigError(f"ensemble must be a deepen_llm.Ensemble; got {type(value).__name__}")
+        return OpenEnsemble(value)
+
+    @model_validator(mode="after")
+    def _open_ensemble(self) -> Self:
+        """Check the options, then open the ensemble unless it is open already.
+
+        LangChain's `configurable_fields` builds a new model from this one's fields for each call: an ensemble that
+        was opened from the same source is used again.
+        """
+        self._params(None, {})
+        source = EnsembleSource(**{name: getattr(self, name) for name in _SOURCE_NAMES})
+        if self.opened is None or (self.opened.source is not None and self.opened.source != source):
+            self.opened = OpenEnsemble(source.open(), source)
+        elif self.opened.source is None and source.given():
+            raise ConfigError(f"give ensemble= alone; got {', '.join(source.given())} beside it, which it already has")
+        return self
+
+    @model_validator(mode="after")
+    def _set_langchain_deepen_version(self) -> Self:
+        """Tell traces which version of this package ran."""
+        self._add_version("langchain-deepen", __version__)
+        return self
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """The ensemble that answers."""
+        if self.opened is None:
+            raise RuntimeError("a model built by model_construct() has no ensemble: use the constructor")
+        return self.opened.ensemble
+
+    @property
+    def model_name(self) -> str:
+        """The members' names, joined by `+`."""
+        return "+".join(self.ensemble.member_names)
+
+    def _params(self, stop: list[str] | None, options: Mapping[str, Any]) -> SamplingParams:
+        """The engine's parameters for one call.
+
+        Args:
+            stop: The call's own stop strings; None leaves the constructor's, an empty list asks for none.
+            options: The call's own options.
+
+        Raises:
+            ConfigError: An option that does not exist, that is out of range, or that contradicts another.
+        """
+        own = {name: getattr(self, name) for name in OPTION_NAMES}
+        call = read_options(options, owner=type(self).__name__)
+        return make_params({**own, **call, **({} if stop is None else {"stop": stop})})
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        """Everything that changes an answer. LangChain's caches key on it.
+
+        The options are nested because LangChain writes a call's own `stop` over a key of that name.
+        """
+        return {
+            "model_name": self.model_name,
+            "ensemble": self.ensemble.identity,
+            "options": self._params(None, {}).model_dump(mode="json"),
+        }
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        """What traces say about a call: the options in force."""
+        params = self._params(
+            stop, {name: kwargs[name] for name in kwargs if name in (*OPTION_NAMES, "max_new_tokens")}
+        )
+        traced = super()._get_ls_params(stop=stop, **kwargs)
+        traced["ls_provider"] = "deepen"
+        traced["ls_model_name"] = self.model_name
+        traced["ls_temperature"] = params.temperature
+        traced["ls_max_tokens"] = params.max_new_tokens
+        if params.stop:
+            traced["ls_stop"] = list(params.stop)
+        return traced
+
+    def get_token_ids(self, text: str) -> list[int]:
+        """The ids of the text's tokens in the main model's vocabulary, without special tokens."""
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        return self.ensemble.encode(text)
+
+    def _side_by_side(
+        self, inputs: Sequence[Any], config: RunnableConfig | list[RunnableConfig] | None
+    ) -> list[RunnableConfig]:
+        """Configurations for inputs that are runs of their own: as many at a time as the engine takes.
+
+        A thread pool of LangChain's default size would hold back what the engine could batch.
+        """
+        configs = get_config_list(config, len(inputs))
+        if configs and configs[0].get("max_concurrency") is None:
+            limit = min(len(inputs), self.ensemble.config.max_batch_size)
+            configs = [{**one, "max_concurrency": limit} for one in configs]
+        return configs

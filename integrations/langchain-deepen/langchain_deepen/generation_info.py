@@ -1,0 +1,60 @@
+"""What goes with an answer's text: finish reason, usage, log-probabilities and trace, as plain JSON values.
+
+LangChain merges these dictionaries over the pieces of a stream: strings are joined, differing integers summed, lists
+joined. So the finish reason and the usage appear on the last piece alone, and whatever belongs to tokens is a list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from langchain_core.messages.ai import UsageMetadata
+
+from deepen_llm.results import Chunk, Generation, TokenLogprob, Usage
+
+
+def token_info(answer: Generation | Chunk) -> dict[str, Any]:
+    """What belongs to the tokens: `logprobs` and `trace`, where they were asked for."""
+    info: dict[str, Any] = {}
+    if answer.logprobs:
+        info["logprobs"] = {"content": [_logprob(token) for token in answer.logprobs]}
+    if answer.trace:
+        info["trace"] = [asdict(step) for step in answer.trace]
+    return info
+
+
+def finish_info(answer: Generation | Chunk) -> dict[str, Any]:
+    """What belongs to the whole answer: `finish_reason`; empty for a piece that is not the last."""
+    return {"finish_reason": answer.finish_reason} if answer.finish_reason else {}
+
+
+def usage_info(answer: Generation | Chunk) -> dict[str, Any]:
+    """The answer's `token_usage`; empty for a piece that is not the last."""
+    return {"token_usage": token_usage([answer.usage])} if answer.usage else {}
+
+
+def token_usage(usages: Iterable[Usage]) -> dict[str, int]:
+    """The sum of the usages, in the names that LangChain's LLMs use."""
+    usages = list(usages)
+    return {
+        "prompt_tokens": sum(usage.prompt_tokens for usage in usages),
+        "completion_tokens": sum(usage.completion_tokens for usage in usages),
+        "total_tokens": sum(usage.total_tokens for usage in usages),
+    }
+
+
+def usage_metadata(usage: Usage) -> UsageMetadata:
+    """The usage in the names that LangChain's messages use."""
+    return UsageMetadata(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
+        total_tokens=usage.total_tokens,
+    )
+
+
+def _logprob(token: TokenLogprob) -> dict[str, Any]:
+    """One token's natural-log probability, with the probabilities of the alternatives."""
+    top = [{"token": other.text, "token_id": other.token_id, "prob": other.prob} for other in token.top]
+    return {"token": token.text, "token_id": token.token_id, "logprob": token.logprob, "top": top}

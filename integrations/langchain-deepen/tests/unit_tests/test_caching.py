@@ -1,0 +1,84 @@
+"""LangChain's cache: what changes an answer is in the key, what does not is not."""
+
+import pytest
+from langchain_core.caches import InMemoryCache
+
+from langchain_deepen import ChatDeepen, DeepenLLM
+
+PROMPT = "Where?"
+
+
+@pytest.fixture
+def cache():
+    return InMemoryCache()
+
+
+def num_calls(ensemble, model, **options) -> int:
+    """How often the engine is asked by one invocation."""
+    before = len(ensemble.calls)
+    model.invoke(PROMPT, **options)
+    return len(ensemble.calls) - before
+
+
+@pytest.mark.parametrize("model_class", [DeepenLLM, ChatDeepen])
+def test_the_same_request_is_answered_from_the_cache(model_class, ensemble, cache):
+    model = model_class(ensemble=ensemble, cache=cache)
+    assert [num_calls(ensemble, model), num_calls(ensemble, model)] == [1, 0]
+    twin = model_class(ensemble=ensemble, cache=cache)
+    assert num_calls(ensemble, twin) == 0
+
+
+@pytest.mark.parametrize("model_class", [DeepenLLM, ChatDeepen])
+def test_every_option_of_a_call_is_in_the_key(model_class, ensemble, cache):
+    model = model_class(ensemble=ensemble, cache=cache)
+    num_calls(ensemble, model)
+    for options in (
+        {"temperature": 2.0},
+        {"temperature": 2.0, "seed": 1},
+        {"temperature": 2.0, "seed": 1, "top_k": 3},
+        {"max_tokens": 2},
+        {"stop": [" is"]},
+        {"logprobs": 1},
+    ):
+        assert num_calls(ensemble, model, **options) == 1, options
+        assert num_calls(ensemble, model, **options) == 0, options
+        assert num_calls(ensemble, model.bind(**options)) == 0, options
+
+
+@pytest.mark.parametrize("model_class", [DeepenLLM, ChatDeepen])
+def test_the_constructors_options_are_in_the_key(model_class, ensemble, cache):
+    for options in ({}, {"max_tokens": 2}, {"temperature": 1.0}, {"seed": 1}, {"stop": [" is"]}):
+        assert num_calls(ensemble, model_class(ensemble=ensemble, cache=cache, **options)) == 1, options
+
+
+@pytest.mark.parametrize("model_class", [DeepenLLM, ChatDeepen])
+def test_the_ensemble_is_in_the_key(model_class, make_ensemble, cache):
+    for name in ("a", "c"):
+        ensemble = make_ensemble(name)
+        assert num_calls(ensemble, model_class(ensemble=ensemble, cache=cache)) == 1
+
+
+def test_an_option_of_a_call_and_of_the_constructor_are_one(ensemble, cache):
+    assert num_calls(ensemble, DeepenLLM(ensemble=ensemble, cache=cache), max_tokens=2) == 1
+    assert num_calls(ensemble, DeepenLLM(ensemble=ensemble, cache=cache, max_tokens=2)) == 0
+
+
+def test_a_batch_asks_only_for_what_is_missing(ensemble, cache):
+    llm = DeepenLLM(ensemble=ensemble, cache=cache)
+    llm.invoke("a", max_tokens=2)
+    assert llm.batch(["a", "bb"], max_tokens=2) == ["The answer", "The answer"]
+    assert ensemble.calls[-1][1] == ["bb"]
+
+
+async def test_the_async_twins_use_the_same_keys(ensemble, cache):
+    llm = DeepenLLM(ensemble=ensemble, cache=cache)
+    assert await llm.ainvoke(PROMPT, max_tokens=2) == "The answer"
+    assert await llm.ainvoke(PROMPT) == "The answer is 6."
+    assert num_calls(ensemble, llm, max_tokens=2) == 0
+
+
+def test_a_cached_answer_keeps_its_finish_reason_and_usage(ensemble, cache):
+    llm = DeepenLLM(ensemble=ensemble, cache=cache)
+    first = llm.generate([PROMPT]).generations
+    assert llm.generate([PROMPT]).generations == first
+    assert first[0][0].generation_info["finish_reason"] == "stop"

@@ -1,0 +1,115 @@
+"""What both classes share: construction, identity, token counting, tracing."""
+
+import json
+
+import pytest
+from langchain_core.runnables import ConfigurableField
+from pydantic import ValidationError
+
+from deepen_llm.errors import ConfigError
+from langchain_deepen import ChatDeepen, DeepenLLM, __version__
+from langchain_deepen.source import EnsembleSource
+
+pytestmark = pytest.mark.parametrize("model_class", [DeepenLLM, ChatDeepen])
+
+
+@pytest.fixture
+def opened(monkeypatch, make_ensemble):
+    """Sources that were opened, each as a fake."""
+    sources = []
+
+    def open_fake(source):
+        sources.append(source)
+        return make_ensemble()
+
+    monkeypatch.setattr(EnsembleSource, "open", open_fake)
+    return sources
+
+
+def test_a_setting_that_does_not_exist_is_refused(model_class, ensemble):
+    with pytest.raises(ConfigError, match=rf"{model_class.__name__} has no setting 'temprature': did you mean 'temper"):
+        model_class(ensemble=ensemble, temprature=1)
+    with pytest.raises(ConfigError, match=r"has no setting 'xyz': known: cache, .*, weights"):
+        model_class(ensemble=ensemble, xyz=1)
+
+
+def test_a_model_or_an_ensemble_is_needed_and_not_both(model_class, ensemble):
+    with pytest.raises(ConfigError, match=r"give model= .* or ensemble="):
+        model_class()
+    with pytest.raises(ConfigError, match="give ensemble= alone; got model, weights beside it"):
+        model_class(ensemble=ensemble, model="starter", weights=[1.0])
+    with pytest.raises(ConfigError, match=r"ensemble must be a deepen_llm\.Ensemble; got str"):
+        model_class(ensemble="starter")
+
+
+def test_values_that_cannot_be_used_are_refused_at_once(model_class, ensemble):
+    with pytest.raises(ConfigError, match="temperature"):
+        model_class(ensemble=ensemble, temperature=-1)
+    with pytest.raises(ConfigError, match="temperature=0 takes the best token"):
+        model_class(ensemble=ensemble, temperature=0, top_p=0.5)
+    with pytest.raises(ConfigError, match="stop strings must not be empty"):
+        model_class(ensemble=ensemble, stop=[""])
+    with pytest.raises(ValidationError, match="valid number"):
+        model_class(ensemble=ensemble, temperature="hot")
+
+
+def test_aliases_and_short_forms_are_read(model_class, ensemble):
+    model = model_class(ensemble=ensemble, max_new_tokens=5, stop="###", streaming=True)
+    assert (model.max_tokens, model.stop, model.streaming) == (5, ["###"], True)
+
+
+def test_the_source_is_what_the_constructor_was_given(model_class, opened):
+    model_class(model=["org/a", "org/b"], weights=[0.6, 0.4], main=1, member_options={"dtype": "float32"})
+    assert opened[0].given() == {
+        "model": ["org/a", "org/b"],
+        "weights": (0.6, 0.4),
+        "main": 1,
+        "member_options": {"dtype": "float32"},
+    }
+
+
+def test_configurable_fields_keep_the_loaded_models(model_class, opened):
+    model = model_class(model="starter", max_tokens=3).configurable_fields(max_tokens=ConfigurableField("length"))
+    model.invoke("a", config={"configurable": {"length": 1}})
+    assert len(opened) == 1
+
+
+def test_a_configurable_model_is_loaded_anew(model_class, opened):
+    model = model_class(model="starter").configurable_fields(model=ConfigurableField("model"))
+    model.invoke("a", config={"configurable": {"model": "other.yaml"}})
+    assert [source.model for source in opened] == ["starter", "other.yaml"]
+
+
+def test_configurable_fields_of_a_ready_ensemble_share_it(model_class, ensemble):
+    model = model_class(ensemble=ensemble).configurable_fields(max_tokens=ConfigurableField("length"))
+    model.invoke("a", config={"configurable": {"length": 1}})
+    assert ensemble.params.max_new_tokens == 1
+
+
+def test_tokens_are_counted_by_the_main_model(model_class, ensemble):
+    model = model_class(ensemble=ensemble)
+    assert model.get_token_ids("abc") == [97, 98, 99]
+    assert model.get_num_tokens("abc") == 3
+    assert model_class(ensemble=ensemble, custom_get_token_ids=lambda text: [1]).get_num_tokens("abc") == 1
+
+
+def test_the_identity_is_plain_json_and_holds_the_options(model_class, ensemble):
+    identity = model_class(ensemble=ensemble, temperature=0.5, stop=["x"])._identifying_params
+    assert json.loads(json.dumps(identity)) == identity
+    assert identity["ensemble"] == ensemble.identity
+    assert (identity["options"]["temperature"], identity["options"]["stop"]) == (0.5, ["x"])
+
+
+def test_traces_are_told_the_options_in_force(model_class, ensemble):
+    model = model_class(ensemble=ensemble, max_tokens=7)
+    traced = model._get_ls_params(stop=["x"], temperature=0.5)
+    assert traced["ls_provider"] == "deepen"
+    assert traced["ls_model_name"] == "a+b"
+    assert (traced["ls_temperature"], traced["ls_max_tokens"], traced["ls_stop"]) == (0.5, 7, ["x"])
+    assert model.metadata["lc_versions"]["langchain-deepen"] == __version__
+
+
+def test_the_representation_names_the_settings_and_not_the_engine(model_class, ensemble):
+    text = repr(model_class(ensemble=ensemble, temperature=0.5))
+    assert "temperature=0.5" in text
+    assert "OpenEnsemble" not in text
