@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from typing import Any
 
@@ -142,3 +143,13 @@ def ensemble() -> FakeEnsemble:
 @pytest.fixture
 def llm(ensemble: FakeEnsemble) -> DeepenLLM:
     return DeepenLLM(ensemble=ensemble)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing here may connect to anything."""
+
+    def refuse(self: socket.socket, address: object) -> None:
+        raise AssertionError(f"a test wanted to connect to {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)

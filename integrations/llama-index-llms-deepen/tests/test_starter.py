@@ -1,0 +1,142 @@
+"""DeepenLLM over the bundled models: the same answers as the ensemble's own, and work that ends when it should."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from llama_index.core.llms import ChatMessage
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.schema import TextNode
+from llama_index.retrievers.bm25 import BM25Retriever
+
+from deepen_llm import Ensemble, SamplingParams
+from deepen_llm.errors import ClosedError, ContextLengthError
+from llama_index.llms.deepen import DeepenLLM
+
+PROMPT = "Question: What is the capital of France?\nAnswer:"
+MESSAGES = [ChatMessage(role="user", content="What is the capital of France?")]
+PLAIN = [{"role": "user", "content": "What is the capital of France?"}]
+LONG = {"max_tokens": 600, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def starter():
+    with Ensemble.starter() as ensemble:
+        yield ensemble
+
+
+@pytest.fixture
+def llm(starter):
+    return DeepenLLM(ensemble=starter, max_tokens=16)
+
+
+def _wait_until_idle(ensemble):
+    """The engine ends cancelled work between two steps; 20 s is no measure of speed."""
+    deadline = time.monotonic() + 20
+    while ensemble.num_running and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return ensemble.num_running == 0
+
+
+async def test_all_ways_to_complete_give_the_ensembles_own_answer(llm, starter):
+    own = starter.generate(PROMPT, SamplingParams(max_new_tokens=16))
+    usage = {
+        "prompt_tokens": own.usage.prompt_tokens,
+        "completion_tokens": own.usage.completion_tokens,
+        "total_tokens": own.usage.total_tokens,
+    }
+    responses = [
+        llm.complete(PROMPT, formatted=True),
+        list(llm.stream_complete(PROMPT, formatted=True))[-1],
+        await llm.acomplete(PROMPT, formatted=True),
+        [response async for response in await llm.astream_complete(PROMPT, formatted=True)][-1],
+    ]
+    assert own.text
+    assert {response.text for response in responses} == {own.text}
+    assert all(response.raw == {"usage": usage, "finish_reason": own.finish_reason} for response in responses)
+
+
+async def test_all_ways_to_chat_give_the_ensembles_own_answer(llm, starter):
+    own = starter.chat(PLAIN, SamplingParams(max_new_tokens=16)).text
+    responses = [
+        llm.chat(MESSAGES),
+        list(llm.stream_chat(MESSAGES))[-1],
+        await llm.achat(MESSAGES),
+        [response async for response in await llm.astream_chat(MESSAGES)][-1],
+    ]
+    assert {response.message.content for response in responses} == {own}
+    assert llm.complete(PLAIN[0]["content"]).text == own
+
+
+def test_the_pieces_of_a_stream_join_to_the_whole(llm):
+    responses = list(llm.stream_complete(PROMPT, formatted=True, max_tokens=40, ignore_eos=True))
+    assert len(responses) > 5
+    assert "".join(response.delta for response in responses) == responses[-1].text
+
+
+async def test_concurrent_calls_get_what_they_get_alone(llm):
+    prompts = [PROMPT, PROMPT.replace("France", "Italy"), "Question: What is 12 plus 30?\nAnswer:"]
+    alone = [llm.complete(prompt, formatted=True).text for prompt in prompts]
+    together = await asyncio.gather(*(llm.acomplete(prompt, formatted=True) for prompt in prompts * 2))
+    assert [response.text for response in together] == alone * 2
+
+
+def test_the_same_seed_gives_the_same_text(llm):
+    options = {"formatted": True, "temperature": 1.5, "seed": 3, "ignore_eos": True}
+    assert llm.complete(PROMPT, **options).text == llm.complete(PROMPT, **options).text
+    assert llm.complete(PROMPT, **options).text != llm.complete(PROMPT, **{**options, "seed": 4}).text
+
+
+def test_an_abandoned_stream_frees_the_engine(llm, starter):
+    stream = llm.stream_complete(PROMPT, formatted=True, **LONG)
+    next(stream)
+    assert starter.num_running == 1
+    del stream
+    assert _wait_until_idle(starter)
+
+
+async def test_a_cancelled_task_frees_the_engine(llm, starter):
+    task = asyncio.create_task(llm.achat(MESSAGES, **LONG))
+    while not starter.num_running:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert _wait_until_idle(starter)
+
+
+def test_a_prompt_that_is_too_long_is_an_error_at_the_first_piece(llm, starter):
+    stream = llm.stream_complete("word " * 2 * starter.context_length, formatted=True)
+    with pytest.raises(ContextLengthError):
+        next(stream)
+    assert llm.complete(PROMPT, formatted=True).text
+
+
+def test_a_query_engine_reads_the_answer_from_a_document(starter):
+    texts = [
+        "Orin keeps a goat. The lamp of Orin is green.",
+        "Tava works as a baker. Tava lives in Merrow.",
+        "The bridge of Kell was built in March.",
+    ]
+    llm = DeepenLLM(ensemble=starter, is_chat_model=False, max_tokens=16, stop=["\n"])
+    retriever = BM25Retriever(nodes=[TextNode(text=text) for text in texts], similarity_top_k=1)
+    engine = RetrieverQueryEngine.from_args(retriever, llm=llm)
+    streaming = RetrieverQueryEngine.from_args(retriever, llm=llm, streaming=True)
+    answer = str(engine.query("Which animal does Orin keep?"))
+    assert "goat" in answer
+    assert "".join(streaming.query("Which animal does Orin keep?").response_gen) == answer
+
+
+def test_an_llm_that_loaded_its_ensemble_can_be_written_down_and_closed():
+    llm = DeepenLLM(model="starter", main=1, max_tokens=8, stop="\n")
+    again = DeepenLLM.from_dict(llm.to_dict())
+    assert (again.model, again.max_tokens, again.stop) == ("starter", 8, "\n")
+    assert again.ensemble.identity == llm.ensemble.identity
+    assert again.complete(PROMPT, formatted=True).text == llm.complete(PROMPT, formatted=True).text
+    llm.close()
+    again.close()
+    assert llm.ensemble.closed and again.ensemble.closed
+    with pytest.raises(ClosedError):
+        llm.complete(PROMPT)
