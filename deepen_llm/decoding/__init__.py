@@ -1,0 +1,1 @@
+"""Decoding: the engine's loop, its sequences, alignment between tokenizers, sampling, stopping, text release."""

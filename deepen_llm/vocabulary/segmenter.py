@@ -1,0 +1,229 @@
+"""Plain text into token ids, never into a special token. The caller's tokenizer is only read, never changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tokenizers import AddedToken, Tokenizer
+
+from deepen_llm.vocabulary.notation import SPACE_MARK, describe_part, walk_parts
+from deepen_llm.vocabulary.tokens import read_backend
+
+UNCLEAR = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """The tokens of a text. `starts[i]` is the character of the text where token i begins.
+
+    It is `UNCLEAR` where the token begins inside a character or where its beginning cannot be told.
+    """
+
+    ids: list[int]
+    starts: list[int]
+
+
+class Segmenter(Protocol):
+    """What a vocabulary needs of a tokenizer."""
+
+    adds_prefix_space: bool
+    """Whether a text's start gets one dummy space."""
+    prefixes_sections: bool
+    """Whether text that follows a special token gets it, too."""
+    prefix_ids: tuple[int, ...]
+    """What the tokenizer puts before a prompt."""
+
+    def segment(self, text: str, at_start: bool) -> Segmentation:
+        """The tokens of plain text; `at_start` False where the text continues other text."""
+
+    def normalize(self, text: str) -> str:
+        """The text as the tokens will spell it, for text that continues other text."""
+
+
+class BackendSegmenter:
+    """A tokenizer of the tokenizers library, on private copies: one for the start of a text, one for what continues it.
+
+    The copies share the model (merges, pieces), know no special token, and neither truncate nor pad. Where a special
+    token's text is also a piece that the model itself can produce (Unigram models, mostly), the model is copied, too,
+    and that piece renamed so that no text can match it.
+    """
+
+    def __init__(self, backend: Tokenizer, special_ids: Iterable[int], num_logits: int) -> None:
+        specials = {token_id: backend.id_to_token(token_id) or "" for token_id in special_ids}
+        added = sorted(backend.get_added_tokens_decoder().items())
+        plain = [(token_id, token) for token_id, token in added if token_id not in specials and token_id < num_logits]
+        normalizer, pre_tokenizer = describe_part(backend.normalizer), describe_part(backend.pre_tokenizer)
+        model = _without_specials(backend.model, specials)
+        self._start = _assemble(model, normalizer, pre_tokenizer, plain)
+        self._continue = _assemble(model, _without_prefix(normalizer), _without_prefix(pre_tokenizer), plain)
+        self._original_ids = {self._start.token_to_id(token.content): token_id for token_id, token in plain}
+        scheme = _prefix_scheme([*walk_parts(normalizer), *walk_parts(pre_tokenizer)])
+        self.adds_prefix_space = scheme != "never"
+        self.prefixes_sections = scheme == "always"
+        self.prefix_ids = _leading_specials(backend)
+
+    def segment(self, text: str, at_start: bool) -> Segmentation:
+        """The tokens of plain text; `at_start` False where the text continues other text."""
+        encoding = (self._start if at_start else self._continue).encode(text, add_special_tokens=False)
+        ids, starts = encoding.ids, _clear_starts(encoding.offsets)
+        if not self._original_ids:
+            return Segmentation(ids, starts)
+        first = next((index for index, token_id in enumerate(ids) if token_id in self._original_ids), None)
+        if first is not None and self.prefixes_sections and not at_start:
+            return self._segment_from(text, encoding.offsets[first][0])
+        return Segmentation([self._original_ids.get(token_id, token_id) for token_id in ids], starts)
+
+    def _segment_from(self, text: str, character: int) -> Segmentation:
+        """Continuing text with an added token at this character: what follows that token gets its dummy space."""
+        left, right = self.segment(text[:character], False), self.segment(text[character:], True)
+        starts = [at if at < 0 else at + character for at in right.starts]
+        return Segmentation(left.ids + right.ids, left.starts + starts)
+
+    def normalize(self, text: str) -> str:
+        """The text as the tokens will spell it, for text that continues other text."""
+        normalizer = self._continue.normalizer
+        normalized: str = text if normalizer is None else normalizer.normalize_str(text)
+        return normalized
+
+
+class BytesSegmenter:
+    """A Python tokenizer whose tokens are bytes (tiktoken-style, with code of its own)."""
+
+    adds_prefix_space = False
+    prefixes_sections = False
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        bare = tokenizer.encode("a", add_special_tokens=False)
+        whole = tokenizer.encode("a", add_special_tokens=True)
+        self.prefix_ids = tuple(whole[: next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)])
+
+    def segment(self, text: str, at_start: bool) -> Segmentation:
+        """The tokens of plain text, with the starts counted from the tokens' bytes."""
+        del at_start
+        pieces = self._tokenizer.tokenize(text, split_special_tokens=True)
+        ids: list[int] = self._tokenizer.convert_tokens_to_ids(pieces)
+        starts, position, characters = [], 0, _character_starts(text)
+        for piece in pieces:
+            starts.append(characters.get(position, UNCLEAR))
+            position += len(piece if isinstance(piece, bytes) else piece.encode("utf-8"))
+        return Segmentation(ids, starts)
+
+    def normalize(self, text: str) -> str:
+        """The text itself."""
+        return text
+
+
+def make_segmenter(tokenizer: Any, special_ids: Iterable[int], num_logits: int) -> Segmenter:
+    """The segmenter for a transformers tokenizer. Added tokens beyond the logits are left out: they stay text."""
+    backend = read_backend(tokenizer)
+    return BytesSegmenter(tokenizer) if backend is None else BackendSegmenter(backend, special_ids, num_logits)
+
+
+def _leading_specials(backend: Tokenizer) -> tuple[int, ...]:
+    """The ids that the tokenizer's post-processor puts before a text."""
+    if backend.post_processor is None:
+        return ()
+    tokenizer = Tokenizer(backend.model)
+    tokenizer.post_processor = backend.post_processor
+    samples = ("a", *(piece for piece, _ in zip(backend.get_vocab(with_added_tokens=False), range(100), strict=False)))
+    for sample in samples:
+        mask = tokenizer.encode(sample).special_tokens_mask
+        if 0 in mask:
+            return tuple(tokenizer.encode(sample).ids[: mask.index(0)])
+    return ()
+
+
+def _character_starts(text: str) -> dict[int, int]:
+    """For the byte where each character begins, the character's index."""
+    starts, position = {}, 0
+    for index, character in enumerate(text):
+        starts[position] = index
+        position += len(character.encode("utf-8"))
+    return starts
+
+
+def _clear_starts(offsets: list[tuple[int, int]]) -> list[int]:
+    """Where each token begins; unclear where its span overlaps that of a token before it."""
+    starts, furthest = [], 0
+    for start, end in offsets:
+        starts.append(start if start >= furthest else UNCLEAR)
+        furthest = max(furthest, end)
+    return starts
+
+
+def _assemble(
+    model: Any,
+    normalizer: dict[str, Any] | None,
+    pre_tokenizer: dict[str, Any] | None,
+    added: list[tuple[int, AddedToken]],
+) -> Tokenizer:
+    """A tokenizer around an existing model, with parts given as JSON."""
+    empty = {"type": "BPE", "vocab": {}, "merges": []}
+    shell = Tokenizer.from_str(json.dumps({"model": empty, "normalizer": normalizer, "pre_tokenizer": pre_tokenizer}))
+    tokenizer = Tokenizer(model)
+    if normalizer is not None:
+        tokenizer.normalizer = shell.normalizer
+    if pre_tokenizer is not None:
+        tokenizer.pre_tokenizer = shell.pre_tokenizer
+    tokenizer.add_tokens([token for _, token in added])
+    return tokenizer
+
+
+def _without_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The part without its dummy space and without stripping at the left: text that continues other text."""
+    if part is None or part["type"] == "Prepend":
+        return None
+    changes: dict[str, Any] = {
+        "Metaspace": {"prepend_scheme": "never"},
+        "ByteLevel": {"add_prefix_space": False},
+        "Strip": {"strip_left": False},
+    }.get(part["type"], {})
+    for key in ("normalizers", "pretokenizers"):
+        if key in part:
+            changes = {key: [inner for inner in map(_without_prefix, part[key]) if inner is not None]}
+    return {**part, **changes}
+
+
+def _prefix_scheme(parts: list[dict[str, Any]]) -> str:
+    """Which texts get a dummy space: "always" (each section between special tokens), "first" or "never"."""
+    for part in parts:
+        if part["type"] == "Prepend" and part["prepend"] in (SPACE_MARK, " "):
+            return "always"
+        if part["type"] == "Metaspace":
+            return str(part["prepend_scheme"])
+        if part["type"] == "ByteLevel" and part.get("add_prefix_space"):
+            return "always"
+    return "never"
+
+
+def _without_specials(model: Any, specials: dict[int, str]) -> Any:
+    """The model, or a copy of it that produces no special token and no random segmentation."""
+    reachable = {piece for token_id, piece in specials.items() if _can_produce(model, piece, token_id)}
+    if not reachable and not getattr(model, "dropout", None):
+        return model
+    state: dict[str, Any] = json.loads(model.__getstate__())
+    if state["type"] == "Unigram":
+        state["vocab"] = [[_rename(piece, reachable), score] for piece, score in state["vocab"]]
+    else:
+        state["vocab"] = {_rename(piece, reachable): token_id for piece, token_id in state["vocab"].items()}
+        state["merges"] = [merge for merge in state["merges"] if _merged(merge) not in reachable]
+        state["unk_token"] = state["unk_token"] and _rename(state["unk_token"], reachable)
+        state["dropout"] = None
+    return Tokenizer.from_str(json.dumps({"model": state})).model
+
+
+def _can_produce(model: Any, piece: str, token_id: int) -> bool:
+    """Whether the model makes this token of text: a token comes out of some text only if it comes out of its own."""
+    return model.token_to_id(piece) == token_id and [token.id for token in model.tokenize(piece)] == [token_id]
+
+
+def _rename(piece: str, reachable: set[str]) -> str:
+    return f"\x00\x00{piece}\x00\x00" if piece in reachable else piece
+
+
+def _merged(merge: str | list[str]) -> str:
+    return "".join(merge.split(" ", 1) if isinstance(merge, str) else merge)

@@ -1,0 +1,111 @@
+"""The table of a tokenizer's tokens: bytes, and which ids are special, added or padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+
+from deepen_llm.errors import VocabularyError
+from deepen_llm.vocabulary.notation import BYTE_PIECE, detect_notation, read_piece
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTable:
+    """One entry per logit. `tokens` holds None for special ids, ends of sequence and padding."""
+
+    tokens: tuple[bytes | None, ...]
+    special_ids: frozenset[int]
+    added_ids: frozenset[int]
+    padded_ids: frozenset[int]
+    fallback_ids: frozenset[int]
+    """The `<0xNN>` tokens of the SentencePiece kind."""
+    eos_ids: tuple[int, ...]
+    bos_id: int | None
+    unk_id: int | None
+    special_texts: dict[int, str]
+    """How special tokens are written, for display."""
+
+
+def read_backend(tokenizer: Any) -> Tokenizer | None:
+    """The tokenizers-library object inside a transformers tokenizer, or None where it has none."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return backend if isinstance(backend, Tokenizer) else None
+
+
+def read_added_tokens(tokenizer: Any) -> dict[int, AddedToken]:
+    """The added tokens by id, in the order of their ids."""
+    return dict(sorted(tokenizer.added_tokens_decoder.items()))
+
+
+def read_table(tokenizer: Any, name: str, num_logits: int | None, eos_ids: Iterable[int]) -> TokenTable:
+    """Read every token of a transformers tokenizer as bytes.
+
+    Args:
+        tokenizer: A tokenizer of transformers 5.
+        name: What errors call it.
+        num_logits: How many logits the model has; ids without a token are padding. None: as many as there are tokens.
+        eos_ids: Ids that end a sequence, besides the tokenizer's own.
+
+    Raises:
+        VocabularyError: The tokens cannot be read as bytes, or text tokens lie beyond the logits.
+    """
+    added = read_added_tokens(tokenizer)
+    pieces, fallback_ids = _read_pieces(tokenizer, name, added)
+    ends = tuple(dict.fromkeys([*_single(tokenizer.eos_token_id), *eos_ids]))
+    special = {token_id for token_id, token in added.items() if token.special} | set(tokenizer.all_special_ids)
+    special |= {token_id for token_id in ends if token_id in added}
+    size = num_logits if num_logits is not None else max(pieces, default=-1) + 1
+    beyond = sorted(token_id for token_id in pieces if token_id >= size and token_id not in added)
+    if beyond:
+        raise VocabularyError(
+            f"every token of {name!r} must have a logit: the model has {size} logits, but the tokenizer has tokens up "
+            f"to id {beyond[-1]}: give the tokenizer that belongs to the model"
+        )
+    unspoken = special | set(ends)
+    return TokenTable(
+        tokens=tuple(None if token_id in unspoken else pieces.get(token_id) for token_id in range(size)),
+        special_ids=frozenset(token_id for token_id in special if token_id < size),
+        added_ids=frozenset(token_id for token_id in added if token_id < size and token_id not in special),
+        padded_ids=frozenset(token_id for token_id in range(size) if token_id not in pieces),
+        fallback_ids=fallback_ids,
+        eos_ids=tuple(token_id for token_id in ends if token_id < size),
+        bos_id=tokenizer.bos_token_id,
+        unk_id=tokenizer.unk_token_id,
+        special_texts={token_id: added[token_id].content for token_id in special if token_id in added},
+    )
+
+
+def _single(token_id: int | None) -> list[int]:
+    return [] if token_id is None else [token_id]
+
+
+def _read_pieces(tokenizer: Any, name: str, added: dict[int, AddedToken]) -> tuple[dict[int, bytes], frozenset[int]]:
+    """Every id's bytes, and which of them are byte-fallback tokens."""
+    backend = read_backend(tokenizer)
+    if backend is None:
+        return _read_python_pieces(tokenizer, name), frozenset()
+    notation = detect_notation(backend, name)
+    model_pieces = backend.get_vocab(with_added_tokens=False)
+    pieces = {token_id: token.content.encode("utf-8", "replace") for token_id, token in added.items()}
+    pieces |= {token_id: read_piece(piece, notation) for piece, token_id in model_pieces.items()}
+    if notation == "byte-level":
+        return pieces, frozenset()
+    return pieces, frozenset(token_id for piece, token_id in model_pieces.items() if BYTE_PIECE.fullmatch(piece))
+
+
+def _read_python_pieces(tokenizer: Any, name: str) -> dict[int, bytes]:
+    """The tokens of a tokenizer written in Python whose tokens are bytes already (tiktoken-style)."""
+    ids = sorted(tokenizer.get_vocab().values())
+    tokens = tokenizer.convert_ids_to_tokens(ids)
+    if not any(isinstance(token, bytes) for token in tokens):
+        raise VocabularyError(
+            f"the tokens of {name!r} must be readable as bytes, but {type(tokenizer).__name__} is a Python tokenizer "
+            "that shows neither bytes nor the tokenizers library's parts: use a model whose folder has a tokenizer.json"
+        )
+    return {
+        token_id: token if isinstance(token, bytes) else str(token).encode("utf-8", "replace")
+        for token_id, token in zip(ids, tokens, strict=True)
+    }

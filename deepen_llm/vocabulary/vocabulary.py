@@ -1,0 +1,187 @@
+"""One member's vocabulary: its tokens as bytes, and prompts, chats and running text as its tokenizer cuts them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self, final
+
+from deepen_llm.errors import PromptError
+from deepen_llm.vocabulary.boundaries import has_space_cuts, last_cut
+from deepen_llm.vocabulary.chat import ChatTemplate, check_text
+from deepen_llm.vocabulary.notation import SPACE_MARK
+from deepen_llm.vocabulary.segmenter import Segmentation, Segmenter, make_segmenter
+from deepen_llm.vocabulary.tokens import TokenTable, read_table
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """A tokenized prompt. `ids[:num_fixed]` stay as they are; `text` is the plain text of the ids after them.
+
+    Fixed are a BOS and, in a chat, everything up to the last special token of the template. `at_start` says whether
+    `text` is tokenized as the start of a text (with the dummy space, where the tokenizer has one).
+    """
+
+    ids: tuple[int, ...]
+    num_fixed: int
+    text: str
+    at_start: bool = True
+
+
+@final
+class Vocabulary:
+    """One member's tokens as bytes, one per logit, and its tokenizer's ways. Safe to share between threads."""
+
+    def __init__(
+        self, name: str, table: TokenTable, segmenter: Segmenter, chat: ChatTemplate, prefix_ids: Sequence[int] = ()
+    ) -> None:
+        self.name = name
+        self.tokens = table.tokens
+        """One per logit: the token's exact bytes; None for special, end-of-sequence and padded ids."""
+        self.special_ids = table.special_ids
+        self.added_ids = table.added_ids
+        """Added tokens that are not special: text tokens like any other."""
+        self.padded_ids = table.padded_ids
+        """Logits without a token: never sampled."""
+        self.eos_ids = table.eos_ids
+        self.bos_id = table.bos_id
+        self.unk_id = table.unk_id
+        self.prefix_ids = tuple(prefix_ids)
+        """What the tokenizer puts before a prompt: a BOS, mostly, or nothing."""
+        self.adds_prefix_space = segmenter.adds_prefix_space
+        """Whether the start of a text is tokenized with one dummy space before it."""
+        self.has_chat_template = chat.exists
+        self._special_texts = table.special_texts
+        self._fallback_ids = table.fallback_ids
+        self._segmenter = segmenter
+        self._chat = chat
+        added = [token.decode() for token in (self.tokens[token_id] for token_id in sorted(self.added_ids)) if token]
+        self._has_space_cuts = has_space_cuts(segmenter, self.tokens, added)
+
+    @classmethod
+    def from_tokenizer(
+        cls,
+        tokenizer: Any,
+        *,
+        name: str,
+        num_logits: int | None = None,
+        eos_ids: Iterable[int] = (),
+        chat_template: str | None = None,
+    ) -> Self:
+        """Read a tokenizer of transformers 5; it is not changed, and its truncation and padding do not count.
+
+        Args:
+            tokenizer: Backed by the tokenizers library, or a Python tokenizer whose tokens are bytes.
+            name: What errors call this member.
+            num_logits: How many logits the model has; None takes one per token.
+            eos_ids: Ids that end a sequence, besides the tokenizer's own.
+            chat_template: A Jinja template in place of the tokenizer's own.
+
+        Raises:
+            VocabularyError: The tokens cannot be read as bytes (WordPiece, say), or do not fit the logits.
+        """
+        table = read_table(tokenizer, name, num_logits, eos_ids)
+        segmenter = make_segmenter(tokenizer, table.special_ids, len(table.tokens))
+        chat = ChatTemplate(tokenizer, name, table.special_ids, chat_template)
+        return cls(name, table, segmenter, chat, segmenter.prefix_ids)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __repr__(self) -> str:
+        return f"Vocabulary({self.name!r}, {len(self.tokens)} tokens)"
+
+    @cached_property
+    def ids_by_token(self) -> dict[bytes, int]:
+        """For every byte string that is a token: the id that the tokenizer makes of it, in the order of the ids.
+
+        Of several ids, an added token goes before a piece of the model, and that before a byte-fallback token; then
+        the lowest id counts.
+        """
+        ids = range(len(self.tokens))
+        ranks = [(token_id in self._fallback_ids, token_id not in self.added_ids) for token_id in ids]
+        chosen: dict[bytes, int] = {}
+        for token_id, token in enumerate(self.tokens):
+            if token is not None and (token not in chosen or ranks[token_id] < ranks[chosen[token]]):
+                chosen[token] = token_id
+        return chosen
+
+    @cached_property
+    def byte_ids(self) -> tuple[int | None, ...]:
+        """256 entries: the token that is that single byte (the SentencePiece kind's `<0xNN>`), or None."""
+        ids = [self.ids_by_token.get(bytes((byte,))) for byte in range(256)]
+        for token_id in self._fallback_ids:
+            token = self.tokens[token_id]
+            if token is not None:
+                ids[token[0]] = token_id
+        return tuple(ids)
+
+    def encode(self, text: str, *, at_start: bool = True) -> list[int]:
+        """The tokens of plain text: no BOS, no special token whatever the text says.
+
+        With `at_start` False the text continues other text: no dummy space. What the tokenizer cannot express comes
+        out as it does it: the unknown id, or nothing (see `can_express`).
+        """
+        return self._segmenter.segment(text, at_start).ids
+
+    def segment(self, text: str, *, at_start: bool = True) -> Segmentation:
+        """As `encode`, with the character of the text where each token begins."""
+        return self._segmenter.segment(text, at_start)
+
+    def can_express(self, text: str) -> bool:
+        """Whether the tokens spell the text out, its normalization aside: no unknown token, nothing dropped."""
+        ids = self.encode(text, at_start=False)
+        spelled = self._segmenter.normalize(text).replace(SPACE_MARK, " ")
+        return self.unk_id not in ids and self.join(ids) == spelled.encode("utf-8", "replace")
+
+    def join(self, ids: Iterable[int]) -> bytes:
+        """The bytes of the ids, a dummy space included; special and padded ids are skipped."""
+        return b"".join(self.tokens[token_id] or b"" for token_id in ids)
+
+    def display(self, token_id: int) -> str:
+        """A token for people to read: its text, U+FFFD for parts of a character, a special token as it is written."""
+        token = self.tokens[token_id]
+        return self._special_texts.get(token_id, "") if token is None else token.decode("utf-8", "replace")
+
+    def last_safe_cut(self, text: str) -> int:
+        """The last character where the text may be cut, 0 where there is none.
+
+        The tokens of the two sides, taken apart (the right one with `at_start` False), are those of the whole,
+        whatever follows later.
+        """
+        return last_cut(text) if self._has_space_cuts else 0
+
+    def encode_prompt(self, text: str) -> EncodedText:
+        """A prompt, with what the tokenizer puts before one (BOS) and without what it puts after (EOS).
+
+        Raises:
+            PromptError: A lone surrogate, or nothing at all to begin from: no text and no BOS.
+        """
+        check_text(text, "the prompt")
+        ids = (*self.prefix_ids, *self.encode(text))
+        if not ids:
+            raise PromptError(
+                f"the prompt must not be empty: the tokenizer of {self.name!r} adds no BOS, so that there is no token "
+                "to begin from: give at least one character"
+            )
+        return EncodedText(ids, len(self.prefix_ids), text)
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> EncodedText:
+        """Messages through the chat template, up to where the answer begins; nothing in a message becomes special.
+
+        Raises:
+            PromptError: Messages that are not roles and texts, no template, or a template that refuses them.
+        """
+        ids: list[int] = []
+        num_fixed, text, at_start = 0, "", True
+        for section in self._chat.split(messages):
+            if section.special_id is None:
+                text = section.text
+                ids += self.encode(text, at_start=at_start)
+                continue
+            ids.append(section.special_id)
+            num_fixed, text, at_start = len(ids), "", self._segmenter.prefixes_sections
+        if not ids:
+            raise PromptError(f"the chat template of {self.name!r} made nothing of the messages: check the template")
+        return EncodedText(tuple(ids), num_fixed, text, at_start)
