@@ -1,9 +1,9 @@
 """Answer questions about a folder of documents through LangChain: retrieve by BM25, then read and answer."""
 
 from pathlib import Path
+from typing import Any
 
 import bm25s
-from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import PromptTemplate
@@ -35,13 +35,14 @@ class BM25Retriever(BaseRetriever):
         index.index(split([document.page_content for document in documents]), show_progress=False)
         return cls(documents=documents, index=index)
 
-    def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
+    def _get_relevant_documents(self, query: str, **_: Any) -> list[Document]:
         best, _ = self.index.retrieve(split([query]), k=self.num_documents, show_progress=False)
         return [self.documents[n] for n in best[0]]
 
 
 def split(texts: list[str]) -> list[list[str]]:
-    return bm25s.tokenize(texts, stopwords="en", return_ids=False, show_progress=False)
+    words: list[list[str]] = bm25s.tokenize(texts, stopwords="en", return_ids=False, show_progress=False)
+    return words
 
 
 def join(documents: list[Document]) -> str:

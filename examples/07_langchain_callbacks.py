@@ -12,10 +12,10 @@ from langchain_deepen import DeepenLLM
 class TokenPrinter(BaseCallbackHandler):
     """Prints each token, then how the answer ended and what it took."""
 
-    def on_llm_new_token(self, token: str, **kwargs: Any) -> None:
+    def on_llm_new_token(self, token: Any, **_: Any) -> None:
         print(token, end="", flush=True)
 
-    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+    def on_llm_end(self, response: LLMResult, **_: Any) -> None:
         info = response.generations[0][0].generation_info or {}
         print(f"\n  ({info['finish_reason']}, {info['token_usage']['completion_tokens']} tokens)")
 

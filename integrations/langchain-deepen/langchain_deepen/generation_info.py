@@ -7,12 +7,14 @@ joined. So the finish reason and the usage appear on the last piece alone, and w
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 from langchain_core.messages.ai import UsageMetadata
+from pydantic import TypeAdapter
 
-from deepen_llm.results import Chunk, Generation, TokenLogprob, Usage
+from deepen_llm.results import Chunk, Generation, StepTrace, TokenLogprob, Usage
+
+_STEPS = TypeAdapter(tuple[StepTrace, ...])
 
 
 def token_info(answer: Generation | Chunk) -> dict[str, Any]:
@@ -21,7 +23,7 @@ def token_info(answer: Generation | Chunk) -> dict[str, Any]:
     if answer.logprobs:
         info["logprobs"] = {"content": [_logprob(token) for token in answer.logprobs]}
     if answer.trace:
-        info["trace"] = [asdict(step) for step in answer.trace]
+        info["trace"] = _STEPS.dump_python(answer.trace, mode="json")
     return info
 
 

@@ -1,5 +1,7 @@
 """`DeepenLLM` over a fake ensemble: text, options, callbacks, usage and errors. Async has a file of its own."""
 
+import json
+
 import pytest
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import PromptTemplate
@@ -174,7 +176,8 @@ def test_logprobs_and_trace_are_lists_that_streams_join(ensemble, recorder):
     assert recorder.results[0].generations[0][0].generation_info == whole
     assert [token["token"] for token in whole["logprobs"]["content"]] == ["The", " answer", " is", " 6", "."]
     assert whole["logprobs"]["content"][0]["top"] == [{"token": "The", "token_id": 0, "prob": 0.5}]
-    assert whole["trace"][0]["changed_by"] == ("b",)
+    assert whole["trace"][0]["changed_by"] == ["b"]
+    assert json.loads(json.dumps(whole)) == whole
 
 
 def test_an_error_in_a_stream_surfaces_at_once_and_reaches_the_callbacks(make_ensemble, recorder):
