@@ -21,6 +21,7 @@ from deepen_llm.results import Chunk, Generation, Score
 from deepen_llm.streams import AsyncStream, Stream
 from deepen_llm.vocabulary import EncodedText, Vocabulary
 
+Ask = TypeVar("Ask")
 Result = TypeVar("Result")
 Sink = Callable[[Chunk], None]
 
@@ -153,10 +154,8 @@ class Ensemble:
     @overload
     def generate(self, prompt: str, params: SamplingParams | None = None) -> Generation: ...
     @overload
-    def generate(self, prompt: Sequence[str], params: SamplingParams | None = None) -> list[Generation]: ...
-    def generate(
-        self, prompt: str | Sequence[str], params: SamplingParams | None = None
-    ) -> Generation | list[Generation]:
+    def generate(self, prompt: list[str], params: SamplingParams | None = None) -> list[Generation]: ...
+    def generate(self, prompt: str | list[str], params: SamplingParams | None = None) -> Generation | list[Generation]:
         """Answer a prompt, or several in one batch.
 
         Raises:
@@ -167,7 +166,7 @@ class Ensemble:
         """
         if isinstance(prompt, str):
             return _wait([self._submit_prompt(prompt, params)])[0]
-        return _wait(self._submit_all([lambda text=text: self._submit_prompt(text, params) for text in prompt]))
+        return _wait(self._submit_all(lambda text: self._submit_prompt(text, params), prompt))
 
     def stream(self, prompt: str, params: SamplingParams | None = None) -> Stream:
         """Answer piece by piece. Closing or dropping the stream ends the work. Raises what `generate` does."""
@@ -176,15 +175,14 @@ class Ensemble:
     @overload
     async def agenerate(self, prompt: str, params: SamplingParams | None = None) -> Generation: ...
     @overload
-    async def agenerate(self, prompt: Sequence[str], params: SamplingParams | None = None) -> list[Generation]: ...
+    async def agenerate(self, prompt: list[str], params: SamplingParams | None = None) -> list[Generation]: ...
     async def agenerate(
-        self, prompt: str | Sequence[str], params: SamplingParams | None = None
+        self, prompt: str | list[str], params: SamplingParams | None = None
     ) -> Generation | list[Generation]:
         """`generate` without blocking the event loop; cancelling the task ends the work."""
         if isinstance(prompt, str):
             return (await _gather([self._submit_prompt(prompt, params)]))[0]
-        submissions = [lambda text=text: self._submit_prompt(text, params) for text in prompt]
-        return await _gather(self._submit_all(submissions))
+        return await _gather(self._submit_all(lambda text: self._submit_prompt(text, params), prompt))
 
     def astream(self, prompt: str, params: SamplingParams | None = None) -> AsyncStream:
         """`stream` for the running event loop."""
@@ -223,8 +221,7 @@ class Ensemble:
 
     def score_batch(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         """`score` for many pairs in one batch."""
-        submissions = [lambda pair=pair: self._submit_score(*pair) for pair in pairs]
-        return _wait(self._submit_all(submissions))
+        return _wait(self._submit_all(lambda pair: self._submit_score(*pair), pairs))
 
     def close(self) -> None:
         """Stop the engine and free the models. What still runs fails with `ClosedError`."""
@@ -268,19 +265,20 @@ class Ensemble:
         context, continuation = stripped, context[len(stripped) :] + continuation
         members = self._open_members()
         prompts = [member.vocabulary.encode_prompt(context) for member in members]
-        ids = self._vocabulary.encode(continuation, at_start=not prompts[self._main].text)
+        main_prompt = prompts[self._main]
+        ids = self._vocabulary.encode(continuation, at_start=main_prompt.at_start and not main_prompt.text)
         return self._submit(ScoringSequence(members, self._main, prompts, ids))
 
     def _submit(self, sequence: RunningSequence) -> Future[Any]:
         self._engine.submit(sequence)
         return sequence.future
 
-    def _submit_all(self, submissions: Sequence[Callable[[], Future[Result]]]) -> list[Future[Result]]:
+    def _submit_all(self, submit: Callable[[Ask], Future[Result]], asks: Sequence[Ask]) -> list[Future[Result]]:
         """Submit several requests, or none where one of them cannot be."""
         futures: list[Future[Result]] = []
         try:
-            for submit in submissions:
-                futures.append(submit())
+            for ask in asks:
+                futures.append(submit(ask))
         except BaseException:
             _cancel(futures)
             raise

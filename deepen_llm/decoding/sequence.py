@@ -32,7 +32,8 @@ class RunningSequence(ABC):
         self._prompt = prompts[main]
         vocabulary = members[main].vocabulary
         self._vocabulary = vocabulary
-        self._detokenizer = Detokenizer(drop_leading_space=vocabulary.adds_prefix_space and not self._prompt.text)
+        begins_text = not self._prompt.text and self._prompt.at_start
+        self._detokenizer = Detokenizer(drop_leading_space=vocabulary.adds_prefix_space and begins_text)
 
     wants_trace = False
 

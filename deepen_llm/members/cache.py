@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import final
+from typing import Protocol, cast, final
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 COMPACT_BEYOND_SLOTS = 32
 """Dead slots are tolerated up to this many, or a quarter of the slots, before they are squeezed out."""
+
+
+class _FilledLayer(Protocol):
+    """A layer of the cache, each tensor (rows, heads, slots, head_dim)."""
+
+    keys: Tensor
+    values: Tensor
 
 
 @final
@@ -92,7 +100,7 @@ class RaggedCache:
             self.keys_values, self.mask, self.lengths = other.keys_values, other.mask, other.lengths
             return
         num_slots = max(self.num_slots, other.num_slots)
-        for mine, theirs in zip(self.keys_values.layers, other.keys_values.layers, strict=True):
+        for mine, theirs in zip(self._layers, other._layers, strict=True):
             mine.keys = torch.cat([_pad_left(mine.keys, num_slots), _pad_left(theirs.keys, num_slots)])
             mine.values = torch.cat([_pad_left(mine.values, num_slots), _pad_left(theirs.values, num_slots)])
         masks = [torch.nn.functional.pad(mask, (num_slots - mask.shape[1], 0)) for mask in (self.mask, other.mask)]
@@ -117,6 +125,12 @@ class RaggedCache:
 
         self._map_layers(gather)
 
+    @property
+    def _layers(self) -> list[_FilledLayer]:
+        """The layers that have run: those of a cache without a configuration all hold keys and values."""
+        layers = cast(list[DynamicLayer], self.keys_values.layers)
+        return [cast(_FilledLayer, layer) for layer in layers if layer.get_seq_length()]
+
     def _crop(self) -> None:
         """Cut dead slots off the end."""
         live = self.mask.any(dim=0).nonzero()
@@ -126,9 +140,8 @@ class RaggedCache:
             self.mask = self.mask[:, :num_slots].contiguous()
 
     def _map_layers(self, change: Callable[[Tensor], Tensor]) -> None:
-        for layer in self.keys_values.layers:
-            if layer.is_initialized:
-                layer.keys, layer.values = change(layer.keys), change(layer.values)
+        for layer in self._layers:
+            layer.keys, layer.values = change(layer.keys), change(layer.values)
 
 
 def _pad_left(states: Tensor, num_slots: int) -> Tensor:

@@ -60,11 +60,11 @@ class RecurrentRows:
         if state.num_seen == len(state.ids) and state.num_seen - state.num_in_snapshot >= SNAPSHOT_EVERY_TOKENS:
             state.snapshot, state.num_in_snapshot = copy.deepcopy(state.cache), state.num_seen
         state.ids.extend(ids)
-        fed = torch.tensor([state.ids[state.num_seen :]], device=self._model.device)
+        fed = state.ids[state.num_seen :]
         # Several tokens at once are a prefill to most recurrent models: they would begin from an empty state.
-        passes = fed.split(1, dim=1) if state.num_seen else (fed,)
-        for part in passes:
-            outputs = self._model(input_ids=part, use_cache=True, **{self._cache_argument: state.cache})
+        for part in [[token_id] for token_id in fed] if state.num_seen else [fed]:
+            input_ids = torch.tensor([part], device=self._model.device)
+            outputs = self._model(input_ids=input_ids, use_cache=True, **{self._cache_argument: state.cache})
         state.num_seen = len(state.ids)
         logits: Tensor = outputs.logits
         return logits[0, -1]

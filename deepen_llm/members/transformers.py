@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.cache_utils import LinearAttentionCacheLayerMixin
+from transformers.cache_utils import DynamicSlidingWindowLayer, LinearAttentionCacheLayerMixin
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from deepen_llm.config import MemberConfig
@@ -43,7 +43,8 @@ class TransformersMember(Member):
             VocabularyError: The tokenizer's tokens cannot be read as bytes.
         """
         self.name = name
-        self._model = model.eval()
+        model.train(False)
+        self._model = model
         self._revision = revision
         self.vocabulary = Vocabulary.from_tokenizer(
             tokenizer,
@@ -86,7 +87,7 @@ class TransformersMember(Member):
                 f"config.json, tokenizer.json and *.safetensors)"
             ) from error
         if config.device is not None:
-            model = model.to(config.device)
+            model.to(device=torch.device(config.device))  # type: ignore[call-arg]
         return cls(
             model, tokenizer, name=name, chat_template=config.chat_template, revision=_commit(model, config.revision)
         )
@@ -94,13 +95,14 @@ class TransformersMember(Member):
     @property
     def embeddings(self) -> Tensor:
         """The model's own input embeddings, not a copy."""
-        return self._model.get_input_embeddings().weight.detach()
+        return cast(Tensor, self._model.get_input_embeddings().weight).detach()
 
     @property
     def device(self) -> torch.device:
         """Where the logits come out."""
-        head = self._model.get_output_embeddings()
-        return self._model.device if head is None else head.weight.device
+        head = _head(self._model)
+        device: torch.device = self._model.device if head is None else head.weight.device
+        return device
 
     @property
     def identity(self) -> Mapping[str, object]:
@@ -167,8 +169,13 @@ def _commit(model: PreTrainedModel, revision: str | None) -> str:
     return str(getattr(model.config, "_commit_hash", None) or revision or "")
 
 
+def _head(model: PreTrainedModel) -> Any:
+    """The language-modelling head, None where the model does not tell."""
+    return model.get_output_embeddings()  # type: ignore[no-untyped-call]
+
+
 def _num_logits(model: PreTrainedModel) -> int:
-    head = model.get_output_embeddings()
+    head = _head(model)
     if head is not None and hasattr(head, "out_features"):
         return int(head.out_features)
     return int(model.config.get_text_config().vocab_size)
@@ -197,5 +204,5 @@ def _is_recurrent(config: PreTrainedConfig) -> bool:
 
 def _window(config: PreTrainedConfig) -> int | None:
     """The smallest window of the sliding layers, None where every layer sees everything."""
-    sizes = [getattr(layer, "sliding_window", None) for layer in DynamicCache(config=config).layers if layer.is_sliding]
-    return min((size for size in sizes if isinstance(size, int)), default=None)
+    layers = DynamicCache(config=config).layers
+    return min((layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)), default=None)

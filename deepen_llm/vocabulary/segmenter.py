@@ -14,6 +14,13 @@ from deepen_llm.vocabulary.tokens import read_backend
 
 UNCLEAR = -1
 
+CONTINUING: dict[str, dict[str, Any]] = {
+    "Metaspace": {"prepend_scheme": "never"},
+    "ByteLevel": {"add_prefix_space": False},
+    "Strip": {"strip_left": False},
+}
+"""What changes in these parts where a text continues other text."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
@@ -177,11 +184,7 @@ def _without_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
     """The part without its dummy space and without stripping at the left: text that continues other text."""
     if part is None or part["type"] == "Prepend":
         return None
-    changes: dict[str, Any] = {
-        "Metaspace": {"prepend_scheme": "never"},
-        "ByteLevel": {"add_prefix_space": False},
-        "Strip": {"strip_left": False},
-    }.get(part["type"], {})
+    changes = CONTINUING.get(part["type"], {})
     for key in ("normalizers", "pretokenizers"):
         if key in part:
             changes = {key: [inner for inner in map(_without_prefix, part[key]) if inner is not None]}
