@@ -1,0 +1,92 @@
+"""Sums, differences and products with worked steps.
+
+Every fifth pair of operands is held out: it never occurs in training, for any operation.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+OPERATIONS = ("+", "-", "*")
+"""One for each part."""
+
+QUESTIONS = {
+    "+": ("What is {} + {}?", "Add {} and {}.", "Work out {} + {}.", "What is the sum of {} and {}?"),
+    "-": (
+        "What is {} - {}?",
+        "Take {1} from {0}.",
+        "Work out {} - {}.",
+        "What is the difference of {} and {}?",
+    ),
+    "*": (
+        "What is {} * {}?",
+        "Multiply {} by {}.",
+        "Work out {} * {}.",
+        "What is the product of {} and {}?",
+    ),
+}
+HELD_OUT_QUESTIONS = {
+    "+": ("Please work out {} + {}.", "Work out the sum of {} and {}."),
+    "-": ("Please work out {} - {}.", "Work out the difference of {} and {}."),
+    "*": ("Please work out {} * {}.", "Work out the product of {} and {}."),
+}
+
+
+def is_held_out(first: int, second: int) -> bool:
+    """True for operand pairs kept for evaluation."""
+    return (first * 7 + second * 3) % 5 == 0
+
+
+def solve(operation: str, first: int, second: int) -> int:
+    """The result of the operation."""
+    return {"+": first + second, "-": first - second, "*": first * second}[operation]
+
+
+def write_steps(operation: str, first: int, second: int) -> str:
+    """The worked steps, which end with "so" and the result.
+
+    The first operand has two digits; the second has two, or one where the operation is "*".
+    """
+    tens, ones = divmod(first, 10)
+    more_tens, more_ones = divmod(second, 10)
+    if operation == "+":
+        low = ones + more_ones
+        high = tens + more_tens + low // 10
+        steps = f"{ones}+{more_ones}={low}, {tens}+{more_tens}+{low // 10}={high}"
+    elif operation == "-":
+        borrowed = ones < more_ones
+        minuend = ones + 10 * borrowed
+        rest = tens - more_tens - borrowed
+        steps = f"{minuend}-{more_ones}={minuend - more_ones}"
+        steps += f", {tens}-{more_tens}-{int(borrowed)}={rest}"
+    else:
+        low = ones * second
+        middle = tens * second
+        high = middle + low // 10
+        steps = f"{ones}*{second}={low}, {tens}*{second}={middle}"
+        steps += f", {middle}+{low // 10}={high}"
+    return f"{steps}, so {solve(operation, first, second)}"
+
+
+def operand_pairs(operation: str) -> Iterator[tuple[int, int]]:
+    """Every pair of operands of an operation, in order."""
+    for first in range(11, 100):
+        seconds = range(2, 10) if operation == "*" else range(11, 100)
+        for second in seconds:
+            if operation != "-" or second < first:
+                yield first, second
+
+
+def make_arithmetic_turn(rng: random.Random, part: int) -> tuple[str, str]:
+    """A training question of this part's operation, and its worked answer."""
+    operation = OPERATIONS[part]
+    while True:
+        first = rng.randint(11, 99)
+        second = rng.randint(2, 9) if operation == "*" else rng.randint(11, 99)
+        if operation == "-" and second >= first:
+            first, second = second, first
+        if first != second and not is_held_out(first, second):
+            break
+    question = rng.choice(QUESTIONS[operation]).format(first, second)
+    return question, write_steps(operation, first, second)
