@@ -9,7 +9,7 @@ from llama_index.retrievers.bm25 import BM25Retriever
 from llama_index.llms.deepen import DeepenLLM
 
 DOCUMENTS = Path(__file__).parent / "documents"
-QUESTIONS = ["TBD"]
+QUESTIONS = ["Who is the mayor of Wexcote?", "What animal does Silnik have?", "Who built the harbour of Frostdale?"]
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     engine = RetrieverQueryEngine.from_args(retriever, llm=llm, streaming=True)
     for question in QUESTIONS:
         answer = engine.query(question)
-        print(f"{question} ", end="")
+        print(question, end="")
         for piece in answer.response_gen:
             print(piece, end="", flush=True)
         print(f"  [{answer.source_nodes[0].node_id}]")

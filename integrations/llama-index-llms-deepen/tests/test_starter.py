@@ -99,7 +99,7 @@ def test_an_abandoned_stream_frees_the_engine(llm, starter):
 
 async def test_a_cancelled_task_frees_the_engine(llm, starter):
     task = asyncio.create_task(llm.achat(MESSAGES, **LONG))
-    while not starter.num_running:
+    while not starter.num_running and not task.done():
         await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -114,7 +114,7 @@ async def test_an_abandoned_async_stream_stops_the_work(ensemble, kind, is_watch
 async def test_cancelling_the_task_of_an_answer_stops_the_work(llm, ensemble, kind):
     ensemble.delay_s = 60
     task = asyncio.create_task(getattr(llm, f"a{kind}")(ARGUMENTS[kind]))
-    while not ensemble.num_running:
+    while not ensemble.num_running and not task.done():
         await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -129,7 +129,7 @@ async def test_cancelling_the_task_that_reads_a_stream_stops_the_work(llm, ensem
 
     ensemble.delay_s = 60
     task = asyncio.create_task(read())
-    while not ensemble.num_running:
+    while not ensemble.num_running and not task.done():
         await asyncio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
