@@ -38,11 +38,13 @@ class Stream:
         except BaseException:  # Ctrl-C while waiting
             self.close()
             raise
+        if self._future.cancelled():
+            self._chunks.put(None)
+            raise StopIteration
         if chunk is not None:
             return chunk
         self._chunks.put(None)
-        if not self._future.cancelled():
-            self._future.result()
+        self._future.result()
         raise StopIteration
 
     def close(self) -> None:
@@ -90,11 +92,13 @@ class AsyncStream:
         except asyncio.CancelledError:
             await self.aclose()
             raise
+        if self._future.cancelled():
+            self._chunks.put_nowait(None)
+            raise StopAsyncIteration
         if chunk is not None:
             return chunk
         self._chunks.put_nowait(None)
-        if not self._future.cancelled():
-            self._future.result()
+        self._future.result()
         raise StopAsyncIteration
 
     async def aclose(self) -> None:

@@ -82,7 +82,7 @@ class ScriptedMember(Member):
         text = self.text(ids)
         logits = torch.zeros(len(self.vocabulary.tokens))
         rest = next((known[len(text) :] for known in self.texts if known.startswith(text)), b"")
-        logits[self._next_token(rest)] = self.confidence
+        logits[self._next_token(rest, at_start=not text)] = self.confidence
         return self.change(text, logits)
 
     def text(self, ids: Sequence[int]) -> bytes:
@@ -90,12 +90,12 @@ class ScriptedMember(Member):
         joined = self.vocabulary.join(ids)
         return joined[1:] if self.vocabulary.adds_prefix_space else joined
 
-    def _next_token(self, rest: bytes) -> int:
+    def _next_token(self, rest: bytes, at_start: bool) -> int:
         if not rest:
             return self.vocabulary.eos_ids[0]
         complete = rest.decode("utf-8", "ignore")
         if complete and complete.encode()[:1] == rest[:1]:
-            return self.vocabulary.encode(complete, at_start=False)[0]
+            return self.vocabulary.encode(complete, at_start=at_start)[0]
         byte_id = self.vocabulary.byte_ids[rest[0]]
         assert byte_id is not None
         return byte_id

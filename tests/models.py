@@ -8,7 +8,9 @@ import transformers
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 256}
 
 
-def make_model(kind: str = "llama", vocab_size: int = 64, seed: int = 0, **changes: object) -> transformers.PreTrainedModel:
+def make_model(
+    kind: str = "llama", vocab_size: int = 64, seed: int = 0, **changes: object
+) -> transformers.PreTrainedModel:
     """A random model in float32. Weights are wide enough that its choices are far apart."""
     torch.manual_seed(seed)
     wide = {"vocab_size": vocab_size, "initializer_range": 0.4, "bos_token_id": 0, "eos_token_id": 1}
