@@ -51,7 +51,9 @@ class DeepenLLM(CustomLLM):
     main: int | str | None = Field(default=None, description="The main model; the first one if not given.")
     fusion: FusionConfig | None = Field(default=None, description="How the members' distributions become one.")
     max_batch_size: int | None = Field(default=None, description="The most calls that run at the same time.")
-    member_options: dict[str, Any] | None = Field(default=None, description="For each listed model: dtype, device...")
+    member_options: dict[str, Any] | None = Field(
+        default=None, repr=False, description="How to load each model of a list: dtype, device_map, ..."
+    )
     is_chat_model: bool | None = Field(
         default=None,
         description="Whether LlamaIndex chats. None: if every member has a template and no completion_to_prompt came.",
@@ -79,6 +81,12 @@ class DeepenLLM(CustomLLM):
         ensemble: Ensemble | None = None,
         **settings: Any,
     ) -> None:
+        """Open the ensemble, or take a ready one. `settings` are the fields of this class and of LlamaIndex's `LLM`.
+
+        Raises:
+            ConfigError: A setting that does not exist or does not fit, or not exactly one of `model` and `ensemble`.
+            DeepenError: A member cannot be loaded, or the members do not fit together.
+        """
         check_names(settings, {*type(self).model_fields, "max_new_tokens"})
         build_params({}, {name: settings[name] for name in settings if name in OPTIONS})
         super().__init__(model=as_source(model), **to_setting_names(settings))
