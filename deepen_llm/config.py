@@ -15,7 +15,13 @@ from deepen_llm.errors import ConfigError
 class Settings(BaseModel):
     """Base of every configuration class: frozen, strict about names, errors that say what to type."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
 
     def __init__(self, **values: Any) -> None:
         try:

@@ -47,8 +47,9 @@ class Ensemble:
         self._members = tuple(members)
         self._main = find_main(self.config.main, members)
         weights = self.config.weights or uniform(len(members))
-        fusion = build_fusion(members, self._main, weights, self.config.fusion)
-        self._engine = Engine(members, self._main, fusion, self.config.max_batch_size)
+        self.fusion = build_fusion(members, self._main, weights, self.config.fusion)
+        """The fusion method that runs at every step."""
+        self._engine = Engine(members, self._main, self.fusion, self.config.max_batch_size)
         self.identity: dict[str, Any] = describe(self.config, members, self._main, weights)
         """Everything that changes the answers, as JSON values: models, weights, fusion."""
         self._finalizer = weakref.finalize(self, _close, self._engine, self._members)

@@ -50,6 +50,14 @@ class ScriptedMember(Member):
         return torch.device("cpu")
 
     @property
+    def weight_bytes(self) -> int:
+        return self._embeddings.nbytes
+
+    @property
+    def cache_bytes_per_token(self) -> int | None:
+        return None
+
+    @property
     def identity(self) -> Mapping[str, object]:
         return {"name": self.name}
 

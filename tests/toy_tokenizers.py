@@ -6,7 +6,7 @@ import json
 from functools import cache
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
 
 SENTENCES = (
     "The quick brown fox jumps over the lazy dog, and the dog does not mind at all.",
@@ -95,6 +95,43 @@ def wordpiece() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+
+
+class BytesTokenizer(PreTrainedTokenizer):
+    """A tokenizer in Python whose tokens are bytes, as tiktoken's are; what its core spells as special is a string."""
+
+    def __init__(self, **kwargs: object) -> None:
+        words = [b"the", b" the", b"he", b" w", b"or", b"ld", b"  ", b"\n\n", "é".encode(), "世".encode()]
+        self._pieces: list[bytes | str] = [*(bytes((byte,)) for byte in range(256)), *words, "<|endoftext|>"]
+        self._index = {piece: index for index, piece in enumerate(self._pieces)}
+        super().__init__(eos_token="<|endoftext|>", **kwargs)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._pieces)
+
+    def get_vocab(self) -> dict[bytes | str, int]:
+        return dict(self._index)
+
+    def _tokenize(self, text: str, **kwargs: object) -> list[bytes | str]:
+        if "<|endoftext|>" in text:
+            left, special, right = text.partition("<|endoftext|>")
+            return [*self._tokenize(left), special, *self._tokenize(right)]
+        data, tokens = text.encode(), []
+        while data:
+            size = next(size for size in (4, 3, 2, 1) if data[:size] in self._index)
+            tokens.append(data[:size])
+            data = data[size:]
+        return tokens
+
+    def _convert_token_to_id(self, token: bytes | str) -> int:
+        return self._index[token]
+
+    def _convert_id_to_token(self, index: int) -> bytes | str:
+        return self._pieces[index]
+
+    def save_vocabulary(self, save_directory: str, filename_prefix: str | None = None) -> tuple[str, ...]:
+        return ()
 
 
 def _sentencepiece(tokenizer: Tokenizer, specials: list[str], template: str | None) -> PreTrainedTokenizerFast:

@@ -24,3 +24,8 @@ class MainAlone(FusionMethod):
         """Log-softmax of the main model's logits over the allowed tokens."""
         own = logits[self._main].float().masked_fill(self._forbidden.to(logits[self._main].device), -torch.inf)
         return own.log_softmax(dim=-1)
+
+    @property
+    def num_bytes(self) -> int:
+        """The mask of tokens."""
+        return self._forbidden.nbytes

@@ -23,3 +23,8 @@ class FusionMethod(ABC):
             Logprobs `(batch, num_logits_main)`, float32, on the main model's device; `-inf` where a token must never
             come (special and padded tokens; end-of-sequence may come).
         """
+
+    @property
+    @abstractmethod
+    def num_bytes(self) -> int:
+        """Memory that the method holds beside the models."""

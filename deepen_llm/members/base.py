@@ -35,6 +35,16 @@ class Member(ABC):
 
     @property
     @abstractmethod
+    def weight_bytes(self) -> int:
+        """Memory of the weights."""
+
+    @property
+    @abstractmethod
+    def cache_bytes_per_token(self) -> int | None:
+        """Memory that each cached token takes; None where the cache does not grow with the text."""
+
+    @property
+    @abstractmethod
     def identity(self) -> Mapping[str, object]:
         """What tells this member's answers from another's, as JSON values. No secrets."""
 

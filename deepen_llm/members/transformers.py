@@ -105,6 +105,21 @@ class TransformersMember(Member):
         return device
 
     @property
+    def weight_bytes(self) -> int:
+        """Memory of parameters and buffers, shared ones counted once."""
+        return int(self._model.get_memory_footprint())
+
+    @property
+    def cache_bytes_per_token(self) -> int | None:
+        """Keys and values of every layer for one token; None for a recurrent model."""
+        config = self._model.config.get_text_config()
+        if isinstance(self._rows, RecurrentRows):
+            return None
+        num_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(2 * config.num_hidden_layers * num_heads * head_dim * self._model.dtype.itemsize)
+
+    @property
     def identity(self) -> Mapping[str, object]:
         """Name, place, revision and number format of the model."""
         return {

@@ -63,9 +63,7 @@ def has_space_cuts(segmenter: Segmenter, tokens: Iterable[bytes | None], added: 
 
 def _runs_over_space(token: bytes) -> bool:
     """Whether a visible character (or a part of one) stands before a space in the token."""
-    if b" " not in token[1:]:
-        return False
-    return re.search(r"[^\s�] ", token.decode("utf-8", "replace")) is not None
+    return token.find(b" ", 1) > 0 and re.search(r"[^\s�] ", token.decode("utf-8", "replace")) is not None
 
 
 def _same_when_cut(segmenter: Segmenter, whole: str) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE
 
 from deepen_llm.errors import PromptError
@@ -26,11 +26,11 @@ class Section:
 class ChatTemplate:
     """One tokenizer's chat template, rendered for generation and split at its special tokens."""
 
-    def __init__(self, tokenizer: Any, name: str, special_ids: frozenset[int], template: str | None = None) -> None:
+    def __init__(self, tokenizer: Any, name: str, special_texts: dict[int, str], template: str | None = None) -> None:
         self._tokenizer = tokenizer
         self._name = name
         self._template = template
-        self._finder = SpecialFinder(tokenizer, special_ids)
+        self._finder = SpecialFinder(tokenizer, special_texts)
 
     @property
     def exists(self) -> bool:
@@ -48,10 +48,10 @@ class ChatTemplate:
         hidden = self._finder.hide(messages)
         if hidden is None:
             return sections
-        mark, marked = hidden
+        disguised, table = hidden
         guarded = [
-            Section(section.text.replace(mark, ""), section.special_id)
-            for section in self._finder.split(self._render(marked))
+            Section(section.text.translate(table), section.special_id)
+            for section in self._finder.split(self._render(disguised))
         ]
         same = [section.special_id for section in sections] == [section.special_id for section in guarded]
         return sections if same else guarded
@@ -114,16 +114,16 @@ def check_text(text: object, what: str) -> None:
 class SpecialFinder:
     """Finds a tokenizer's special tokens in text, as that tokenizer does, and hides them in text where asked."""
 
-    def __init__(self, tokenizer: Any, special_ids: frozenset[int]) -> None:
-        added = read_added_tokens(tokenizer)
+    def __init__(self, tokenizer: Any, special_texts: dict[int, str]) -> None:
+        added = {token_id: AddedToken(text, special=True) for token_id, text in special_texts.items()}
+        added |= read_added_tokens(tokenizer)
         backend = read_backend(tokenizer)
         self._tokenizer = Tokenizer(BPE())
         if backend is not None and backend.normalizer is not None:
             self._tokenizer.normalizer = backend.normalizer
         self._tokenizer.add_tokens(list(added.values()))
-        contents = {token_id: token.content for token_id, token in added.items() if token_id in special_ids}
-        self._special_ids = {self._tokenizer.token_to_id(text): token_id for token_id, text in contents.items()}
-        self._contents = sorted(contents.values(), key=len, reverse=True)
+        self._special_ids = {self._tokenizer.token_to_id(text): token_id for token_id, text in special_texts.items()}
+        self._contents = sorted(filter(None, special_texts.values()), key=len, reverse=True)
         self._heads = {text[:size] for text in self._contents for size in range(1, len(text))}
         self._tails = {text[size:] for text in self._contents for size in range(1, len(text))}
 
@@ -139,39 +139,38 @@ class SpecialFinder:
         sections.append(Section(text[position:]))
         return [section for section in sections if section.text]
 
-    def hide(self, messages: Sequence[Message]) -> tuple[str, list[dict[str, str]]] | None:
-        """The messages with a mark inside everything that could become a special token, and that mark.
+    def hide(self, messages: Sequence[Message]) -> tuple[list[dict[str, str]], dict[int, str]] | None:
+        """The messages with whatever could become a special token disguised, and the table that undoes it.
 
-        None where nothing could: neither a special token's text, nor the beginning of one at a text's end or the end
-        of one at its beginning (two neighbouring texts might then make one together).
+        Disguised are the first character of every special token's text, and a text's edge where it could make a special
+        token together with its neighbour. None where there is nothing of the kind.
         """
         texts = [text for message in messages for text in (message["role"], message["content"])]
         if not any(self._is_risky(text) for text in texts):
             return None
-        mark = _unused_character(texts)
-        return mark, [{key: self._guard(text, mark) for key, text in message.items()} for message in messages]
+        originals = ["", *sorted({content[0] for content in self._contents})]
+        masks = dict(zip(originals, _unused_characters(texts), strict=False))
+        hidden = [{key: self._disguise(text, masks) for key, text in message.items()} for message in messages]
+        return hidden, {ord(mask): original for original, mask in masks.items()}
 
     def _is_risky(self, text: str) -> bool:
-        return any(content in text for content in self._contents) or self._edges(text) != (0, 0)
+        return any(content in text for content in self._contents) or any(self._edges(text))
 
-    def _edges(self, text: str) -> tuple[int, int]:
-        """How many characters at the text's beginning may end a special token, and at its end begin one."""
-        sizes = range(min(len(text), max(map(len, self._contents), default=0)), 0, -1)
-        tail = next((size for size in sizes if text[:size] in self._tails), 0)
-        head = next((size for size in sizes if text[-size:] in self._heads), 0)
-        return tail, head
+    def _edges(self, text: str) -> tuple[bool, bool]:
+        """Whether the text begins as a special token ends, and whether it ends as one begins."""
+        sizes = range(1, min(len(text), len(self._contents[0]) if self._contents else 0) + 1)
+        return any(text[:size] in self._tails for size in sizes), any(text[-size:] in self._heads for size in sizes)
 
-    def _guard(self, text: str, mark: str) -> str:
-        """The text with the mark inside every special token, and around what a neighbour could complete to one."""
+    def _disguise(self, text: str, masks: dict[str, str]) -> str:
         if not isinstance(text, str):
             return text
-        tail, head = self._edges(text)
+        ends, begins = self._edges(text)
         for content in self._contents:
-            text = text.replace(content, content[:1] + mark + content[1:])
-        return (mark if tail else "") + text + (mark if head else "")
+            text = text.replace(content, masks[content[0]] + content[1:])
+        return (masks[""] if ends else "") + text + (masks[""] if begins else "")
 
 
-def _unused_character(texts: Iterable[str]) -> str:
-    """A private-use character that occurs in none of the texts."""
+def _unused_characters(texts: Iterable[str]) -> Iterator[str]:
+    """Private-use characters that occur in none of the texts."""
     used = set().union(*texts)
-    return next(chr(code) for code in range(0xF0000, 0xFFFFE) if chr(code) not in used)
+    return (chr(code) for code in range(0xF0000, 0xFFFFE) if chr(code) not in used)

@@ -111,13 +111,22 @@ class BytesSegmenter:
     def segment(self, text: str, at_start: bool) -> Segmentation:
         """The tokens of plain text, with the starts counted from the tokens' bytes."""
         del at_start
-        pieces = self._tokenizer.tokenize(text, split_special_tokens=True)
+        pieces = self._tokenize(text)
         ids: list[int] = self._tokenizer.convert_tokens_to_ids(pieces)
         starts, position, characters = [], 0, _character_starts(text)
         for piece in pieces:
             starts.append(characters.get(position, UNCLEAR))
-            position += len(piece if isinstance(piece, bytes) else piece.encode("utf-8"))
+            position += len(piece)
         return Segmentation(ids, starts)
+
+    def _tokenize(self, text: str) -> list[bytes]:
+        """Text tokens are bytes. A string is a special token that the text spells: broken up, it stays text."""
+        pieces: list[bytes | str] = self._tokenizer.tokenize(text, split_special_tokens=True)
+        spelled = next((piece for piece in pieces if isinstance(piece, str) and len(piece) > 1 and piece in text), None)
+        if spelled is None:
+            return [piece for piece in pieces if isinstance(piece, bytes)]
+        cut = text.index(spelled) + 1
+        return self._tokenize(text[:cut]) + self._tokenize(text[cut:])
 
     def normalize(self, text: str) -> str:
         """The text itself."""
@@ -136,8 +145,7 @@ def _leading_specials(backend: Tokenizer) -> tuple[int, ...]:
         return ()
     tokenizer = Tokenizer(backend.model)
     tokenizer.post_processor = backend.post_processor
-    samples = ("a", *(piece for piece, _ in zip(backend.get_vocab(with_added_tokens=False), range(100), strict=False)))
-    for sample in samples:
+    for sample in ("a", *filter(None, map(backend.id_to_token, range(100)))):
         mask = tokenizer.encode(sample).special_tokens_mask
         if 0 in mask:
             return tuple(tokenizer.encode(sample).ids[: mask.index(0)])

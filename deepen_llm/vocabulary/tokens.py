@@ -26,7 +26,16 @@ class TokenTable:
     bos_id: int | None
     unk_id: int | None
     special_texts: dict[int, str]
-    """How special tokens are written, for display."""
+    """How special tokens are written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """What a tokenizer's ids stand for, before any is told special."""
+
+    tokens: dict[int, bytes]
+    fallback_ids: frozenset[int] = frozenset()
+    special_texts: dict[int, str] | None = None
 
 
 def read_backend(tokenizer: Any) -> Tokenizer | None:
@@ -53,28 +62,26 @@ def read_table(tokenizer: Any, name: str, num_logits: int | None, eos_ids: Itera
         VocabularyError: The tokens cannot be read as bytes, or text tokens lie beyond the logits.
     """
     added = read_added_tokens(tokenizer)
-    pieces, fallback_ids = _read_pieces(tokenizer, name, added)
+    pieces = _read_pieces(tokenizer, name, added)
     ends = tuple(dict.fromkeys([*_single(tokenizer.eos_token_id), *eos_ids]))
-    special = {token_id for token_id, token in added.items() if token.special} | set(tokenizer.all_special_ids)
-    special |= {token_id for token_id in ends if token_id in added}
-    size = num_logits if num_logits is not None else max(pieces, default=-1) + 1
-    beyond = sorted(token_id for token_id in pieces if token_id >= size and token_id not in added)
-    if beyond:
-        raise VocabularyError(
-            f"every token of {name!r} must have a logit: the model has {size} logits, but the tokenizer has tokens up "
-            f"to id {beyond[-1]}: give the tokenizer that belongs to the model"
-        )
+    texts = {token_id: token.content for token_id, token in added.items()} | (pieces.special_texts or {})
+    special = {token_id for token_id in texts if token_id not in added or added[token_id].special}
+    special |= {token_id for token_id in (*tokenizer.all_special_ids, *ends) if token_id in texts}
+    size = num_logits if num_logits is not None else max((*pieces.tokens, *texts), default=-1) + 1
+    _check_size(name, size, (token_id for token_id in pieces.tokens if token_id not in texts))
     unspoken = special | set(ends)
     return TokenTable(
-        tokens=tuple(None if token_id in unspoken else pieces.get(token_id) for token_id in range(size)),
+        tokens=tuple(None if token_id in unspoken else pieces.tokens.get(token_id) for token_id in range(size)),
         special_ids=frozenset(token_id for token_id in special if token_id < size),
         added_ids=frozenset(token_id for token_id in added if token_id < size and token_id not in special),
-        padded_ids=frozenset(token_id for token_id in range(size) if token_id not in pieces),
-        fallback_ids=fallback_ids,
+        padded_ids=frozenset(
+            token_id for token_id in range(size) if token_id not in pieces.tokens and token_id not in texts
+        ),
+        fallback_ids=pieces.fallback_ids,
         eos_ids=tuple(token_id for token_id in ends if token_id < size),
         bos_id=tokenizer.bos_token_id,
         unk_id=tokenizer.unk_token_id,
-        special_texts={token_id: added[token_id].content for token_id in special if token_id in added},
+        special_texts={token_id: texts[token_id] for token_id in sorted(special)},
     )
 
 
@@ -82,30 +89,39 @@ def _single(token_id: int | None) -> list[int]:
     return [] if token_id is None else [token_id]
 
 
-def _read_pieces(tokenizer: Any, name: str, added: dict[int, AddedToken]) -> tuple[dict[int, bytes], frozenset[int]]:
+def _check_size(name: str, size: int, text_ids: Iterable[int]) -> None:
+    """Added tokens beyond the logits do no harm: they stay text. Any other would break the model."""
+    last = max(text_ids, default=-1)
+    if last >= size:
+        raise VocabularyError(
+            f"every token of {name!r} must have a logit: the model has {size} logits, but the tokenizer has tokens up "
+            f"to id {last}: give the tokenizer that belongs to the model"
+        )
+
+
+def _read_pieces(tokenizer: Any, name: str, added: dict[int, AddedToken]) -> Pieces:
     """Every id's bytes, and which of them are byte-fallback tokens."""
     backend = read_backend(tokenizer)
     if backend is None:
-        return _read_python_pieces(tokenizer, name), frozenset()
+        return _read_python_pieces(tokenizer, name)
     notation = detect_notation(backend, name)
     model_pieces = backend.get_vocab(with_added_tokens=False)
-    pieces = {token_id: token.content.encode("utf-8", "replace") for token_id, token in added.items()}
-    pieces |= {token_id: read_piece(piece, notation) for piece, token_id in model_pieces.items()}
+    tokens = {token_id: token.content.encode("utf-8", "replace") for token_id, token in added.items()}
+    tokens |= {token_id: read_piece(piece, notation) for piece, token_id in model_pieces.items()}
     if notation == "byte-level":
-        return pieces, frozenset()
-    return pieces, frozenset(token_id for piece, token_id in model_pieces.items() if BYTE_PIECE.fullmatch(piece))
+        return Pieces(tokens)
+    fallback = (token_id for piece, token_id in model_pieces.items() if BYTE_PIECE.fullmatch(piece))
+    return Pieces(tokens, frozenset(fallback))
 
 
-def _read_python_pieces(tokenizer: Any, name: str) -> dict[int, bytes]:
-    """The tokens of a tokenizer written in Python whose tokens are bytes already (tiktoken-style)."""
+def _read_python_pieces(tokenizer: Any, name: str) -> Pieces:
+    """The tokens of a tokenizer written in Python (tiktoken-style): bytes are text, strings are special."""
     ids = sorted(tokenizer.get_vocab().values())
-    tokens = tokenizer.convert_ids_to_tokens(ids)
-    if not any(isinstance(token, bytes) for token in tokens):
+    pieces = dict(zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True))
+    tokens = {token_id: piece for token_id, piece in pieces.items() if isinstance(piece, bytes)}
+    if not tokens:
         raise VocabularyError(
             f"the tokens of {name!r} must be readable as bytes, but {type(tokenizer).__name__} is a Python tokenizer "
             "that shows neither bytes nor the tokenizers library's parts: use a model whose folder has a tokenizer.json"
         )
-    return {
-        token_id: token if isinstance(token, bytes) else str(token).encode("utf-8", "replace")
-        for token_id, token in zip(ids, tokens, strict=True)
-    }
+    return Pieces(tokens, special_texts={i: str(piece) for i, piece in pieces.items() if i not in tokens})

@@ -83,7 +83,7 @@ class Vocabulary:
         """
         table = read_table(tokenizer, name, num_logits, eos_ids)
         segmenter = make_segmenter(tokenizer, table.special_ids, len(table.tokens))
-        chat = ChatTemplate(tokenizer, name, table.special_ids, chat_template)
+        chat = ChatTemplate(tokenizer, name, table.special_texts, chat_template)
         return cls(name, table, segmenter, chat, segmenter.prefix_ids)
 
     def __len__(self) -> int:

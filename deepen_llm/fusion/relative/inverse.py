@@ -50,7 +50,13 @@ def multiplicative_search(logprobs: Tensor, relative: Tensor, target: Tensor, *,
 
 
 def gradient_search(
-    logits: Tensor, relative: Tensor, target: Tensor, *, num_steps: int, learning_rate: float
+    logits: Tensor,
+    relative: Tensor,
+    target: Tensor,
+    *,
+    num_steps: int,
+    learning_rate: float,
+    num_free: int | None = None,
 ) -> Tensor:
     """The published search, constant for constant: AdamW on the logits z with a cosine schedule.
 
@@ -64,6 +70,7 @@ def gradient_search(
         target: The fused relative probs `(batch, num_anchors)`.
         num_steps: 0 returns the start as logprobs.
         learning_rate: The first step's; the published name is relative ensemble learning rate.
+        num_free: Tokens past this many feel the weight decay but not the gradient; None moves all.
 
     Returns:
         Logprobs `(batch, num_tokens)`.
@@ -76,6 +83,8 @@ def gradient_search(
         probs = torch.softmax(logits, dim=-1)
         ratios = target / mix(probs, relative).clamp_min(TINY)
         gradient = probs * (total - pull(ratios, relative)) / target.shape[-1]
+        if num_free is not None:
+            gradient[:, num_free:] = 0.0
         mean = beta1 * mean + (1 - beta1) * gradient
         square = beta2 * square + (1 - beta2) * gradient * gradient
         root = (square / (1 - beta2 ** (step + 1))).sqrt() + EPSILON

@@ -116,12 +116,18 @@ class RelativeFusion(FusionMethod):
                 .masked_fill_(~member.allowed.cpu(), -torch.inf)
                 .to(member.embeddings.device),
                 eos_ids=torch.tensor(member.eos_ids, dtype=torch.int64, device=member.embeddings.device),
-                relative=_with_rest(matrices[i]),
+                relative=_with_rest(matrices[i], member.allowed),
                 reach=nearest[find_own_anchors(matrices[i], anchor_ids[i])],
                 num_spoken=min(max_candidates or len(member.allowed), len(member.allowed)),
             )
             for i, member in enumerate(members)
         ]
+
+    @property
+    def num_bytes(self) -> int:
+        """The relative matrices and the tables beside them."""
+        tables = ((member.relative, member.reach, member.mask) for member in self._members)
+        return sum(table.nbytes for member in tables for table in member)
 
     def fuse(self, logits: Sequence[Tensor]) -> Tensor:
         """See `FusionMethod.fuse`. Fixed shapes and no synchronisation with the device."""
@@ -147,12 +153,12 @@ class RelativeFusion(FusionMethod):
     def _fuse_exactly(self, logprobs: Sequence[Tensor]) -> Tensor:
         """What the search finds over every token, logprobs `(batch, num_logits)`."""
         target = sum(
-            member.weight * mix(rows.exp().to(self.device), member.relative[:-1, :-1])
+            member.weight * mix(rows.exp().to(self.device), member.relative[:-1])
             for member, rows in zip(self._members, logprobs, strict=True)
             if member.weight > 0
         )
         assert isinstance(target, Tensor)
-        return self._search(logprobs[self.main], self._members[self.main].relative[:-1, :-1], target)
+        return self._search(logprobs[self.main], self._members[self.main].relative[:-1], target)
 
     def _fuse_candidates(self, logprobs: Sequence[Tensor]) -> Tensor:
         """What the search finds over the candidates, logprobs `(batch, num_logits)`, not normalized."""
@@ -165,7 +171,7 @@ class RelativeFusion(FusionMethod):
             best = logprobs[i].topk(member.num_spoken, dim=-1)
             probs, ids = (member.weight * best.values.exp()).to(self.device), best.indices.to(self.device)
             votes.scatter_add_(1, member.reach[ids].flatten(1), probs.repeat_interleave(REACH, dim=1))
-            rest = member.weight - probs.sum(dim=-1, keepdim=True)
+            rest = (member.weight - probs.sum(dim=-1, keepdim=True)).clamp_min(0)
             target = target + _mix_spoken(torch.cat([probs, rest], dim=1), ids, member.relative)
         candidates = votes[:, :-1].topk(main.num_spoken, dim=-1).indices
         chosen = alone.gather(1, candidates)
@@ -220,11 +226,9 @@ def _mix_spoken(probs: Tensor, ids: Tensor, relative: Tensor) -> Tensor:
     return F.embedding_bag(ids, relative, per_sample_weights=probs, mode="sum")
 
 
-def _with_rest(matrix: Tensor) -> Tensor:
-    """The matrix with a last token and a last anchor that stand for what is left out."""
-    padded = F.pad(matrix, (0, 1, 0, 1))
-    padded[-1, -1] = 1.0
-    return padded
+def _with_rest(matrix: Tensor, allowed: Tensor) -> Tensor:
+    """The matrix with a last row that stands for what is left out: the mean row of the tokens that may come."""
+    return torch.cat([matrix, matrix[allowed.to(matrix.device)].mean(dim=0, keepdim=True)])
 
 
 def _anchor_ids(member: MemberSpace, *, align_eos: bool) -> Tensor:
