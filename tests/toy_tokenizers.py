@@ -82,7 +82,7 @@ def unigram(
     """A SentencePiece Unigram model; its special tokens are pieces of the model, too, with the best score of all."""
     trained = [(piece, score) for piece, score in json.loads(_train_unigram(size))["model"]["vocab"]]
     specials = ["<unk>", "<s>", "</s>", "[INST]", "[/INST]"]
-    scores = {piece: 0.0 for piece in specials} | {piece: -30.0 for piece in BYTE_PIECES if byte_fallback}
+    scores = dict.fromkeys(specials, 0.0) | dict.fromkeys(BYTE_PIECES if byte_fallback else (), 0.0)
     scores |= {piece: score for piece, score in trained if piece not in scores}
     tokenizer = Tokenizer(models.Unigram(list(scores.items()), 0, byte_fallback))
     _set_spaces(tokenizer, scheme, split=True)

@@ -21,6 +21,15 @@ CONTINUING: dict[str, dict[str, Any]] = {
 }
 """What changes in these parts where a text continues other text."""
 
+BYTE_PIECE_SAMPLE = "<0x41>"
+BREAK_BYTE_PIECES = {
+    "type": "Split",
+    "pattern": {"Regex": "<(?=0x[0-9A-Fa-f]{2}>)"},
+    "behavior": "Isolated",
+    "invert": False,
+}
+"""Where a model would read the text `<0x41>` as the byte 0x41: the text is broken after `<`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
@@ -64,6 +73,8 @@ class BackendSegmenter:
         plain = [(token_id, token) for token_id, token in added if token_id not in specials and token_id < num_logits]
         normalizer, pre_tokenizer = describe_part(backend.normalizer), describe_part(backend.pre_tokenizer)
         model = _without_specials(backend.model, specials)
+        if _can_produce(model, BYTE_PIECE_SAMPLE, model.token_to_id(BYTE_PIECE_SAMPLE)):
+            pre_tokenizer = _break_byte_pieces(pre_tokenizer)
         self._start = _assemble(model, normalizer, pre_tokenizer, plain)
         self._continue = _assemble(model, _without_prefix(normalizer), _without_prefix(pre_tokenizer), plain)
         self._original_ids = {self._start.token_to_id(token.content): token_id for token_id, token in plain}
@@ -188,6 +199,11 @@ def _assemble(
     return tokenizer
 
 
+def _break_byte_pieces(pre_tokenizer: dict[str, Any] | None) -> dict[str, Any]:
+    parts = [part for part in (pre_tokenizer, BREAK_BYTE_PIECES) if part is not None]
+    return {"type": "Sequence", "pretokenizers": parts}
+
+
 def _without_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
     """The part without its dummy space and without stripping at the left: text that continues other text."""
     if part is None or part["type"] == "Prepend":
@@ -227,9 +243,13 @@ def _without_specials(model: Any, specials: dict[int, str]) -> Any:
     return Tokenizer.from_str(json.dumps({"model": state})).model
 
 
-def _can_produce(model: Any, piece: str, token_id: int) -> bool:
+def _can_produce(model: Any, piece: str, token_id: int | None) -> bool:
     """Whether the model makes this token of text: a token comes out of some text only if it comes out of its own."""
-    return model.token_to_id(piece) == token_id and [token.id for token in model.tokenize(piece)] == [token_id]
+    return (
+        token_id is not None
+        and model.token_to_id(piece) == token_id
+        and [token.id for token in model.tokenize(piece)] == [token_id]
+    )
 
 
 def _rename(piece: str, reachable: set[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -106,6 +107,14 @@ class Vocabulary:
             if token is not None and (token not in chosen or ranks[token_id] < ranks[chosen[token]]):
                 chosen[token] = token_id
         return chosen
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The same for vocabularies whose ids mean the same: every token, and which ids are special or end a text."""
+        digest = hashlib.sha256(repr((self.eos_ids, sorted(self.special_ids))).encode())
+        for token in self.tokens:
+            digest.update(b"-" if token is None else b"%d:%b" % (len(token), token))
+        return digest.hexdigest()
 
     @cached_property
     def byte_ids(self) -> tuple[int | None, ...]:
