@@ -22,11 +22,11 @@ def make_model(
     elif kind == "qwen2":
         config = transformers.Qwen2Config(num_key_value_heads=2, **settings)
     elif kind == "gpt2":
-        config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=256, **wide, **changes)
+        config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=256, **{**wide, **changes})
     elif kind == "mistral-sliding":
         config = transformers.MistralConfig(num_key_value_heads=2, sliding_window=8, **settings)
     elif kind == "bloom":
-        config = transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, **wide, **changes)
+        config = transformers.BloomConfig(hidden_size=32, n_layer=2, n_head=4, **{**wide, **changes})
     elif kind == "mamba":
         config = transformers.MambaConfig(
             hidden_size=32, num_hidden_layers=2, state_size=4, vocab_size=vocab_size, bos_token_id=0, eos_token_id=1

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from deepen_llm.vocabulary import Vocabulary
@@ -66,3 +67,90 @@ def load_real_tokenizer(name: str) -> PreTrainedTokenizerFast:
 def load_real(name: str) -> Vocabulary:
     """A real vocabulary, once a session."""
     return Vocabulary.from_tokenizer(load_real_tokenizer(name), name=name)
+
+
+FRAGMENTS = (
+    *(
+        "the",
+        " cat",
+        "isn't",
+        "'s",
+        "'re",
+        "it's",
+        "HTTPServer",
+        "camelCase",
+        "ABC",
+        "a",
+        "é",
+        "e\u0301",
+        "Привет",
+        " мир",
+    ),
+    *(
+        "漢字",
+        "我们",
+        "天气",
+        "あいう",
+        "カタカナ",
+        "한국",
+        "नमस्ते",
+        "مرحبا",
+        "Γειά",
+        "สวัสดี",
+        "ﬁ",
+        "½",
+        "٣",
+        "1",
+        "23",
+        "456",
+        "100,000",
+    ),
+    *(
+        " ",
+        " ",
+        " ",
+        "  ",
+        "   ",
+        "\n",
+        "\n\n",
+        "\t",
+        "\r\n",
+        "\u3000",
+        "\u00a0",
+        "\u200b",
+        "\u200d",
+        "\x1c",
+        "\x85",
+        "\u0301",
+    ),
+    *(
+        ",",
+        ".",
+        "!",
+        "...",
+        "(",
+        ")",
+        "[",
+        "<",
+        "/>",
+        "</s>",
+        "<|im_end|>",
+        "<0x41>",
+        "//",
+        "#",
+        "$",
+        "€",
+        "==",
+        "_",
+        "-",
+        "—",
+        "。",
+    ),
+    *("🙂", "👍🏽", "👩‍👩‍👧", "🏳️‍🌈"),
+)
+
+
+def mixed_texts() -> st.SearchStrategy[str]:
+    """Scripts, spaces, digits and signs in any order, and now and then any characters at all."""
+    known = st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join)
+    return known | st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=3), max_size=8).map("".join)

@@ -33,6 +33,8 @@ class RunningSequence(ABC):
         vocabulary = members[main].vocabulary
         self._vocabulary = vocabulary
         begins_text = not self._prompt.text and self._prompt.at_start
+        # Members with the main model's own vocabulary take its tokens as they are, however they cut the text.
+        self._takes_tokens = [member.vocabulary.fingerprint == vocabulary.fingerprint for member in members]
         self._detokenizer = Detokenizer(drop_leading_space=vocabulary.adds_prefix_space and begins_text)
 
     wants_trace = False
@@ -76,8 +78,8 @@ class RunningSequence(ABC):
         """Add the token to the main model's track and its text to the others'; the text that became whole."""
         self.num_steps += 1
         text = self._detokenizer.push(self._vocabulary.tokens[token_id] or b"")
-        for index, track in enumerate(self.tracks):
-            if index == self._main:
+        for track, takes_tokens in zip(self.tracks, self._takes_tokens, strict=True):
+            if takes_tokens:
                 track.push_token(token_id)
             else:
                 track.push_text(text, self._detokenizer.open_bytes)

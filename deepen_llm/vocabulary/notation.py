@@ -6,18 +6,16 @@ released code). *SentencePiece* (Kudo and Richardson 2018): `▁` is a space and
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
 from deepen_llm.errors import VocabularyError
+from deepen_llm.vocabulary.parts import SPACE_MARK, describe_part, walk_parts
 
 Notation = Literal["byte-level", "sentencepiece"]
 
-SPACE_MARK = "▁"
 BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
@@ -40,24 +38,6 @@ def read_piece(piece: str, notation: Notation) -> bytes:
             return piece.encode("utf-8", "replace")
     match = BYTE_PIECE.fullmatch(piece)
     return bytes((int(match[1], 16),)) if match else piece.replace(SPACE_MARK, " ").encode("utf-8", "replace")
-
-
-def describe_part(part: Any) -> dict[str, Any] | None:
-    """A normalizer, pre-tokenizer, decoder or model of the tokenizers library as its JSON, or None where absent."""
-    if part is None:
-        return None
-    state: dict[str, Any] = json.loads(part.__getstate__())
-    return state
-
-
-def walk_parts(part: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
-    """The part and everything inside it, where it is a sequence."""
-    if part is None:
-        return
-    yield part
-    for key in ("normalizers", "pretokenizers", "decoders"):
-        for inner in part.get(key, ()):
-            yield from walk_parts(inner)
 
 
 def detect_notation(backend: Tokenizer, name: str) -> Notation:
@@ -85,7 +65,7 @@ def _marks_spaces(part: dict[str, Any]) -> bool:
     """Whether this part turns spaces into `▁` or back, or pieces `<0xNN>` into bytes."""
     if part["type"] == "Replace":
         return SPACE_MARK in (part["content"], part["pattern"].get("String"))
-    return part["type"] in ("Metaspace", "ByteFallback")
+    return part["type"] == "ByteFallback" or part.get("replacement") == SPACE_MARK
 
 
 def _unreadable(name: str, reason: str) -> VocabularyError:

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 
-from deepen_llm.vocabulary.notation import SPACE_MARK, describe_part, walk_parts
+from deepen_llm.vocabulary.parts import (
+    BYTE_PIECE_SAMPLE,
+    assemble,
+    break_byte_pieces,
+    can_produce,
+    continue_text,
+    describe_part,
+    read_prefix_scheme,
+    silence,
+    walk_parts,
+)
 from deepen_llm.vocabulary.tokens import read_backend
 
 UNCLEAR = -1
-
-CONTINUING: dict[str, dict[str, Any]] = {
-    "Metaspace": {"prepend_scheme": "never"},
-    "ByteLevel": {"add_prefix_space": False},
-    "Strip": {"strip_left": False},
-}
-"""What changes in these parts where a text continues other text."""
-
-BYTE_PIECE_SAMPLE = "<0x41>"
-BREAK_BYTE_PIECES = {
-    "type": "Split",
-    "pattern": {"Regex": "<(?=0x[0-9A-Fa-f]{2}>)"},
-    "behavior": "Isolated",
-    "invert": False,
-}
-"""Where a model would read the text `<0x41>` as the byte 0x41: the text is broken after `<`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +61,18 @@ class BackendSegmenter:
     """
 
     def __init__(self, backend: Tokenizer, special_ids: Iterable[int], num_logits: int) -> None:
-        specials = {token_id: backend.id_to_token(token_id) or "" for token_id in special_ids}
         added = sorted(backend.get_added_tokens_decoder().items())
-        plain = [(token_id, token) for token_id, token in added if token_id not in specials and token_id < num_logits]
+        unwanted = {*special_ids, *(token_id for token_id, _ in added if token_id >= num_logits)}
+        specials = {token_id: backend.id_to_token(token_id) or "" for token_id in unwanted}
+        plain = [(token_id, token) for token_id, token in added if token_id not in unwanted]
         normalizer, pre_tokenizer = describe_part(backend.normalizer), describe_part(backend.pre_tokenizer)
-        model = _without_specials(backend.model, specials)
-        if _can_produce(model, BYTE_PIECE_SAMPLE, model.token_to_id(BYTE_PIECE_SAMPLE)):
-            pre_tokenizer = _break_byte_pieces(pre_tokenizer)
-        self._start = _assemble(model, normalizer, pre_tokenizer, plain)
-        self._continue = _assemble(model, _without_prefix(normalizer), _without_prefix(pre_tokenizer), plain)
+        model = silence(backend.model, specials)
+        if can_produce(model, BYTE_PIECE_SAMPLE, model.token_to_id(BYTE_PIECE_SAMPLE)):
+            pre_tokenizer = break_byte_pieces(pre_tokenizer)
+        self._start = assemble(model, normalizer, pre_tokenizer, plain)
+        self._continue = assemble(model, continue_text(normalizer), continue_text(pre_tokenizer), plain)
         self._original_ids = {self._start.token_to_id(token.content): token_id for token_id, token in plain}
-        scheme = _prefix_scheme([*walk_parts(normalizer), *walk_parts(pre_tokenizer)])
+        scheme = read_prefix_scheme([*walk_parts(normalizer), *walk_parts(pre_tokenizer)])
         self.adds_prefix_space = scheme != "never"
         self.prefixes_sections = scheme == "always"
         self.prefix_ids = _leading_specials(backend)
@@ -179,82 +173,3 @@ def _clear_starts(offsets: list[tuple[int, int]]) -> list[int]:
         starts.append(start if start >= furthest else UNCLEAR)
         furthest = max(furthest, end)
     return starts
-
-
-def _assemble(
-    model: Any,
-    normalizer: dict[str, Any] | None,
-    pre_tokenizer: dict[str, Any] | None,
-    added: list[tuple[int, AddedToken]],
-) -> Tokenizer:
-    """A tokenizer around an existing model, with parts given as JSON."""
-    empty = {"type": "BPE", "vocab": {}, "merges": []}
-    shell = Tokenizer.from_str(json.dumps({"model": empty, "normalizer": normalizer, "pre_tokenizer": pre_tokenizer}))
-    tokenizer = Tokenizer(model)
-    if normalizer is not None:
-        tokenizer.normalizer = shell.normalizer
-    if pre_tokenizer is not None:
-        tokenizer.pre_tokenizer = shell.pre_tokenizer
-    tokenizer.add_tokens([token for _, token in added])
-    return tokenizer
-
-
-def _break_byte_pieces(pre_tokenizer: dict[str, Any] | None) -> dict[str, Any]:
-    parts = [part for part in (pre_tokenizer, BREAK_BYTE_PIECES) if part is not None]
-    return {"type": "Sequence", "pretokenizers": parts}
-
-
-def _without_prefix(part: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The part without its dummy space and without stripping at the left: text that continues other text."""
-    if part is None or part["type"] == "Prepend":
-        return None
-    changes = CONTINUING.get(part["type"], {})
-    for key in ("normalizers", "pretokenizers"):
-        if key in part:
-            changes = {key: [inner for inner in map(_without_prefix, part[key]) if inner is not None]}
-    return {**part, **changes}
-
-
-def _prefix_scheme(parts: list[dict[str, Any]]) -> str:
-    """Which texts get a dummy space: "always" (each section between special tokens), "first" or "never"."""
-    for part in parts:
-        if part["type"] == "Prepend" and part["prepend"] in (SPACE_MARK, " "):
-            return "always"
-        if part["type"] == "Metaspace":
-            return str(part["prepend_scheme"])
-        if part["type"] == "ByteLevel" and part.get("add_prefix_space"):
-            return "always"
-    return "never"
-
-
-def _without_specials(model: Any, specials: dict[int, str]) -> Any:
-    """The model, or a copy of it that produces no special token and no random segmentation."""
-    reachable = {piece for token_id, piece in specials.items() if _can_produce(model, piece, token_id)}
-    if not reachable and not getattr(model, "dropout", None):
-        return model
-    state: dict[str, Any] = json.loads(model.__getstate__())
-    if state["type"] == "Unigram":
-        state["vocab"] = [[_rename(piece, reachable), score] for piece, score in state["vocab"]]
-    else:
-        state["vocab"] = {_rename(piece, reachable): token_id for piece, token_id in state["vocab"].items()}
-        state["merges"] = [merge for merge in state["merges"] if _merged(merge) not in reachable]
-        state["unk_token"] = state["unk_token"] and _rename(state["unk_token"], reachable)
-        state["dropout"] = None
-    return Tokenizer.from_str(json.dumps({"model": state})).model
-
-
-def _can_produce(model: Any, piece: str, token_id: int | None) -> bool:
-    """Whether the model makes this token of text: a token comes out of some text only if it comes out of its own."""
-    return (
-        token_id is not None
-        and model.token_to_id(piece) == token_id
-        and [token.id for token in model.tokenize(piece)] == [token_id]
-    )
-
-
-def _rename(piece: str, reachable: set[str]) -> str:
-    return f"\x00\x00{piece}\x00\x00" if piece in reachable else piece
-
-
-def _merged(merge: str | list[str]) -> str:
-    return "".join(merge.split(" ", 1) if isinstance(merge, str) else merge)

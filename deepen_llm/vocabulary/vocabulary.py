@@ -11,7 +11,7 @@ from typing import Any, Self, final
 from deepen_llm.errors import PromptError
 from deepen_llm.vocabulary.boundaries import has_space_cuts, last_cut
 from deepen_llm.vocabulary.chat import ChatTemplate, check_text
-from deepen_llm.vocabulary.notation import SPACE_MARK
+from deepen_llm.vocabulary.parts import SPACE_MARK
 from deepen_llm.vocabulary.segmenter import Segmentation, Segmenter, make_segmenter
 from deepen_llm.vocabulary.tokens import TokenTable, read_table
 
@@ -83,7 +83,7 @@ class Vocabulary:
             VocabularyError: The tokens cannot be read as bytes (WordPiece, say), or do not fit the logits.
         """
         table = read_table(tokenizer, name, num_logits, eos_ids)
-        segmenter = make_segmenter(tokenizer, table.special_ids, len(table.tokens))
+        segmenter = make_segmenter(tokenizer, table.special_texts, len(table.tokens))
         chat = ChatTemplate(tokenizer, name, table.special_texts, chat_template)
         return cls(name, table, segmenter, chat, segmenter.prefix_ids)
 

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from deepen_llm.vocabulary import Vocabulary
+from deepen_llm.vocabulary.boundaries import last_cut
+from tests import toy_tokenizers as toys
+from tests.vocabularies import REAL, TOYS, load_real, load_toy, mixed_texts
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("", 0),
+        ("word", 0),
+        ("a b", 1),
+        ("a b c", 3),
+        ("a b ", 1),
+        ("a  b", 0),
+        (" a", 0),
+        ("a \n", 0),
+        ("a\t b", 0),
+        ("a b\u3000 c", 1),
+        ("x a\u200b b", 1),
+        ("好 好", 1),
+        ("! ?", 1),
+    ],
+)
+def test_the_last_cut_is_before_a_single_space_between_visible_characters(text, cut):
+    assert last_cut(text) == cut
+
+
+@pytest.mark.parametrize("name", [*TOYS, *REAL])
+@given(text=mixed_texts(), later=mixed_texts())
+def test_the_two_sides_of_a_safe_cut_are_tokenized_as_in_the_whole_whatever_follows(name, text, later):
+    vocabulary = load_toy(name) if name in TOYS else load_real(name)
+    cut = vocabulary.last_safe_cut(text)
+    whole = text + later
+    apart = vocabulary.encode(whole[:cut]) + vocabulary.encode(whole[cut:], at_start=cut == 0)
+    assert apart == vocabulary.encode(whole)
+
+
+@pytest.mark.parametrize("name", [*TOYS, *REAL, "stories260K"])
+def test_every_tokenizer_here_can_be_cut_at_spaces(name):
+    vocabulary = load_toy(name) if name in TOYS else load_real(name)
+    assert vocabulary.last_safe_cut("one two three") == 7
+
+
+def test_tokens_that_run_over_spaces_forbid_cuts():
+    vocab = {"Ġ": 0, "a": 1, "b": 2, "aĠ": 3, "aĠb": 4}
+    tokenizer = Tokenizer(models.BPE(vocab, [("a", "Ġ"), ("aĠ", "b")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    vocabulary = Vocabulary.from_tokenizer(PreTrainedTokenizerFast(tokenizer_object=tokenizer), name="superwords")
+    assert vocabulary.encode("a b") == [4]
+    assert vocabulary.last_safe_cut("a b") == 0
+
+
+@pytest.mark.parametrize("settings", [{"content": "of the"}, {"content": "<think>", "rstrip": True}])
+def test_added_tokens_that_hold_or_swallow_spaces_forbid_cuts(settings):
+    tokenizer = toys.byte_level_bpe()
+    tokenizer.add_tokens([AddedToken(**settings, special=False)])
+    assert Vocabulary.from_tokenizer(tokenizer, name="toy").last_safe_cut("a b") == 0
+
+
+def test_after_an_added_token_the_dummy_space_comes_again_where_the_tokenizer_has_it_so():
+    tokenizer = toys.sentencepiece_bpe(scheme="prepend")
+    tokenizer.add_tokens([AddedToken("<think>", special=False, normalized=False)])
+    vocabulary = Vocabulary.from_tokenizer(tokenizer, name="toy")
+    text = "the dog <think>the dog"
+    assert vocabulary.encode(text) == tokenizer.encode(text, add_special_tokens=False)
+    assert vocabulary.join(vocabulary.encode(text)) == b" the dog <think> the dog"
+    cut = vocabulary.last_safe_cut("the dog")
+    assert cut == 3
+    assert vocabulary.encode(text[:cut]) + vocabulary.encode(text[cut:], at_start=False) == vocabulary.encode(text)

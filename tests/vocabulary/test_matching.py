@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import pytest
+
+from deepen_llm.vocabulary import Vocabulary, common_tokens
+from tests import toy_tokenizers as toys
+from tests.vocabularies import load_real, load_toy
+
+NUM_COMMON = {
+    ("qwen2", "o200k"): 98_863,
+    ("qwen2", "dolma2"): 99_156,
+    ("qwen2", "gpt2"): 42_256,
+    ("qwen2", "neox20b"): 40_826,
+    ("qwen2", "mistral-v3"): 29_234,
+    ("o200k", "mistral-v3"): 29_864,
+    ("gpt2", "neox20b"): 36_937,
+    ("gpt2", "mistral-v3"): 21_240,
+    ("neox20b", "mistral-v3"): 25_055,
+}
+
+
+@pytest.mark.parametrize("pair", NUM_COMMON, ids="-".join)
+def test_real_vocabularies_share_as_many_tokens_as_is_known(pair):
+    left, right = map(load_real, pair)
+    common = common_tokens([left, right])
+    assert len(common) == NUM_COMMON[pair]
+    assert all(left.tokens[a] == right.tokens[b] is not None for a, b in common)
+    assert len({a for a, _ in common}) == len({b for _, b in common}) == len(common)
+
+
+def test_common_tokens_come_in_the_order_of_the_first_vocabulary_and_without_specials():
+    vocabularies = [load_toy(name) for name in ("gpt2", "llama", "unigram")]
+    common = common_tokens(vocabularies)
+    assert common == sorted(common)
+    assert common == common_tokens(vocabularies)
+    tokens = [
+        {vocabulary.tokens[i] for i in ids}
+        for vocabulary, ids in zip(vocabularies, zip(*common, strict=True), strict=True)
+    ]
+    expected = set.intersection(*({*vocabulary.tokens} - {None} for vocabulary in vocabularies))
+    assert tokens == [expected] * 3
+    assert sorted(ids[::-1] for ids in common) == common_tokens(vocabularies[::-1])
+
+
+def test_of_two_tokens_with_the_same_bytes_the_one_that_the_tokenizer_makes_counts():
+    llama = load_toy("llama")
+    token_id = llama.ids_by_token[b"e"]
+    assert [token_id] == llama.encode("e", at_start=False)
+    assert llama.byte_ids[ord("e")] != token_id
+    tokenizer = toys.byte_level_bpe()
+    the = tokenizer.convert_tokens_to_ids("the")
+    tokenizer.add_tokens(["  ", "the"])
+    vocabulary = Vocabulary.from_tokenizer(tokenizer, name="toy")
+    for token in (b"  ", b"the"):
+        assert [vocabulary.ids_by_token[token]] == vocabulary.encode(token.decode())
+    assert vocabulary.ids_by_token[b"the"] == the
+
+
+def test_no_vocabularies_share_nothing_and_one_shares_all_it_has():
+    assert common_tokens([]) == []
+    gpt2 = load_toy("gpt2")
+    assert common_tokens([gpt2]) == [(i,) for i, token in enumerate(gpt2.tokens) if token is not None]
