@@ -16,10 +16,11 @@ from deepen_llm.decoding.engine import Engine
 from deepen_llm.decoding.sequence import GeneratingSequence, RunningSequence, ScoringSequence
 from deepen_llm.errors import ClosedError, ConfigError, PromptError
 from deepen_llm.members.base import Member
-from deepen_llm.messages import Message, fold_system, merge_neighbours
+from deepen_llm.messages import fold_system, merge_neighbours
 from deepen_llm.results import Chunk, Generation, Score
 from deepen_llm.streams import AsyncStream, Stream
 from deepen_llm.vocabulary import EncodedText, Vocabulary
+from deepen_llm.vocabulary.chat import Message
 
 Ask = TypeVar("Ask")
 Result = TypeVar("Result")

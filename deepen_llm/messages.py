@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 
-from deepen_llm.errors import PromptError
-
-Message = Mapping[str, str]
+from deepen_llm.vocabulary.chat import Message, check_messages
 
 
 def merge_neighbours(messages: Sequence[Message]) -> list[dict[str, str]]:
     """The messages with neighbours of one role joined by an empty line: many templates insist on alternation.
 
     Raises:
-        PromptError: An empty list, or a message without a role and a text.
+        PromptError: Messages that are not roles and texts.
     """
-    if not messages:
-        raise PromptError("the message list is empty: give at least one {'role': 'user', 'content': '...'}")
-    for message in messages:
-        if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
-            raise PromptError(f"a message needs a role and a content, both strings; got {dict(message)!r}")
+    check_messages(messages)
     return [
         {"role": role, "content": "\n\n".join(message["content"] for message in group)}
         for role, group in groupby(messages, key=lambda message: message["role"])

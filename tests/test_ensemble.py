@@ -394,7 +394,7 @@ def test_prompts_that_cannot_be_run_are_refused_and_nothing_else_suffers(make_en
         ensemble.generate(["fine", "bad \ud800"])
     with pytest.raises(PromptError, match="continuation to score is empty"):
         ensemble.score("a", "")
-    with pytest.raises(PromptError, match="message list is empty|at least one message"):
+    with pytest.raises(PromptError, match="at least one message"):
         ensemble.chat([])
     wait_until_idle(ensemble)
     assert ensemble.generate(STORY[:4]).text == STORY[4:]

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from deepen_llm.errors import PromptError
+from deepen_llm.messages import fold_system, merge_neighbours
+
+
+def say(*pairs):
+    return [{"role": role, "content": content} for role, content in pairs]
+
+
+def test_neighbours_of_one_role_are_joined():
+    merged = merge_neighbours(
+        say(("system", "a"), ("system", "b"), ("user", "c"), ("assistant", "d"), ("user", "e"), ("user", "f"))
+    )
+    assert merged == say(("system", "a\n\nb"), ("user", "c"), ("assistant", "d"), ("user", "e\n\nf"))
+
+
+def test_a_system_message_goes_before_the_first_user_message():
+    assert fold_system(say(("system", "a"), ("user", "b"), ("assistant", "c"))) == say(
+        ("user", "a\n\nb"), ("assistant", "c")
+    )
+
+
+@pytest.mark.parametrize(
+    "messages", [say(("user", "a")), say(("system", "a")), say(("system", "a"), ("assistant", "b"))]
+)
+def test_messages_without_a_system_message_to_fold_stay(messages):
+    assert fold_system(messages) == messages
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([], "at least one message"),
+        ([{"role": "user"}], "content"),
+        ([{"role": "user", "content": 3}], "must be a string"),
+    ],
+)
+def test_messages_that_are_none_are_refused(messages, message):
+    with pytest.raises(PromptError, match=message):
+        merge_neighbours(messages)
