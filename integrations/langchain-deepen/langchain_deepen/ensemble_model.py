@@ -177,7 +177,8 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
         )
         traced = super()._get_ls_params(stop=stop, **kwargs)
         traced["ls_provider"] = "deepen"
-        traced["ls_model_name"] = self.model_name
+        if not isinstance(kwargs.get("model"), str):
+            traced["ls_model_name"] = self.model_name
         traced["ls_temperature"] = params.temperature
         traced["ls_max_tokens"] = params.max_new_tokens
         if params.stop:

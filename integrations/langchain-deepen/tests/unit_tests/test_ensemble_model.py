@@ -105,6 +105,7 @@ def test_traces_are_told_the_options_in_force(model_class, ensemble):
     traced = model._get_ls_params(stop=["x"], temperature=0.5)
     assert traced["ls_provider"] == "deepen"
     assert traced["ls_model_name"] == "a+b"
+    assert model._get_ls_params(model="other")["ls_model_name"] == "other"
     assert (traced["ls_temperature"], traced["ls_max_tokens"], traced["ls_stop"]) == (0.5, 7, ["x"])
     assert model.metadata["lc_versions"]["langchain-deepen"] == __version__
 
