@@ -1,0 +1,60 @@
+"""Where the command line writes. Text of users and models is never read as Rich markup."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.text import Text
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def say(message: str, style: str = "") -> None:
+    """One paragraph on the standard output."""
+    out.print(Text(message, style=style))
+
+
+def complain(error: BaseException) -> None:
+    """One red line on the standard error, however long the message is."""
+    err.print(Text(f"error: {' '.join(str(error).split())}", style="red"), soft_wrap=True)
+
+
+@contextmanager
+def loading(what: str) -> Iterator[None]:
+    """A spinner on the standard error while something is loaded, in place of the bars of transformers."""
+    with err.status(Text(f"loading {what} ...")):
+        silence_transformers()
+        yield
+
+
+def silence_transformers() -> None:
+    """No progress bars and no advice from transformers; errors still come as exceptions."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+
+
+def go_offline() -> None:
+    """Keep the hub's client off the network. Call before transformers is imported."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["TRANSFORMERS_OFFLINE"] = "1"
+
+
+def set_up_logging(*, debug: bool) -> None:
+    """Warnings of the library on the standard error.
+
+    A record with a traceback is kept for `--debug`: what it reports reaches the command as an exception as well.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.addFilter(lambda record: debug or record.exc_info is None)
+    logger = logging.getLogger("deepen_llm")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG if debug else logging.WARNING)

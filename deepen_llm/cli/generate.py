@@ -1,0 +1,61 @@
+"""`deepen generate`: one answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deepen_llm.cli.console import out
+from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, take_options
+from deepen_llm.cli.steps import logprobs_table, trace_table
+from deepen_llm.config import SamplingParams
+
+if TYPE_CHECKING:
+    from deepen_llm.ensemble import Ensemble
+    from deepen_llm.results import Chunk
+
+
+@take_options(source=ENSEMBLE, params=SAMPLING)
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from the standard input.", show_default=False)],
+    *,
+    source: EnsembleSource,
+    params: SamplingParams,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole result as JSON.")] = False,
+) -> None:
+    """Continue a prompt, printing the text as it comes.
+
+    Examples:
+    - `deepen generate "Question: What is the capital of Peru?" --stop "?"`
+    - `deepen generate "Once upon a time" -m org/main-model -m org/other-model -n 64`
+    - `deepen generate - --config ensemble.yaml --temperature 0.7 --seed 1 < prompt.txt`
+    - `deepen generate "2 + 2 =" -n 8 --trace`
+
+    With `-`, one newline at the end of the input is left out of the prompt.
+    """
+    text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+    with source.open() as ensemble:
+        if as_json:
+            typer.echo(json.dumps(dataclasses.asdict(ensemble.generate(text, params)), ensure_ascii=False, indent=2))
+            return
+        chunks = _stream(ensemble, text, params)
+    if params.logprobs is not None:
+        out.print(logprobs_table([logprob for chunk in chunks for logprob in chunk.logprobs or ()]))
+    if params.trace:
+        out.print(trace_table([step for chunk in chunks for step in chunk.trace or ()]))
+
+
+def _stream(ensemble: Ensemble, text: str, params: SamplingParams) -> list[Chunk]:
+    """Print the pieces as they come, exactly as they are."""
+    chunks = []
+    with ensemble.stream(text, params) as stream:
+        for chunk in stream:
+            typer.echo(chunk.text, nl=False)
+            chunks.append(chunk)
+    typer.echo()
+    return chunks

@@ -1,0 +1,116 @@
+"""`deepen inspect`: members, vocabularies, common tokens and memory, before anything is asked."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from deepen_llm.cli.console import out
+from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.cli.parameters import ENSEMBLE, take_options
+
+if TYPE_CHECKING:
+    from deepen_llm.ensemble import Ensemble
+    from deepen_llm.members.base import Member
+
+CACHE_TOKENS = 1000
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+@take_options(source=ENSEMBLE)
+def inspect(*, source: EnsembleSource) -> None:
+    """Show what an ensemble is made of: members, vocabularies, common tokens and memory.
+
+    Examples:
+    - `deepen inspect`
+    - `deepen inspect -m org/main-model -m org/other-model`
+    """
+    with source.open() as ensemble:
+        out.print(members_table(ensemble))
+        out.print(vocabularies_table(ensemble))
+        if len(ensemble.members) > 1:
+            out.print(common_table(ensemble))
+        out.print(memory_table(ensemble))
+
+
+def members_table(ensemble: Ensemble) -> Table:
+    """Who takes part, with which weight, and where."""
+    table = _table("Members", "member", "main", "weight", "dtype", "device", "context", "chat template")
+    weights = ensemble.config.weights or (1 / len(ensemble.members),) * len(ensemble.members)
+    for member, weight in zip(ensemble.members, weights, strict=True):
+        table.add_row(
+            Text(member.name),
+            _yes(member.name == ensemble.main_name),
+            f"{weight:.3g}",
+            Text(str(member.identity.get("dtype", ""))),
+            str(member.device),
+            f"{member.context_length:,} tokens",
+            _yes(member.vocabulary.has_chat_template),
+        )
+    return table
+
+
+def vocabularies_table(ensemble: Ensemble) -> Table:
+    """Every member's tokens by sort: text, special, added, padded."""
+    table = _table("Vocabularies", "member", "tokens", "text", "special", "added", "padded", "single bytes")
+    for member in ensemble.members:
+        vocabulary = member.vocabulary
+        numbers = (
+            len(vocabulary.tokens),
+            sum(token is not None for token in vocabulary.tokens),
+            len(vocabulary.special_ids),
+            len(vocabulary.added_ids),
+            len(vocabulary.padded_ids),
+        )
+        num_bytes = sum(token_id is not None for token_id in vocabulary.byte_ids)
+        table.add_row(Text(member.name), *(f"{number:,}" for number in numbers), f"{num_bytes} of 256")
+    return table
+
+
+def common_table(ensemble: Ensemble) -> Table:
+    """Tokens that members share as bytes: every pair, then all together."""
+    from deepen_llm.vocabulary import common_tokens
+
+    table = _table("Common tokens", "members", "tokens", "of the smaller vocabulary")
+    groups: list[tuple[Member, ...]] = list(combinations(ensemble.members, 2))
+    if len(ensemble.members) > 2:
+        groups.append(ensemble.members)
+    for group in groups:
+        number = len(common_tokens([member.vocabulary for member in group]))
+        smallest = min(sum(token is not None for token in member.vocabulary.tokens) for member in group)
+        names = Text(" + ".join(member.name for member in group))
+        table.add_row(names, f"{number:,}", f"{number / max(smallest, 1):.0%}")
+    return table
+
+
+def memory_table(ensemble: Ensemble) -> Table:
+    """What the weights, the KV caches and the fusion take."""
+    table = _table("Memory", "what", "weights", f"KV cache for {CACHE_TOKENS:,} tokens")
+    for member in ensemble.members:
+        per_token = member.cache_bytes_per_token
+        cache = "one state a sequence" if per_token is None else format_bytes(per_token * CACHE_TOKENS)
+        table.add_row(Text(member.name), format_bytes(member.weight_bytes), cache)
+    table.add_row("fusion (relative matrices)", format_bytes(ensemble.fusion.num_bytes), "")
+    return table
+
+
+def format_bytes(number: float) -> str:
+    """A number of bytes with a decimal unit and three figures."""
+    unit = 0
+    while number >= 1000 and unit < len(UNITS) - 1:
+        number, unit = number / 1000, unit + 1
+    return f"{number:.3g} {UNITS[unit]}"
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    return table
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

@@ -1,0 +1,114 @@
+"""Options that several commands share, grouped: a command takes what a group of options makes, not the options."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.config import SamplingParams
+from deepen_llm.errors import ConfigError
+
+Command = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class OptionGroup:
+    """Options, and the value that a command receives in their place."""
+
+    options: tuple[inspect.Parameter, ...]
+    build: Callable[[Mapping[str, Any]], Any]
+
+
+def take_options(**groups: OptionGroup) -> Callable[[Command], Command]:
+    """Replace each parameter of a command that is named here by the options of its group."""
+
+    def decorate(command: Command) -> Command:
+        own = [p for name, p in inspect.signature(command, eval_str=True).parameters.items() if name not in groups]
+        options = [option for group in groups.values() for option in group.options]
+
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            built = {
+                name: group.build({option.name: values.pop(option.name) for option in group.options})
+                for name, group in groups.items()
+            }
+            command(**values, **built)
+
+        # Typer reads the signature; the wrapped command's annotations would say otherwise.
+        run.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+        run.__annotations__ = {}
+        return run
+
+    return decorate
+
+
+def make_option(name: str, kind: Any, default: Any, *flags: str, **details: Any) -> inspect.Parameter:
+    """One option as a parameter of a signature."""
+    annotation = Annotated[kind, typer.Option(*flags, **details)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+SHORT_FLAGS = {"max_new_tokens": "-n", "temperature": "-t"}
+PANEL = "Sampling"
+
+
+def _sampling_option(name: str) -> inspect.Parameter:
+    """The option for one field of `SamplingParams`, with the field's own default and explanation."""
+    field = SamplingParams.model_fields[name]
+    kind: Any = list[str] if name == "stop" else field.annotation
+    default = list(field.default) if name == "stop" else field.default
+    flags = [f"--{name.replace('_', '-')}", *([SHORT_FLAGS[name]] if name in SHORT_FLAGS else [])]
+    many = " May be given more than once." if name == "stop" else ""
+    text = f"{field.description}{many}"
+    return make_option(name, kind, default, *flags, help=text, rich_help_panel=PANEL, show_default=default is not None)
+
+
+def _build_params(values: Mapping[str, Any]) -> SamplingParams:
+    try:
+        return SamplingParams(**values)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+SAMPLING = OptionGroup(tuple(map(_sampling_option, SamplingParams.model_fields)), _build_params)
+"""How to decode: every field of `SamplingParams`."""
+
+
+def _build_source(values: Mapping[str, Any]) -> EnsembleSource:
+    if values["model"] and values["config"]:
+        raise typer.BadParameter("give either --model (once a member) or --config, not both")
+    if values["config"] and (values["dtype"] or values["device"]):
+        raise typer.BadParameter("--dtype and --device go with --model; with --config, write them into the file")
+    return EnsembleSource(
+        models=tuple(values["model"]),
+        config=values["config"],
+        weights=tuple(values["weight"]) or None,
+        main=int(values["main"]) if (values["main"] or "").isdecimal() else values["main"],
+        member_options={name: values[name] for name in ("dtype", "device") if values[name]},
+    )
+
+
+MODEL_HELP = "A folder or a name on the Hugging Face hub; once a member. Without any: the bundled models."
+WEIGHT_HELP = "A member's weight; once a member, in their order, summing to 1. Uniform if not given."
+MAIN_HELP = "The main model's name or position; the first one if not given."
+DTYPE_HELP = "Number format of the --model members, such as bfloat16."
+
+ENSEMBLE = OptionGroup(
+    (
+        make_option("model", list[str], [], "--model", "-m", help=MODEL_HELP, metavar="MODEL", show_default=False),
+        make_option("config", Path | None, None, "--config", "-c", help="An ensemble.yaml in place of --model."),
+        make_option("weight", list[float], [], "--weight", "-w", help=WEIGHT_HELP, show_default=False),
+        make_option("main", str | None, None, "--main", help=MAIN_HELP),
+        make_option("dtype", str | None, None, "--dtype", help=DTYPE_HELP),
+        make_option("device", str | None, None, "--device", help="Device of the --model members, such as cuda:0."),
+    ),
+    _build_source,
+)
+"""Which models answer, and with which weights."""
