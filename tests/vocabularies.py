@@ -69,85 +69,12 @@ def load_real(name: str) -> Vocabulary:
     return Vocabulary.from_tokenizer(load_real_tokenizer(name), name=name)
 
 
-FRAGMENTS = (
-    *(
-        "the",
-        " cat",
-        "isn't",
-        "'s",
-        "'re",
-        "it's",
-        "HTTPServer",
-        "camelCase",
-        "ABC",
-        "a",
-        "é",
-        "e\u0301",
-        "Привет",
-        " мир",
-    ),
-    *(
-        "漢字",
-        "我们",
-        "天气",
-        "あいう",
-        "カタカナ",
-        "한국",
-        "नमस्ते",
-        "مرحبا",
-        "Γειά",
-        "สวัสดี",
-        "ﬁ",
-        "½",
-        "٣",
-        "1",
-        "23",
-        "456",
-        "100,000",
-    ),
-    *(
-        " ",
-        " ",
-        " ",
-        "  ",
-        "   ",
-        "\n",
-        "\n\n",
-        "\t",
-        "\r\n",
-        "\u3000",
-        "\u00a0",
-        "\u200b",
-        "\u200d",
-        "\x1c",
-        "\x85",
-        "\u0301",
-    ),
-    *(
-        ",",
-        ".",
-        "!",
-        "...",
-        "(",
-        ")",
-        "[",
-        "<",
-        "/>",
-        "</s>",
-        "<|im_end|>",
-        "<0x41>",
-        "//",
-        "#",
-        "$",
-        "€",
-        "==",
-        "_",
-        "-",
-        "—",
-        "。",
-    ),
-    *("🙂", "👍🏽", "👩‍👩‍👧", "🏳️‍🌈"),
-)
+WORDS = "the cat isn't 's 're it's HTTPServer camelCase ABC a é e\u0301 ﬁ Привет мир"
+WORDS += " 漢字 我们 天气 あいう カタカナ 한국 नमस्ते مرحبا Γειά สวัสดี"
+SIGNS = "½ ٣ 1 23 456 100,000 , . ! ... ( ) [ < /> </s> <|im_end|> <0x41> // # $ € == _ - — 。 🙂 👍🏽 👩‍👩‍👧 🏳️‍🌈"
+SPACES: tuple[str, ...] = (" ", " ", " ", "  ", "   ", "\n", "\n\n", "\t", "\r\n", "\u3000", "\u00a0", "\u200b")
+SPACES += ("\u200d", "\x1c", "\x85", "\u0301")
+FRAGMENTS = (*WORDS.split(" "), " cat", " мир", *SIGNS.split(" "), *SPACES)
 
 
 def mixed_texts() -> st.SearchStrategy[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import final
 
 from deepen_llm.vocabulary.segmenter import Segmenter
 
@@ -33,15 +34,43 @@ PROBES: tuple[str, ...] = (
     "_",
     "'s",
     "'",
-    "it's",
-    "/",
 )
-PROBES += ("!", "...", "(", "</a>", "#", "$", "€", "+=", "🙂", "👍🏽", "ABc", "aB", "“", "—", "。", "%d")
+PROBES += ("it's", "/", "!", "...", "(", "</a>", "#", "$", "€", "+=", "🙂", "👍🏽", "ABc", "aB", "“", "—", "。", "%d")
+
+
+@final
+class SafeCuts:
+    """One tokenizer's safe cuts."""
+
+    def __init__(self, segmenter: Segmenter, tokens: Iterable[bytes | None], added: Iterable[str]) -> None:
+        """Try the tokenizer out. `added` are its added text tokens: they may swallow or add spaces around them."""
+        self._segmenter = segmenter
+        added = tuple(added)
+        self._unsafe_ends = tuple(token for token in added if not self._holds(f"{token} x"))
+        self._is_proven = (
+            not any(_runs_over_space(token) for token in tokens if token is not None)
+            and all(self._holds(f"x{left} {right}x") for left in PROBES for right in PROBES)
+            and all(self._holds(f"x {token}") for token in added)
+        )
+
+    def last(self, text: str) -> int:
+        """The character where the text's last safe cut is, whatever text may follow; 0 where there is none."""
+        if not self._is_proven:
+            return 0
+        cut = last_cut(text)
+        while cut and text.endswith(self._unsafe_ends, 0, cut):
+            cut = last_cut(text[:cut])
+        return cut
+
+    def _holds(self, whole: str) -> bool:
+        cut = last_cut(whole)
+        left, right = (self._segmenter.segment(part, False).ids for part in (whole[:cut], whole[cut:]))
+        return left + right == self._segmenter.segment(whole, False).ids
 
 
 def last_cut(text: str) -> int:
     """The character where the last single space between two visible characters stands; 0 where there is none."""
-    cut = text.rfind(" ", 1, -1) if len(text) > 2 else -1
+    cut = text.rfind(" ", 1, -1)
     while cut > 0 and not (_is_visible(text[cut - 1], "LMNPS") and _is_visible(text[cut + 1], "LNPS")):
         cut = text.rfind(" ", 1, cut)
     return max(cut, 0)
@@ -52,21 +81,6 @@ def _is_visible(character: str, categories: str) -> bool:
     return unicodedata.category(character)[0] in categories
 
 
-def has_space_cuts(segmenter: Segmenter, tokens: Iterable[bytes | None], added: Iterable[str]) -> bool:
-    """Whether this tokenizer may be cut at `last_cut`: see the module's text. `added` are its added text tokens."""
-    if any(_runs_over_space(token) for token in tokens if token is not None):
-        return False
-    pairs = [f"x{left} {right}x" for left in PROBES for right in PROBES]
-    ends = [whole for token in added for whole in (f"{token} x", f"x {token}")]
-    return all(_same_when_cut(segmenter, whole) for whole in (*pairs, *ends))
-
-
 def _runs_over_space(token: bytes) -> bool:
-    """Whether a visible character (or a part of one) stands before a space in the token."""
-    return token.find(b" ", 1) > 0 and re.search(r"[^\s�] ", token.decode("utf-8", "replace")) is not None
-
-
-def _same_when_cut(segmenter: Segmenter, whole: str) -> bool:
-    cut = last_cut(whole)
-    left, right = (segmenter.segment(part, False).ids for part in (whole[:cut], whole[cut:]))
-    return left + right == segmenter.segment(whole, False).ids
+    """Whether a visible character stands before a space in the token. Parts of characters do not count."""
+    return token.find(b" ", 1) > 0 and re.search(r"[^\s\ufffd] ", token.decode("utf-8", "replace")) is not None

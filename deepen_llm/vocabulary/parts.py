@@ -102,7 +102,7 @@ def silence(model: Any, specials: dict[int, str]) -> Any:
         state["vocab"] = [[_rename(piece, reachable), score] for piece, score in state["vocab"]]
     else:
         state["vocab"] = {_rename(piece, reachable): token_id for piece, token_id in state["vocab"].items()}
-        state["merges"] = [merge for merge in state["merges"] if _merged(merge) not in reachable]
+        state["merges"] = [merge for merge in state["merges"] if not reachable & {*merge, "".join(merge)}]
         state["unk_token"] = state["unk_token"] and _rename(state["unk_token"], reachable)
         state["dropout"] = None
     return Tokenizer.from_str(json.dumps({"model": state})).model
@@ -119,7 +119,3 @@ def can_produce(model: Any, piece: str, token_id: int | None) -> bool:
 
 def _rename(piece: str, reachable: set[str]) -> str:
     return f"\x00\x00{piece}\x00\x00" if piece in reachable else piece
-
-
-def _merged(merge: str | list[str]) -> str:
-    return "".join(merge.split(" ", 1) if isinstance(merge, str) else merge)

@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from deepen_llm.errors import VocabularyError
 from deepen_llm.vocabulary.notation import BYTE_PIECE, detect_notation, read_piece
+from deepen_llm.vocabulary.parts import can_produce
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ def read_table(tokenizer: Any, name: str, num_logits: int | None, eos_ids: Itera
     texts = {token_id: token.content for token_id, token in added.items()} | (pieces.special_texts or {})
     special = {token_id for token_id in texts if token_id not in added or added[token_id].special}
     special |= {token_id for token_id in (*tokenizer.all_special_ids, *ends) if token_id in texts}
+    special -= _ordinary_padding(tokenizer, texts)
     size = num_logits if num_logits is not None else max((*pieces.tokens, *texts), default=-1) + 1
     _check_size(name, size, (token_id for token_id in pieces.tokens if token_id not in texts))
     unspoken = special | set(ends)
@@ -87,6 +89,15 @@ def read_table(tokenizer: Any, name: str, num_logits: int | None, eos_ids: Itera
 
 def _single(token_id: int | None) -> list[int]:
     return [] if token_id is None else [token_id]
+
+
+def _ordinary_padding(tokenizer: Any, texts: dict[int, str]) -> set[int]:
+    """The padding token where it is a character of the text, such as `!`, and nothing else: it stays a text token."""
+    backend, pad_id = read_backend(tokenizer), tokenizer.pad_token_id
+    if backend is None or pad_id in (None, tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.unk_token_id):
+        return set()
+    is_text = len(texts[pad_id]) == 1 and can_produce(backend.model, texts[pad_id], pad_id)
+    return {pad_id} if is_text else set()
 
 
 def _check_size(name: str, size: int, text_ids: Iterable[int]) -> None:

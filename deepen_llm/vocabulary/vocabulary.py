@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Self, final
 
 from deepen_llm.errors import PromptError
-from deepen_llm.vocabulary.boundaries import has_space_cuts, last_cut
+from deepen_llm.vocabulary.boundaries import SafeCuts
 from deepen_llm.vocabulary.chat import ChatTemplate, check_text
 from deepen_llm.vocabulary.parts import SPACE_MARK
 from deepen_llm.vocabulary.segmenter import Segmentation, Segmenter, make_segmenter
@@ -58,7 +58,7 @@ class Vocabulary:
         self._segmenter = segmenter
         self._chat = chat
         added = [token.decode() for token in (self.tokens[token_id] for token_id in sorted(self.added_ids)) if token]
-        self._has_space_cuts = has_space_cuts(segmenter, self.tokens, added)
+        self._safe_cuts = SafeCuts(segmenter, self.tokens, added)
 
     @classmethod
     def from_tokenizer(
@@ -159,7 +159,7 @@ class Vocabulary:
         The tokens of the two sides, taken apart (the right one with `at_start` False), are those of the whole,
         whatever follows later.
         """
-        return last_cut(text) if self._has_space_cuts else 0
+        return self._safe_cuts.last(text)
 
     def encode_prompt(self, text: str) -> EncodedText:
         """A prompt, with what the tokenizer puts before one (BOS) and without what it puts after (EOS).

@@ -163,6 +163,15 @@ def test_fewer_logits_than_tokens_are_refused():
         Vocabulary.from_tokenizer(toys.byte_level_bpe(), name="toy", num_logits=100)
 
 
+def test_a_padding_token_that_is_a_character_of_the_text_stays_text():
+    tokenizer = toys.byte_level_bpe()
+    tokenizer.add_special_tokens({"pad_token": "!"})
+    vocabulary = Vocabulary.from_tokenizer(tokenizer, name="toy")
+    assert vocabulary.tokens[tokenizer.pad_token_id] == b"!"
+    assert vocabulary.encode("hey!") == tokenizer.encode("hey!", add_special_tokens=False)
+    assert vocabulary.can_express("hey!")
+
+
 def test_added_tokens_beyond_the_logits_stay_text():
     tokenizer = toys.byte_level_bpe()
     size = len(tokenizer)
