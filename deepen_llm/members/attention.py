@@ -79,8 +79,8 @@ class AttentionRows:
         if mask is not None:
             inputs["attention_mask"] = mask.to(device=device, dtype=torch.long)
         if "position_ids" in self._accepts:
-            begin = torch.tensor(cache.lengths or [0] * len(fed)).unsqueeze(1)
-            inputs["position_ids"] = (begin + torch.arange(width)).to(device)
+            begins = cache.lengths or [0] * len(fed)
+            inputs["position_ids"] = torch.tensor([range(begin, begin + width) for begin in begins], device=device)
         if self._keeps_some(num_new):
             inputs["logits_to_keep"] = torch.tensor(sorted({max(new - 1, 0) for new in num_new}), device=device)
         return inputs

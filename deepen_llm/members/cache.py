@@ -60,6 +60,8 @@ class RaggedCache:
 
     def mask_with(self, num_new: Sequence[int]) -> Tensor | None:
         """The 2-D attention mask for a pass that adds `num_new` tokens a row; None where every slot is live."""
+        if min(num_new) == max(num_new) and all(length == self.num_slots for length in self.lengths):
+            return None
         window = torch.arange(max(num_new)) < torch.tensor(num_new).unsqueeze(1)
         mask = torch.cat([self.mask, window], dim=1) if self.num_rows else window
         return None if bool(mask.all()) else mask
