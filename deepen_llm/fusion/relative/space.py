@@ -39,7 +39,7 @@ def build_relative_matrix(embeddings: Tensor, anchor_ids: Tensor, num_tokens: in
     Raises:
         NumericalError: An embedding holds NaN or infinity.
     """
-    embeddings = embeddings[:num_tokens]
+    embeddings = embeddings.detach()[:num_tokens]
     _check_finite(embeddings)
     anchors = _unit_rows(embeddings[anchor_ids.to(embeddings.device)])
     matrix = embeddings.new_full((num_tokens, len(anchors)), 1.0 / len(anchors), dtype=torch.float32)
@@ -48,6 +48,21 @@ def build_relative_matrix(embeddings: Tensor, anchor_ids: Tensor, num_tokens: in
         cosines = _unit_rows(embeddings[start : start + tile]) @ anchors.T
         matrix[start : start + tile] = torch.softmax(SHARPNESS * _unit_rows(cosines), dim=-1).float()
     return matrix
+
+
+def find_own_anchors(matrix: Tensor, anchor_ids: Tensor) -> Tensor:
+    """For every token the anchor that it is, or else the one most like it.
+
+    Args:
+        matrix: The member's relative matrix `(num_tokens, num_anchors)`.
+        anchor_ids: This member's ids of the anchors `(num_anchors,)`, on the same device.
+
+    Returns:
+        Positions among the anchors `(num_tokens,)`, int64.
+    """
+    own = matrix.argmax(dim=-1)
+    own[anchor_ids] = torch.arange(len(anchor_ids), device=own.device)
+    return own
 
 
 def _unit_rows(rows: Tensor) -> Tensor:
