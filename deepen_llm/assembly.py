@@ -12,6 +12,7 @@ from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
 from deepen_llm.errors import ConfigError, VocabularyError
 from deepen_llm.fusion.alone import MainAlone
 from deepen_llm.fusion.base import FusionMethod
+from deepen_llm.fusion.relative.isotropy import remove_directions
 from deepen_llm.fusion.relative.method import MemberSpace, RelativeFusion
 from deepen_llm.members.base import Member
 from deepen_llm.members.transformers import TransformersMember
@@ -67,7 +68,7 @@ def build_fusion(members: Sequence[Member], main: int, weights: Sequence[float],
     anchors = common if config.max_anchors is None else common[: config.max_anchors]
     spaces = [
         MemberSpace(
-            embeddings=member.embeddings,
+            embeddings=remove_directions(member.embeddings, config.removed_directions),
             anchor_ids=torch.tensor([ids[index] for ids in anchors]),
             allowed=allowed_tokens(member.vocabulary),
             eos_ids=member.vocabulary.eos_ids,

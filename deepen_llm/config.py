@@ -140,6 +140,9 @@ class FusionConfig(Settings):
     """Where the main model's own best token is end-of-sequence, leave the step to it."""
     align_eos: bool = True
     """Count every member's end-of-sequence as one common token."""
+    removed_directions: int | None = Field(default=None, ge=0)
+    """Before cosines are taken, embeddings are centred and this many of their strongest directions removed, so that
+    rarely trained tokens can be told apart. None removes one for every 100 dimensions; 0 removes nothing."""
     max_anchors: int | None = Field(default=None, ge=1)
     """The most anchors to use; None takes every common token."""
     max_candidates: int | None = Field(default=128, ge=1)
@@ -156,6 +159,7 @@ class FusionConfig(Settings):
             "learning_rate": 0.15,
             "main_ends": True,
             "align_eos": False,
+            "removed_directions": 0,
             "max_candidates": None,
         }
         return cls(**{**settings, **changes})
