@@ -42,19 +42,26 @@ app = typer.Typer(
 )
 
 
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        out.print(f"deepen-llm {__version__}")
+        raise typer.Exit
+
+
+VERSION = typer.Option("--version", help="Show the version and leave.", is_eager=True, callback=_show_version)
+
+
 @app.callback()
 def deepen(
     *,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the library's log.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version and leave.", is_eager=True)] = False,
+    version: Annotated[bool, VERSION] = False,
 ) -> None:
     """Two or more language models with different tokenizers answer as one.
 
     Try `deepen demo` first: it needs no model, no network and three minutes.
     """
-    if version:
-        out.print(f"deepen-llm {__version__}")
-        raise typer.Exit
+    del version
     set_up_logging(debug=debug)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.text import Text
 
 from deepen_llm.cli.console import err, say
 
@@ -87,4 +88,4 @@ def _show(question: str, pieces: Iterable[str]) -> None:
 
 
 def _note_missing(error: ImportError, command: str) -> None:
-    err.print(f"  skipped, {error.name or 'a package'} is not installed: {command}", style="yellow", markup=False)
+    err.print(Text(f"  skipped, {error.name or 'a package'} is not installed: {command}", "yellow"), soft_wrap=True)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import deepen_llm
+from deepen_llm.errors import MemberError
+
+COMMANDS = ("demo", "generate", "chat", "inspect", "bench", "bench decode")
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_explains_and_gives_examples(deepen, command):
+    result = deepen(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert "Usage: deepen" in result.stdout
+    if command not in ("", "bench"):
+        assert f"deepen {command}" in result.stdout.split("Examples:")[1]
+
+
+def test_help_and_every_command_module_load_without_torch_and_transformers():
+    code = (
+        "import sys\n"
+        "from deepen_llm.cli.app import app\n"
+        "app(['generate', '--help'], standalone_mode=False)\n"
+        "heavy = {'torch', 'transformers', 'langchain_core', 'llama_index', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_python_m_deepen_llm_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "deepen_llm", "--version"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, f"deepen-llm {deepen_llm.__version__}")
+
+
+def test_an_error_of_the_library_is_one_line_and_exit_code_1(deepen, tmp_path):
+    result = deepen("generate", "hello", "--model", tmp_path / "[red]nothing[/red]")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    line = result.stderr.strip().splitlines()[-1]
+    assert line.startswith("error: ") and "[red]nothing[/red]" in line
+    assert "Traceback" not in result.stderr
+
+
+def test_debug_lets_the_error_through(deepen, tmp_path):
+    result = deepen("--debug", "generate", "hello", "--model", tmp_path / "nothing")
+    assert isinstance(result.exception, MemberError)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("generate",), "Missing argument"),
+        (("generate", "x", "--max-new-tokens", "0"), "SamplingParams.max_new_tokens"),
+        (("generate", "x", "--temperature", "-1"), "SamplingParams.temperature"),
+        (("generate", "x", "--stop", ""), "stop strings must not be empty"),
+        (("generate", "x", "-m", "a", "-c", "ensemble.yaml"), "either --model"),
+        (("generate", "x", "-c", "ensemble.yaml", "--dtype", "float16"), "go with --model"),
+        (("chatt",), "No such command"),
+        (("demo", "--limit", "0"), "--limit"),
+    ],
+)
+def test_wrong_usage_says_what_is_wrong_with_exit_code_2(deepen, arguments, message):
+    result = deepen(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_a_configuration_that_does_not_exist_is_named(deepen):
+    result = deepen("inspect", "--config", "no-such-ensemble.yaml")
+    assert result.exit_code == 1
+    assert "'no-such-ensemble.yaml'" in result.stderr

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import sys
+
+from deepen_llm.cli.chains import DOCUMENTS, LLAMA_INDEX_QUESTION, build_query_engine, show_langchain, show_llama_index
+from deepen_llm.cli.demo import accuracy_table, describe_gain
+from deepen_llm.evaluation import Comparison, Contestant
+from deepen_llm.starter import MODEL_NAMES, TASKS
+
+
+def compare(ensemble, *members):
+    def enter(name, rights):
+        return Contestant(
+            name, {f"task{i}": (True,) * right + (False,) * (10 - right) for i, right in enumerate(rights)}
+        )
+
+    return Comparison(
+        tuple(enter(f"member{i}", rights) for i, rights in enumerate(members)), enter("ensemble", ensemble)
+    )
+
+
+def test_the_demo_shows_every_contestant_task_and_both_frameworks(deepen):
+    result = deepen("demo", "--limit", 1)
+    assert result.exit_code == 0, result.stderr
+    assert all(name in result.stdout for name in (*MODEL_NAMES, *TASKS, "ensemble", "1 questions", "mean"))
+    assert "the best single member" in result.stdout
+    assert "What is the capital of Japan?" in result.stdout
+    assert LLAMA_INDEX_QUESTION in result.stdout
+    assert "read in whitdale.txt" in result.stdout
+
+
+def test_frameworks_that_are_not_installed_are_named_with_what_to_install(make_ensemble, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "langchain_deepen", None)
+    monkeypatch.setitem(sys.modules, "llama_index.retrievers.bm25", None)
+    ensemble = make_ensemble(["a story."])
+    show_langchain(ensemble)
+    show_llama_index(ensemble)
+    printed = capsys.readouterr()
+    assert "pip install langchain-deepen" in printed.err
+    assert "pip install llama-index-llms-deepen llama-index-retrievers-bm25" in printed.err
+
+
+def test_the_bundled_documents_answer_the_bundled_question(make_ensemble):
+    engine = build_query_engine(make_ensemble(["a story."], context_length=2048))
+    (found,) = engine.retrieve(LLAMA_INDEX_QUESTION)
+    assert found.node.text == (DOCUMENTS / "whitdale.txt").read_text(encoding="utf-8").strip()
+    assert "mayor of Whitdale is Villo" in found.node.text
+
+
+def test_the_gain_is_told_against_the_best_single_member():
+    assert describe_gain(compare((9, 9), (5, 5), (8, 2))).startswith(
+        "The ensemble is 40.0 points above the best single member, member0 (95% interval "
+    )
+    assert "10.0 points below the best single member, member1" in describe_gain(compare((5, 5), (1, 1), (6, 6)))
+
+
+def test_the_table_has_a_row_a_contestant_and_a_column_a_task():
+    table = accuracy_table(compare((9, 9), (5, 5), (8, 2)))
+    assert [str(column.header) for column in table.columns] == [
+        "",
+        "task0\n10 questions",
+        "task1\n10 questions",
+        "mean",
+    ]
+    assert table.row_count == 3

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+
+from deepen_llm import SamplingParams
+
+STORY = "the cat sat on the mat. the dog [bold]ran[/bold] home."
+
+
+def test_the_answer_goes_to_stdout_exactly_as_it_is(deepen, use_ensemble, make_ensemble):
+    use_ensemble(make_ensemble([STORY]))
+    result = deepen("generate", "the cat sat")
+    assert (result.exit_code, result.stdout) == (0, STORY.removeprefix("the cat sat") + "\n")
+
+
+def test_a_dash_reads_the_prompt_from_stdin_without_its_last_newline(deepen, use_ensemble, make_ensemble):
+    use_ensemble(make_ensemble([STORY]))
+    result = deepen("generate", "-", input="the cat sat\n")
+    assert result.stdout == STORY.removeprefix("the cat sat") + "\n"
+
+
+def test_options_become_sampling_params_and_a_source(deepen, use_ensemble, make_ensemble, monkeypatch):
+    ensemble = make_ensemble([STORY])
+    asked = use_ensemble(ensemble)
+    seen = []
+    stream = ensemble.stream
+    monkeypatch.setattr(ensemble, "stream", lambda text, params: (seen.append(params), stream(text, params))[1])
+    sampling = ("-n", 3, "--temperature", 0.5, "--top-k", 4, "--seed", 7, "--stop", "mat", "--stop", "dog")
+    models = ("-m", "one", "-m", "two", "-w", 0.25, "-w", 0.75, "--main", "1", "--dtype", "float32")
+    assert deepen("generate", "the cat", *sampling, *models).exit_code == 0
+    assert seen == [SamplingParams(max_new_tokens=3, temperature=0.5, top_k=4, seed=7, stop=("mat", "dog"))]
+    (source,) = asked
+    assert (source.models, source.weights, source.main) == (("one", "two"), (0.25, 0.75), 1)
+    assert source.member_options == {"dtype": "float32"}
+    assert not source.is_starter
+
+
+def test_without_options_the_defaults_are_those_of_sampling_params(deepen, use_ensemble, make_ensemble, monkeypatch):
+    ensemble = make_ensemble([STORY])
+    asked = use_ensemble(ensemble)
+    seen = []
+    stream = ensemble.stream
+    monkeypatch.setattr(ensemble, "stream", lambda text, params: (seen.append(params), stream(text, params))[1])
+    deepen("generate", "the cat")
+    assert seen == [SamplingParams()]
+    assert asked[0].is_starter
+
+
+def test_json_holds_the_whole_generation(deepen, use_ensemble, make_ensemble):
+    use_ensemble(make_ensemble([STORY]))
+    result = deepen("generate", "the cat sat", "--json", "--logprobs", 2, "--trace")
+    answer = json.loads(result.stdout)
+    assert answer["text"] == STORY.removeprefix("the cat sat")
+    assert answer["finish_reason"] == "stop"
+    assert answer["usage"]["completion_tokens"] == len(answer["token_ids"]) == len(answer["trace"])
+    assert len(answer["logprobs"][0]["top"]) == 2
+
+
+def test_trace_prints_a_row_a_step_with_every_member(deepen, use_ensemble, make_ensemble):
+    ensemble = make_ensemble([STORY])
+    use_ensemble(ensemble)
+    result = deepen("generate", "the cat sat", "--trace", "--logprobs", 0)
+    table = result.stdout
+    assert all(name in table for name in ensemble.member_names)
+    steps = make_ensemble([STORY]).generate("the cat sat", SamplingParams(trace=True)).trace
+    assert all(repr(step.text) in table for step in steps)
+    assert "logprob" in table
