@@ -7,6 +7,7 @@ import time
 
 import pytest
 from llama_index.core.llms import ChatMessage
+from llama_index.core.prompts.default_prompts import DEFAULT_TEXT_QA_PROMPT
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import TextNode
 from llama_index.retrievers.bm25 import BM25Retriever
@@ -114,19 +115,16 @@ def test_a_prompt_that_is_too_long_is_an_error_at_the_first_piece(llm, starter):
     assert llm.complete(PROMPT, formatted=True).text
 
 
-def test_a_query_engine_reads_the_answer_from_a_document(starter):
-    texts = [
-        "Orin keeps a goat. The lamp of Orin is green.",
-        "Tava works as a baker. Tava lives in Merrow.",
-        "The bridge of Kell was built in March.",
-    ]
+def test_a_query_engine_asks_the_ensemble_about_the_document_that_fits(starter):
+    texts = ["Orin keeps a goat. The lamp of Orin is green.", "Tava works as a baker.", "Kell is known for its salt."]
     llm = DeepenLLM(ensemble=starter, is_chat_model=False, max_tokens=16, stop=["\n"])
     retriever = BM25Retriever(nodes=[TextNode(text=text) for text in texts], similarity_top_k=1)
-    engine = RetrieverQueryEngine.from_args(retriever, llm=llm)
-    streaming = RetrieverQueryEngine.from_args(retriever, llm=llm, streaming=True)
-    answer = str(engine.query("Which animal does Orin keep?"))
-    assert "goat" in answer
-    assert "".join(streaming.query("Which animal does Orin keep?").response_gen) == answer
+    question = "Which animal does Orin keep?"
+    prompt = DEFAULT_TEXT_QA_PROMPT.format(context_str=texts[0], query_str=question)
+    own = starter.generate(prompt, SamplingParams(max_new_tokens=16, stop=["\n"])).text
+    assert str(RetrieverQueryEngine.from_args(retriever, llm=llm).query(question)) == own
+    streamed = RetrieverQueryEngine.from_args(retriever, llm=llm, streaming=True).query(question)
+    assert "".join(streamed.response_gen) == own
 
 
 def test_an_llm_that_loaded_its_ensemble_can_be_written_down_and_closed():
