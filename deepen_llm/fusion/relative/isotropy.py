@@ -34,7 +34,8 @@ def remove_directions(embeddings: Tensor, num_directions: int | None = None) -> 
     rows = embeddings.float()
     is_used = rows.any(dim=-1, keepdim=True)
     num_used = is_used.sum().clamp_min(1)
-    centred = (rows - rows.sum(dim=0) / num_used) * is_used
+    centred: Tensor = (rows - rows.sum(dim=0) / num_used) * is_used
     covariance = (centred.T @ centred).double() / num_used
-    directions = torch.linalg.eigh(covariance).eigenvectors[:, -min(num_directions, hidden - 1) :].float()
+    vectors: Tensor = torch.linalg.eigh(covariance).eigenvectors
+    directions = vectors[:, -min(num_directions, hidden - 1) :].float()
     return centred - (centred @ directions) @ directions.T
