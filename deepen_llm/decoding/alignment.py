@@ -6,8 +6,9 @@ where its tokens do not depend on what stands before:
 1. from the last safe cut (`Vocabulary.last_safe_cut`), if it is near: exact;
 2. else from the beginning of a recent token, and the result counts only if its first half repeats the tokens that are
    there. For BPE without pre-tokenization one repeated token is proof: a sequence of tokens is the encoding of its text
-   if and only if every two neighbours are that of theirs. For Unigram, best paths that meet stay together. Otherwise
-   the window is widened, up to the whole text.
+   if and only if every two neighbours are that of theirs. For Unigram, best paths that meet stay together; only where
+   two segmentations have exactly the same score may the other one come out. Otherwise the window is widened, up to
+   the whole text.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def follow(vocabulary: Vocabulary, prompt: str, pieces: list[str]) -> None:
 
 @pytest.mark.parametrize("name", [*TOYS, *REAL])
 @given(text=mixed_texts(), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4), num_prompt=st.integers(1, 9))
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=25)
 def test_ids_equal_those_of_the_whole_text_in_random_pieces(name, text, sizes, num_prompt):
     text = "x" + text
     follow(load(name), text[:num_prompt], cut_pieces(text[num_prompt:], sizes))

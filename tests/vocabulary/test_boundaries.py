@@ -34,7 +34,7 @@ def test_the_last_cut_is_before_a_single_space_between_visible_characters(text, 
 
 
 @pytest.mark.parametrize("name", [*TOYS, *REAL])
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(text=mixed_texts(), later=mixed_texts())
 def test_the_two_sides_of_a_safe_cut_are_tokenized_as_in_the_whole_whatever_follows(name, text, later):
     vocabulary = load_toy(name) if name in TOYS else load_real(name)

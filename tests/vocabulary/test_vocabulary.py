@@ -158,6 +158,32 @@ def test_a_tokenizer_without_bytes_is_refused_by_name():
         Vocabulary.from_tokenizer(toys.wordpiece(), name="bert")
 
 
+def test_a_python_tokenizer_without_bytes_is_refused_by_name():
+    tokenizer = toys.BytesTokenizer()
+    tokenizer.convert_ids_to_tokens = lambda ids: [f"token {token_id}" for token_id in ids]
+    with pytest.raises(
+        VocabularyError, match="'python' must be readable as bytes, but BytesTokenizer is a Python token"
+    ):
+        Vocabulary.from_tokenizer(tokenizer, name="python")
+
+
+def test_a_sentencepiece_tokenizer_with_runs_of_spaces_as_added_tokens_reads_them_as_spaces():
+    tokenizer = toys.sentencepiece_bpe(scheme="never")
+    tokenizer.add_tokens([AddedToken("\n\n", normalized=False), AddedToken("▁the", normalized=False)])
+    vocabulary = Vocabulary.from_tokenizer(tokenizer, name="gemma")
+    text = "a the\n\n  b"
+    assert vocabulary.encode(text) == tokenizer.encode(text, add_special_tokens=False)
+    assert vocabulary.join(vocabulary.encode(text)).decode() == text
+    assert vocabulary.tokens[tokenizer.convert_tokens_to_ids("▁the")] == b" the"
+
+
+def test_random_segmentation_is_switched_off():
+    tokenizer = toys.byte_level_bpe()
+    tokenizer.backend_tokenizer.model.dropout = 0.5
+    vocabulary = Vocabulary.from_tokenizer(tokenizer, name="toy")
+    assert all(vocabulary.encode(text) == load_toy("gpt2").encode(text) for text in TEXTS.values())
+
+
 def test_fewer_logits_than_tokens_are_refused():
     with pytest.raises(VocabularyError, match=r"'toy' must have a logit: the model has 100 logits, .* up to id 599"):
         Vocabulary.from_tokenizer(toys.byte_level_bpe(), name="toy", num_logits=100)
