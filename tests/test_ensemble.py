@@ -352,7 +352,7 @@ def test_nan_in_one_row_fails_that_row_and_names_member_and_step(make_ensemble, 
     with ThreadPoolExecutor(2) as pool:
         sound, broken = pool.submit(ensemble.generate, STORY[:4]), pool.submit(ensemble.generate, "Once upon")
     assert sound.result().text == STORY[4:]
-    with pytest.raises(NumericalError, match="logits of 'sentencepiece' at step [23]"):
+    with pytest.raises(NumericalError, match=r"logits of 'sentencepiece' at step [23]"):
         broken.result()
     wait_until_idle(ensemble)
 

@@ -107,7 +107,8 @@ class TransformersMember(Member):
     @property
     def weight_bytes(self) -> int:
         """Memory of parameters and buffers, shared ones counted once."""
-        return int(self._model.get_memory_footprint())
+        parts = itertools.chain(self._model.parameters(), self._model.buffers())
+        return sum(part.nbytes for part in parts)
 
     @property
     def cache_bytes_per_token(self) -> int | None:
