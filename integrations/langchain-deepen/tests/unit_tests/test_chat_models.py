@@ -174,8 +174,10 @@ async def test_the_calls_of_an_abatch_run_side_by_side(slow):
 
 
 async def test_cancelling_the_task_stops_the_engine(slow):
+    slow.delay_s = 10.0
     task = asyncio.create_task(ChatDeepen(ensemble=slow).ainvoke(MESSAGES))
-    await asyncio.sleep(0.03)
+    while not slow.num_running:
+        await asyncio.sleep(0)
     assert slow.num_running == 1
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

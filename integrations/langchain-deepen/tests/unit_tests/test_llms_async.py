@@ -64,8 +64,10 @@ async def test_options_and_stop_of_one_call_reach_the_engine(ensemble):
 @pytest.mark.parametrize("streaming", [False, True])
 async def test_cancelling_the_task_stops_the_engine(slow, streaming):
     llm = DeepenLLM(ensemble=slow, streaming=streaming)
+    slow.delay_s = 10.0
     task = asyncio.create_task(llm.ainvoke(PROMPT))
-    await asyncio.sleep(0.03)
+    while not slow.num_running:
+        await asyncio.sleep(0)
     assert slow.num_running == 1
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -77,8 +79,10 @@ async def test_cancelling_a_streaming_task_stops_the_engine(slow):
     async def consume():
         return [piece async for piece in DeepenLLM(ensemble=slow).astream(PROMPT)]
 
+    slow.delay_s = 10.0
     task = asyncio.create_task(consume())
-    await asyncio.sleep(0.03)
+    while not slow.num_running:
+        await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
