@@ -148,9 +148,9 @@ class Engine:
             return []
         tracks = [[sequence.tracks[index] for sequence in sequences] for index in range(len(self._members))]
         logits = [torch.stack([track.logits for track in row if track.logits is not None]) for row in tracks]
-        is_sound = [(rows < torch.inf).all(dim=-1).tolist() for rows in logits]
-        if all(map(all, is_sound)):
+        if all(bool((rows < torch.inf).all()) for rows in logits):
             return logits
+        is_sound = [(rows < torch.inf).all(dim=-1).tolist() for rows in logits]
         for row, sequence in enumerate(sequences):
             broken = [member.name for member, rows in zip(self._members, is_sound, strict=True) if not rows[row]]
             if broken:
