@@ -3,6 +3,7 @@ from __future__ import annotations
 import builtins
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -153,9 +154,17 @@ def read_until(controller, wanted, timeout_s=120):
     """Read the terminal until the wanted bytes came (Rich may wrap lines: spaces and line ends count alike)."""
     seen, deadline = b"", time.monotonic() + timeout_s
     while b" ".join(wanted.split()) not in b" ".join(seen.split()):
-        assert time.monotonic() < deadline, seen
-        seen += os.read(controller, 4096)
+        seen += read_some(controller, deadline)
 
 
-def read_more(controller):
-    assert os.read(controller, 4096)
+def read_more(controller, num_bytes=40, timeout_s=120):
+    """Read until an answer is well under way: the line that asked for it is no longer being read."""
+    seen, deadline = b"", time.monotonic() + timeout_s
+    while len(seen) < num_bytes:
+        seen += read_some(controller, deadline)
+
+
+def read_some(controller, deadline):
+    ready, _, _ = select.select([controller], [], [], max(0.0, deadline - time.monotonic()))
+    assert ready, "the terminal stayed silent"
+    return os.read(controller, 4096)
