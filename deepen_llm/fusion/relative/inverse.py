@@ -28,8 +28,8 @@ def multiplicative_search(logprobs: Tensor, relative: Tensor, target: Tensor, *,
 
         p <- p * (R @ (r / (p R)))
 
-    No learning rate; p stays on the simplex and KL(r || p R) never rises. A p with p R = r is a fixed point. The
-    factors are kept apart from p, so tokens whose probability underflows in float32 keep their logprob.
+    No learning rate; p stays on the simplex and KL(r || p R) never rises. A p with p R = r is a fixed point. A token
+    whose probability underflows keeps its logprob, up to the normalization.
 
     Args:
         logprobs: Where to start, logprobs `(batch, num_tokens)`, float32; `-inf` stays.
@@ -42,10 +42,10 @@ def multiplicative_search(logprobs: Tensor, relative: Tensor, target: Tensor, *,
     """
     if num_steps == 0:
         return logprobs
-    start = logprobs.exp()
-    factors = torch.ones_like(start)
+    start = probs = logprobs.exp()
     for _ in range(num_steps):
-        factors = factors * pull(target / mix(start * factors, relative).clamp_min(TINY), relative)
+        probs = probs * pull(target / mix(probs, relative).clamp_min(TINY), relative)
+    factors = torch.where(start > 0, probs / start, 1.0)
     return torch.log_softmax(logprobs + factors.log(), dim=-1)
 
 

@@ -45,8 +45,9 @@ def build_relative_matrix(embeddings: Tensor, anchor_ids: Tensor, num_tokens: in
     matrix = embeddings.new_full((num_tokens, len(anchors)), 1.0 / len(anchors), dtype=torch.float32)
     tile = max(1, TILE_ELEMENTS // max(anchors.shape))
     for start in range(0, len(embeddings), tile):
-        cosines = _unit_rows(embeddings[start : start + tile]) @ anchors.T
-        matrix[start : start + tile] = torch.softmax(SHARPNESS * _unit_rows(cosines), dim=-1).float()
+        rows = embeddings[start : start + tile]
+        cosines = _unit_rows(rows) @ anchors.T
+        matrix[start : start + len(rows)] = torch.softmax(SHARPNESS * _unit_rows(cosines), dim=-1).float()
     return matrix
 
 
