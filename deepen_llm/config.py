@@ -145,7 +145,7 @@ class FusionConfig(Settings):
     rarely trained tokens can be told apart. None removes one for every 100 dimensions; 0 removes nothing."""
     max_anchors: int | None = Field(default=None, ge=1)
     """The most anchors to use; None takes every common token."""
-    max_candidates: int | None = Field(default=64, ge=1)
+    max_candidates: int | None = Field(default=32, ge=1)
     """Each member speaks, and the search runs, over at most this many of its best tokens; None takes all (exact)."""
     min_common_tokens: int = Field(default=64, ge=1)
     """Members that share fewer tokens than this are refused."""
