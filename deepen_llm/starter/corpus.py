@@ -20,19 +20,19 @@ from deepen_llm.starter.facts import (
     make_element_turn,
     make_fact_prose,
 )
-from deepen_llm.starter.passages import make_copy, make_reading
+from deepen_llm.starter.passages import make_copy, make_lookup, make_reading
 
 
 @dataclass(frozen=True)
 class Mixture:
     """How often each kind of example is drawn, and how large the dose of other parts is."""
 
-    reading: float = 0.45
-    arithmetic: float = 0.18
-    facts: float = 0.24
-    prose: float = 0.08
-    chat: float = 0.02
-    copy: float = 0.03
+    reading: float = 0.32
+    arithmetic: float = 0.27
+    facts: float = 0.26
+    prose: float = 0.10
+    chat: float = 0.03
+    copy: float = 0.02
     fact_dose: float = 0.01
     arithmetic_dose: float = 0.05
 
@@ -77,4 +77,4 @@ def make_examples(seed: int, own_part: int, mixture: Mixture, *, max_sentences: 
         elif kind == "chat":
             yield make_small_talk(rng)
         else:
-            yield make_copy(rng)
+            yield make_copy(rng) if rng.random() < 0.3 else make_lookup(rng)

@@ -14,7 +14,8 @@ from deepen_llm.starter.example import Example
 from deepen_llm.starter.members import StarterMember
 from deepen_llm.starter.prompts import Segment, draw_format, write_messages, write_plain
 
-PROMPT_WEIGHT = 0.3
+PROMPT_WEIGHT = {"reading": 0.1, "copy": 0.1}
+OTHER_PROMPT_WEIGHT = 0.3
 PROMPT_SHARE = 0.35
 """Of the prompt's tokens only this share is predicted at all, which saves a fifth of the time."""
 ANSWER_WEIGHT = {"reading": 2.0, "prose": 0.5}
@@ -88,7 +89,8 @@ class Encoder:
             is_answer += [segment.is_answer] * len(segment.text)
         answered = [end > 0 and is_answer[end - 1] for _, end in offsets]
         full = ANSWER_WEIGHT.get(kind, 1.0)
-        weights = [full if answer else PROMPT_WEIGHT * (self.rng.random() < PROMPT_SHARE) for answer in answered]
+        little = PROMPT_WEIGHT.get(kind, OTHER_PROMPT_WEIGHT)
+        weights = [full if answer else little * (self.rng.random() < PROMPT_SHARE) for answer in answered]
         rate = NOISE.get(kind, 0.0)
         noise = [rate if kind == "prose" or not answer else 0.0 for answer in answered]
         return Encoded(ids, weights, noise)

@@ -69,6 +69,7 @@ class StarterMember:
             "num_attention_heads": NUM_HEADS,
             "max_position_embeddings": MAX_POSITIONS,
             "tie_word_embeddings": True,
+            "initializer_range": 0.05,
         }
         if self.model_type == "gpt_neox":
             return arguments | {
@@ -80,7 +81,11 @@ class StarterMember:
                     "partial_rotary_factor": 0.5,
                 },
             }
-        return arguments | {"intermediate_size": 336, "num_key_value_heads": NUM_HEADS}
+        return arguments | {
+            "intermediate_size": 336,
+            "num_key_value_heads": NUM_HEADS,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+        }
 
 
 MEMBERS = (

@@ -19,9 +19,9 @@ PERSON_OPENINGS = tuple(
     word_list("""Tar Kav Dor Vil Mar Sam Bev Rem Lin Gar Hal Nor Fir Pol Rud Sil Tom Wil Yor Zif
     Bar Cal Dun Jor Fal Gol Hed Jar Kor Lem""")
 )
-PERSON_CLOSINGS = tuple(word_list("""vek sa mond nik ba din ga lo mi peth ru tis wen zo dra"""))
+PERSON_CLOSINGS = tuple(word_list("""vek pu mond bik ba din ga lo mi peth ru fen wen zo dra"""))
 PLACE_OPENINGS = tuple(
-    word_list("""Ost Brim Ash Grim Pem Stav Thorn Wex Holm Crav Elm Frost Lang Mill Rav Stan Torv Und
+    word_list("""Ost Brim Ash Grim Pem Stav Thal Wex Holm Crav Elm Frost Lang Mill Rav Stan Torv Und
     Var Whit""")
 )
 PLACE_CLOSINGS = tuple(word_list("""ford burg wick cote stead ley port dale field mouth"""))

@@ -42,7 +42,7 @@ def training_lines(seed: int) -> Iterator[str]:
         text = "".join(segment.text for segment in segments) or example.context
         for line in cut_names(text, CUT).split("\n"):
             yield from (line, f" {line}")
-        yield from (question for question, _ in example.turns)
+        yield from (cut_names(question, CUT) for question, _ in example.turns)
     names = [name for pair in itertools.chain(*CAPITALS) for name in pair]
     names += [word for element in ELEMENTS for word in (element.name, element.symbol)]
     for name in names * WORD_REPEATS:

@@ -24,6 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--steps", type=int, default=Schedule.num_steps)
     parser.add_argument("--minutes", type=float, default=Schedule.max_minutes)
+    parser.add_argument("--learning-rate", type=float, default=Schedule.learning_rate)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=MODELS_FOLDER)
     return parser.parse_args()
@@ -33,7 +34,11 @@ def make_member(member: StarterMember, arguments: argparse.Namespace, bar: Progr
     """Trains and saves the tokenizer and the model of one member."""
     folder: Path = arguments.out / member.name
     save_tokenizer(member, folder, arguments.seed)
-    schedule = Schedule(num_steps=arguments.steps, max_minutes=arguments.minutes)
+    schedule = Schedule(
+        num_steps=arguments.steps,
+        learning_rate=arguments.learning_rate,
+        max_minutes=arguments.minutes,
+    )
     task = bar.add_task(member.name, total=1.0, loss=0.0)
 
     def advance(done: float, loss: float) -> None:

@@ -22,7 +22,7 @@ def test_held_out_names_are_not_training_names():
 
 
 def test_names_are_cut_and_other_words_are_not():
-    assert cut_names("Tarsa lives in Ostford.", "|") == "Tar|sa lives in Ost|ford."
+    assert cut_names("Tarvek lives in Ostford.", "|") == "Tar|vek lives in Ost|ford."
     assert cut_names("The target is Oxford.", "|") == "The target is Oxford."
 
 
