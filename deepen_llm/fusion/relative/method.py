@@ -14,7 +14,10 @@ Two forms compute it. The exact one runs over every token. The candidate form co
 3. A main-model token that is no candidate gets what the look gave it; under the gradient search, which moves every
    logit by little, its own share of what the search made of the rest.
 
-Where a vocabulary is no larger than the number of candidates, nothing is left out.
+Where a vocabulary is no larger than the number of candidates, nothing is left out. Elsewhere the two forms nearly
+always agree on the best token, and differ in the mass of the others: over all tokens, the multiplicative search
+explains the flat background of the other members' rows by many tokens that no member proposes; the candidate form
+gives those no more than the members themselves do.
 """
 
 from __future__ import annotations
