@@ -154,7 +154,10 @@ def read_until(controller, wanted, timeout_s=120):
 
 
 def interrupt_an_answer(controller, process, num_tries=20):
-    """Ask, wait a little, press Ctrl-C. Pressed while the question is still being read, it only drops that line."""
+    """Ask, wait a little, press Ctrl-C, and again where no answer was stopped.
+
+    A single press was lost twice; that it fell while the line was still being read is likely, and not shown.
+    """
     for _ in range(num_tries):
         os.write(controller, b"hello\n")
         time.sleep(2)
