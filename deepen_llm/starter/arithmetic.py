@@ -15,7 +15,7 @@ QUESTIONS = {
     "+": ("What is {} + {}?", "Add {} and {}.", "Work out {} + {}.", "What is the sum of {} and {}?"),
     "-": (
         "What is {} - {}?",
-        "Take {1} from {0}.",
+        "What is {} minus {}?",
         "Work out {} - {}.",
         "What is the difference of {} and {}?",
     ),

@@ -27,12 +27,12 @@ from deepen_llm.starter.passages import make_copy, make_lookup, make_reading
 class Mixture:
     """How often each kind of example is drawn, and how large the dose of other parts is."""
 
-    reading: float = 0.32
-    arithmetic: float = 0.27
+    reading: float = 0.24
+    arithmetic: float = 0.35
     facts: float = 0.26
-    prose: float = 0.10
+    prose: float = 0.07
     chat: float = 0.03
-    copy: float = 0.02
+    copy: float = 0.05
     fact_dose: float = 0.01
     arithmetic_dose: float = 0.05
 

@@ -6,6 +6,7 @@ import itertools
 import random
 from dataclasses import dataclass
 
+from deepen_llm.starter.capitals import CAPITALS
 from deepen_llm.starter.example import Example
 from deepen_llm.starter.names import (
     HELD_OUT_PEOPLE,
@@ -111,11 +112,16 @@ def make_reading(rng: random.Random, *, max_sentences: int = 5, max_questions: i
 
 
 def make_lookup(rng: random.Random) -> Example:
-    """A list of pairs, and questions about what stands after a name."""
+    """A list of pairs, and questions about what stands after a name.
+
+    A third of the values are names of real capitals, of every part: so every member learns to spell
+    all of them, and learns nothing of where they lie.
+    """
     keys = draw_names(rng, PEOPLE, rng.randint(1, 5))
     places = draw_names(rng, PLACES, len(keys))
     words = [rng.choice(rng.choice(list(VALUES.values()))) for _ in keys]
-    values = [rng.choice(pair) for pair in zip(words, places, strict=True)]
+    capitals = [rng.choice(rng.choice(CAPITALS))[1] for _ in keys]
+    values = [rng.choice(kinds) for kinds in zip(words, places, capitals, strict=True)]
     context = ", ".join(f"{key} {value}" for key, value in zip(keys, values, strict=True)) + "."
     turns = [(f"What stands after {key}?", value) for key, value in zip(keys, values, strict=True)]
     rng.shuffle(turns)
