@@ -55,18 +55,25 @@ class Conversation:
         self.messages = list(self._opening)
 
     def run(self) -> None:
-        """Read and answer until the user leaves."""
+        """Read and answer until the user leaves. Ctrl-C between two answers does nothing."""
         _use_line_editing()
-        while (line := _read_line()) is not None:
-            if line in ("/quit", "/exit"):
-                return
-            if line == "/reset":
-                self.messages = list(self._opening)
-                say("forgotten", style="dim")
-            elif line.startswith("/") and " " not in line:
-                say(f"there is no command {line}: {COMMANDS}", style="dim")
-            elif line:
-                self._exchange(line)
+        is_over = False
+        while not is_over:
+            with contextlib.suppress(KeyboardInterrupt):
+                is_over = not self._take_turn(_read_line())
+
+    def _take_turn(self, line: str | None) -> bool:
+        """Obey a command or answer a message. False where the user leaves."""
+        if line in (None, "/quit", "/exit"):
+            return False
+        if line == "/reset":
+            self.messages = list(self._opening)
+            say("forgotten", style="dim")
+        elif line.startswith("/") and " " not in line:
+            say(f"there is no command {line}: {COMMANDS}", style="dim")
+        elif line:
+            self._exchange(line)
+        return True
 
     def _exchange(self, text: str) -> None:
         """One message and its answer. A message that cannot be answered is forgotten; what was answered stays."""

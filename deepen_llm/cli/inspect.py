@@ -55,7 +55,7 @@ def members_table(ensemble: Ensemble) -> Table:
 
 def vocabularies_table(ensemble: Ensemble) -> Table:
     """Every member's tokens by sort: text, special, added, padded."""
-    table = _table("Vocabularies", "member", "tokens", "text", "special", "added", "padded", "single bytes")
+    table = _table("Vocabularies", "member", "kind", "tokens", "text", "special", "added", "padded", "single bytes")
     for member in ensemble.members:
         vocabulary = member.vocabulary
         numbers = (
@@ -66,7 +66,8 @@ def vocabularies_table(ensemble: Ensemble) -> Table:
             len(vocabulary.padded_ids),
         )
         num_bytes = sum(token_id is not None for token_id in vocabulary.byte_ids)
-        table.add_row(Text(member.name), *(f"{number:,}" for number in numbers), f"{num_bytes} of 256")
+        counts = (f"{number:,}" for number in numbers)
+        table.add_row(Text(member.name), vocabulary.kind, *counts, f"{num_bytes} of 256")
     return table
 
 

@@ -18,6 +18,8 @@ class TokenTable:
     """One entry per logit. `tokens` holds None for special ids, ends of sequence and padding."""
 
     tokens: tuple[bytes | None, ...]
+    kind: str
+    """The tokenizer's model and notation, such as "BPE, byte-level"."""
     special_ids: frozenset[int]
     added_ids: frozenset[int]
     padded_ids: frozenset[int]
@@ -35,6 +37,7 @@ class Pieces:
     """What a tokenizer's ids stand for, before any is told special."""
 
     tokens: dict[int, bytes]
+    kind: str
     fallback_ids: frozenset[int] = frozenset()
     special_texts: dict[int, str] | None = None
 
@@ -74,6 +77,7 @@ def read_table(tokenizer: Any, name: str, num_logits: int | None, eos_ids: Itera
     unspoken = special | set(ends)
     return TokenTable(
         tokens=tuple(None if token_id in unspoken else pieces.tokens.get(token_id) for token_id in range(size)),
+        kind=pieces.kind,
         special_ids=frozenset(token_id for token_id in special if token_id < size),
         added_ids=frozenset(token_id for token_id in added if token_id < size and token_id not in special),
         padded_ids=frozenset(
@@ -119,10 +123,11 @@ def _read_pieces(tokenizer: Any, name: str, added: dict[int, AddedToken]) -> Pie
     model_pieces = backend.get_vocab(with_added_tokens=False)
     tokens = {token_id: token.content.encode("utf-8", "replace") for token_id, token in added.items()}
     tokens |= {token_id: read_piece(piece, notation) for piece, token_id in model_pieces.items()}
+    kind = f"{type(backend.model).__name__}, {notation}"
     if notation == "byte-level":
-        return Pieces(tokens)
+        return Pieces(tokens, kind)
     fallback = (token_id for piece, token_id in model_pieces.items() if BYTE_PIECE.fullmatch(piece))
-    return Pieces(tokens, frozenset(fallback))
+    return Pieces(tokens, kind, frozenset(fallback))
 
 
 def _read_python_pieces(tokenizer: Any, name: str) -> Pieces:
@@ -135,4 +140,4 @@ def _read_python_pieces(tokenizer: Any, name: str) -> Pieces:
             f"the tokens of {name!r} must be readable as bytes, but {type(tokenizer).__name__} is a Python tokenizer "
             "that shows neither bytes nor the tokenizers library's parts: use a model whose folder has a tokenizer.json"
         )
-    return Pieces(tokens, special_texts={i: str(piece) for i, piece in pieces.items() if i not in tokens})
+    return Pieces(tokens, "tiktoken", special_texts={i: str(piece) for i, piece in pieces.items() if i not in tokens})

@@ -40,6 +40,8 @@ class Vocabulary:
         self.name = name
         self.tokens = table.tokens
         """One per logit: the token's exact bytes; None for special, end-of-sequence and padded ids."""
+        self.kind = table.kind
+        """The kind of tokenizer, such as "BPE, byte-level", for people to read."""
         self.special_ids = table.special_ids
         self.added_ids = table.added_ids
         """Added tokens that are not special: text tokens like any other."""

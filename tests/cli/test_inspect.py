@@ -19,6 +19,7 @@ def test_members_vocabularies_common_tokens_and_memory_are_shown(deepen, use_ens
         row = next(line for line in result.stdout.split("Vocabularies")[1].splitlines() if vocabulary.name in line)
         numbers = [int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", row)]
         special, added, padded = map(len, (vocabulary.special_ids, vocabulary.added_ids, vocabulary.padded_ids))
+        assert vocabulary.kind in row
         assert numbers[0] == len(vocabulary.tokens)
         assert numbers[2:5] == [special, added, padded]
     common = result.stdout.split("Common tokens")[1]

@@ -235,3 +235,16 @@ def test_threads_share_a_vocabulary():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("gpt2", "BPE, byte-level"), ("mistral-v3", "BPE, sentencepiece")],
+)
+def test_the_kind_of_a_real_tokenizer(name, kind):
+    assert load_real(name).kind == kind
+
+
+def test_the_kind_of_a_toy_tokenizer():
+    kinds = {load_toy(name).kind for name in TOYS}
+    assert kinds >= {"BPE, byte-level", "Unigram, sentencepiece", "tiktoken"}
