@@ -148,7 +148,7 @@ class Engine:
             return []
         tracks = [[sequence.tracks[index] for sequence in sequences] for index in range(len(self._members))]
         logits = [torch.stack([track.logits for track in row if track.logits is not None]) for row in tracks]
-        if all(bool((rows < torch.inf).all()) for rows in logits):
+        if all(rows.amax().item() < torch.inf for rows in logits):  # NaN is the greatest of all, and not less
             return logits
         is_sound = [(rows < torch.inf).all(dim=-1).tolist() for rows in logits]
         for row, sequence in enumerate(sequences):

@@ -114,8 +114,8 @@ class GeneratingSequence(RunningSequence):
     def choose(self, logprobs: Tensor, best: int) -> int:
         """The best token, or one drawn as the sampling parameters say."""
         if self.params.ignore_eos:
-            eos_ids = torch.tensor(self._vocabulary.eos_ids, dtype=torch.long, device=logprobs.device)
-            logprobs = logprobs.index_fill(0, eos_ids, -torch.inf)
+            logprobs = logprobs.clone()
+            logprobs[list(self._vocabulary.eos_ids)] = -torch.inf
             best = int(logprobs.argmax())
         if self._generator is None:
             return best

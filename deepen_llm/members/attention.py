@@ -23,6 +23,7 @@ class AttentionRows:
 
     def __init__(self, model: PreTrainedModel, sliding_window: int | None = None) -> None:
         self._model = model
+        self._device = model.device
         self._sliding_window = sliding_window
         self._cache = RaggedCache()
         self._order: list[int] = []
@@ -30,6 +31,8 @@ class AttentionRows:
 
     def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
         """Feed the rows their tokens; logits (len(tokens), num_logits) in the order of the mapping."""
+        if list(tokens) == self._order:
+            return self._forward(self._cache, list(tokens.values()))
         logits: dict[int, Tensor] = {}
         new = [row for row in tokens if row not in self._order]
         if len(new) < len(tokens):
@@ -72,7 +75,7 @@ class AttentionRows:
 
     def _inputs(self, cache: RaggedCache, fed: Sequence[Sequence[int]], mask: Tensor | None) -> dict[str, Any]:
         """The arguments of `forward` that this model accepts, on its device. Short rows are padded at the right."""
-        device, num_new = self._model.device, [len(ids) for ids in fed]
+        device, num_new = self._device, [len(ids) for ids in fed]
         width = max(num_new)
         ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in fed], device=device)
         inputs: dict[str, Any] = {"input_ids": ids}

@@ -35,10 +35,11 @@ class RaggedCache:
     """
 
     keys_values: DynamicCache
-    mask: Tensor
-    """(rows, slots) bool, on the CPU whatever device the keys are on."""
     lengths: list[int]
     """Live slots of each row."""
+    num_slots: int
+    """Slots of every row, dead ones included."""
+    _mask: Tensor | None
 
     def __init__(self) -> None:
         self.clear()
@@ -46,17 +47,19 @@ class RaggedCache:
     @property
     def num_rows(self) -> int:
         """Rows in the batch."""
-        return self.mask.shape[0]
+        return len(self.lengths)
 
     @property
-    def num_slots(self) -> int:
-        """Slots of every row, dead ones included."""
-        return self.mask.shape[1]
+    def mask(self) -> Tensor:
+        """Which slots are live: `(rows, slots)` bool, on the CPU whatever device the keys are on."""
+        if self._mask is None:  # made when it is needed: a batch without dead slots, the common case, never does
+            self._mask = torch.ones((self.num_rows, self.num_slots), dtype=torch.bool)
+        return self._mask
 
     @property
     def has_gaps(self) -> bool:
         """Whether a row has a dead slot to the right of a live one."""
-        return bool((self.mask[:, 1:] < self.mask[:, :-1]).any())
+        return self._mask is not None and bool((self.mask[:, 1:] < self.mask[:, :-1]).any())
 
     def mask_with(self, num_new: Sequence[int]) -> Tensor | None:
         """The 2-D attention mask for a pass that adds `num_new` tokens a row; None where every slot is live."""
@@ -68,8 +71,8 @@ class RaggedCache:
 
     def note_appended(self, num_new: Sequence[int], mask: Tensor | None) -> None:
         """Record a pass that `mask_with` gave `mask` for."""
-        width = max(num_new)
-        self.mask = torch.ones((len(num_new), self.num_slots + width), dtype=torch.bool) if mask is None else mask
+        self._mask = mask
+        self.num_slots += max(num_new)
         self.lengths = [length + new for length, new in zip(self.lengths or [0] * len(num_new), num_new, strict=True)]
 
     def rollback(self, index: int, num_tokens: int) -> None:
@@ -86,28 +89,29 @@ class RaggedCache:
             self.clear()
             return
         self._map_layers(lambda states: states[torch.tensor(kept, device=states.device)])
-        self.mask = self.mask[kept]
+        self._mask = self.mask[kept]
         self.lengths = [self.lengths[row] for row in kept]
         self._crop()
 
     def clear(self) -> None:
         """Remove every row."""
         self.keys_values = DynamicCache()
-        self.mask = torch.zeros((0, 0), dtype=torch.bool)
-        self.lengths = []
+        self._mask = None
+        self.lengths, self.num_slots = [], 0
 
     def merge(self, other: RaggedCache) -> None:
         """Take over the rows of `other`, after one's own. `other` is used up."""
         if not self.num_rows:
-            self.keys_values, self.mask, self.lengths = other.keys_values, other.mask, other.lengths
+            self.keys_values, self.lengths, self.num_slots = other.keys_values, other.lengths, other.num_slots
+            self._mask = other._mask
             return
         num_slots = max(self.num_slots, other.num_slots)
         for mine, theirs in zip(self._layers, other._layers, strict=True):
             mine.keys = torch.cat([_pad_left(mine.keys, num_slots), _pad_left(theirs.keys, num_slots)])
             mine.values = torch.cat([_pad_left(mine.values, num_slots), _pad_left(theirs.values, num_slots)])
         masks = [torch.nn.functional.pad(mask, (num_slots - mask.shape[1], 0)) for mask in (self.mask, other.mask)]
-        self.mask = torch.cat(masks)
-        self.lengths = self.lengths + other.lengths
+        self._mask = torch.cat(masks)
+        self.lengths, self.num_slots = self.lengths + other.lengths, num_slots
 
     def compact_if_wasteful(self) -> None:
         """Squeeze dead slots out when they cost more than copying the rest."""
@@ -119,7 +123,7 @@ class RaggedCache:
         """Move every row's live slots to the right end and drop the slots that no row needs."""
         num_slots = max(self.lengths)
         order = torch.argsort(self.mask.to(torch.uint8), dim=1, stable=True)[:, self.num_slots - num_slots :]
-        self.mask = self.mask.gather(1, order)
+        self._mask, self.num_slots = self.mask.gather(1, order), num_slots
 
         def gather(states: Tensor) -> Tensor:
             index = order.to(states.device)[:, None, :, None]
@@ -139,7 +143,7 @@ class RaggedCache:
         num_slots = int(live[-1]) + 1 if len(live) else 0
         if num_slots < self.num_slots:
             self.keys_values.crop(num_slots - self.num_slots)
-            self.mask = self.mask[:, :num_slots].contiguous()
+            self._mask, self.num_slots = self.mask[:, :num_slots].contiguous(), num_slots
 
     def _map_layers(self, change: Callable[[Tensor], Tensor]) -> None:
         for layer in self._layers:

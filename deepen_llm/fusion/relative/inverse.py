@@ -42,11 +42,17 @@ def multiplicative_search(logprobs: Tensor, relative: Tensor, target: Tensor, *,
     """
     if num_steps == 0:
         return logprobs
-    start = probs = logprobs.exp()
+    start = logprobs.exp()
+    is_single = relative.dim() == 2
+    # Kept as rows of a matrix, so that a step is two products and two small operations.
+    probs, target = (start, target) if is_single else (start.unsqueeze(1), target.unsqueeze(1))
+    transposed = relative.transpose(-1, -2)
     for _ in range(num_steps):
-        probs = probs * pull(target / mix(probs, relative).clamp_min(TINY), relative)
+        mixed = (probs @ relative).clamp_min_(TINY)
+        probs = probs * (torch.div(target, mixed, out=mixed) @ transposed)
+    probs = probs if is_single else probs.squeeze(1)
     factors = torch.where(start > 0, probs / start, 1.0)
-    return torch.log_softmax(logprobs + factors.log(), dim=-1)
+    return torch.log_softmax(logprobs + factors.log_(), dim=-1)
 
 
 def gradient_search(

@@ -26,13 +26,12 @@ from collections.abc import Sequence
 from typing import Literal, final
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from deepen_llm.errors import ConfigError
 from deepen_llm.fusion.base import FusionMethod
 from deepen_llm.fusion.relative.inverse import TINY, gradient_search, mix, multiplicative_search
-from deepen_llm.fusion.relative.member import MemberSpace, RelativeMember
+from deepen_llm.fusion.relative.member import MemberSpace, RelativeMember, RowBuffer
 
 __all__ = ["MemberSpace", "RelativeFusion"]
 
@@ -87,6 +86,7 @@ class RelativeFusion(FusionMethod):
         ]
         self._members = tuple(built)
         self._main_index, self._main = main, built[main]
+        self._buffer = RowBuffer()
 
     @property
     def num_bytes(self) -> int:
@@ -132,15 +132,16 @@ class RelativeFusion(FusionMethod):
         looked, candidates = (probs * factors).topk(num_candidates, dim=-1)
         rest = (1 - probs.gather(1, candidates).sum(dim=-1, keepdim=True)).clamp_min(LEAST_REST).log()
         start = torch.cat([alone.gather(1, candidates), rest], dim=1)
-        relative = F.embedding(self._main.with_rest(candidates), self._main.relative)
+        relative = self._main.gather(candidates, self._buffer)
         target = self._main.weight * mix(start.exp(), relative)
         for member, spoken in others:
             target = target + member.mix_best(spoken, num_spoken)
         if self.search == "multiplicative":
             found = multiplicative_search(start, relative, target, num_steps=self.num_steps)[:, :-1]
             # Among themselves as the search has it; together what the look gave them.
-            found = found + (looked.sum(dim=-1, keepdim=True).log() - found.logsumexp(dim=-1, keepdim=True))
-            return (alone + factors.log()).scatter_(1, candidates, found)
+            total = found.exp().sum(dim=-1, keepdim=True).clamp_min_(TINY)
+            found = found + (looked.sum(dim=-1, keepdim=True) / total).log_()
+            return (alone + factors.log_()).scatter_(1, candidates, found)
         # The rest stands for many tokens, of which AdamW would move each its own way: as one it is held still.
         found = gradient_search(
             start,
