@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 
 import torch
 from torch import Tensor
+from transformers.utils.logging import tqdm
 
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
 from deepen_llm.errors import ConfigError, VocabularyError
 from deepen_llm.fusion.alone import MainAlone
 from deepen_llm.fusion.base import FusionMethod
-from deepen_llm.fusion.relative.isotropy import remove_directions
 from deepen_llm.fusion.relative.method import MemberSpace, RelativeFusion
+from deepen_llm.fusion.relative.storage import TableStore, default_folder
 from deepen_llm.members.base import Member
 from deepen_llm.members.transformers import TransformersMember
 from deepen_llm.vocabulary import Vocabulary, common_tokens
@@ -68,25 +70,39 @@ def build_fusion(members: Sequence[Member], main: int, weights: Sequence[float],
     anchors = common if config.max_anchors is None else common[: config.max_anchors]
     spaces = [
         MemberSpace(
-            embeddings=remove_directions(member.embeddings, config.removed_directions),
+            embeddings=member.embeddings,
             anchor_ids=torch.tensor([ids[index] for ids in anchors]),
             allowed=allowed_tokens(member.vocabulary),
             eos_ids=member.vocabulary.eos_ids,
+            removed_directions=config.removed_directions,
         )
         for index, member in enumerate(members)
     ]
-    return RelativeFusion(
-        spaces,
-        main=main,
-        weights=tuple(weights),
-        search=config.search,
-        num_steps=config.num_steps,
-        learning_rate=config.learning_rate,
-        trust=config.trust,
-        main_ends=config.main_ends,
-        align_eos=config.align_eos,
-        max_candidates=config.max_candidates,
-    )
+    folder = default_folder()
+    with _progress_bar("relative rows") as advance:
+        return RelativeFusion(
+            spaces,
+            main=main,
+            weights=tuple(weights),
+            search=config.search,
+            num_steps=config.num_steps,
+            learning_rate=config.learning_rate,
+            trust=config.trust,
+            main_ends=config.main_ends,
+            align_eos=config.align_eos,
+            max_candidates=config.max_candidates,
+            form=config.form,
+            store=TableStore(folder) if folder is not None else None,
+            progress=advance,
+        )
+
+
+@contextmanager
+def _progress_bar(name: str) -> Iterator[Callable[[float], None]]:
+    """A function that takes the share done. The bar shows after two seconds, unless transformers' bars are off."""
+    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+    with tqdm(total=1.0, desc=name, delay=2.0, bar_format=form, leave=False) as bar:
+        yield lambda done: bar.update(done - bar.n)
 
 
 def allowed_tokens(vocabulary: Vocabulary) -> Tensor:

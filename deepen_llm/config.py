@@ -146,7 +146,11 @@ class FusionConfig(Settings):
     max_anchors: int | None = Field(default=None, ge=1)
     """The most anchors to use; None takes every common token."""
     max_candidates: int | None = Field(default=32, ge=1)
-    """Each member speaks, and the search runs, over at most this many of its best tokens; None takes all (exact)."""
+    """Each member speaks, and the search runs, over at most this many of its best tokens, in the sampled
+    form over a small multiple of it. None takes all (exact; dense form only)."""
+    form: Literal["auto", "dense", "sampled"] = "auto"
+    """How the relative matrices are held: `dense`, whole, is for small vocabularies; `sampled` makes what a step needs;
+    `auto` takes `dense` up to 8 million entries a matrix."""
     min_common_tokens: int = Field(default=64, ge=1)
     """Members that share fewer tokens than this are refused."""
 

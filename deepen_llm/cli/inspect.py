@@ -94,8 +94,21 @@ def memory_table(ensemble: Ensemble) -> Table:
         per_token = member.cache_bytes_per_token
         cache = "one state a sequence" if per_token is None else format_bytes(per_token * CACHE_TOKENS)
         table.add_row(Text(member.name), format_bytes(member.weight_bytes), cache)
-    table.add_row("fusion (relative matrices)", format_bytes(ensemble.fusion.num_bytes), "")
+    for label, num_bytes in describe_fusion(ensemble):
+        table.add_row(label, format_bytes(num_bytes), "")
     return table
+
+
+def describe_fusion(ensemble: Ensemble) -> list[tuple[str, int]]:
+    """What each member's relative rows take, with their form and the time that making them took."""
+    from deepen_llm.fusion.relative import RelativeFusion
+
+    fusion = ensemble.fusion
+    if not isinstance(fusion, RelativeFusion):
+        return [("fusion", fusion.num_bytes)]
+    names = [f"relative rows of {name}, {fusion.form}" for name in ensemble.member_names]
+    names[0] += f" (all in {fusion.build_s:.2f} s)"
+    return list(zip(names, fusion.member_bytes, strict=True))
 
 
 def format_bytes(number: float) -> str:

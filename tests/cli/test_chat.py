@@ -138,7 +138,9 @@ def test_a_real_ctrl_c_ends_the_answer_and_not_the_program():
     try:
         read_until(controller, b"Ctrl-C stops an answer.")
         os.write(controller, b"hello\n")
-        read_more(controller, 400)  # the answer is under way: pressed while the line is read, Ctrl-C only drops the line
+        read_more(
+            controller, 400
+        )  # the answer is under way: pressed while the line is read, Ctrl-C only drops the line
         process.send_signal(signal.SIGINT)
         read_until(controller, b"[stopped]")
         os.write(controller, b"/quit\n")

@@ -26,7 +26,11 @@ def test_members_vocabularies_common_tokens_and_memory_are_shown(deepen, use_ens
     for a, b in combinations(vocabularies, 2):
         assert re.search(rf"{a.name} \+ {b.name} .* {len(common_tokens([a, b])):,} ", common)
     assert f" {len(common_tokens(vocabularies)):,} " in common
-    assert format_bytes(ensemble.fusion.num_bytes) in result.stdout.split("Memory")[1]
+    memory = result.stdout.split("Memory")[1]
+    for vocabulary, num_bytes in zip(vocabularies, ensemble.fusion.member_bytes, strict=True):
+        row = next(line for line in memory.splitlines() if f"relative rows of {vocabulary.name}, dense" in line)
+        assert format_bytes(num_bytes) in row
+    assert f"(all in {ensemble.fusion.build_s:.2f} s)" in memory
 
 
 def test_one_member_has_nothing_in_common_with_others(deepen, use_ensemble, make_ensemble):

@@ -8,6 +8,8 @@ independent, nothing needs autograd, and a token of probability 0 keeps it.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal, final
 
 import torch
 from torch import Tensor
@@ -21,6 +23,51 @@ SCHEDULE_FLOOR = 0.25
 
 TINY = 1e-35
 """Keeps r / (p R) finite where p R underflows."""
+
+LEAST_REST = 1e-10
+"""The least probability of a rest, the tokens that a search leaves out taken as one, so that its logprob is finite."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class InverseSearch:
+    """Which search, and its constants."""
+
+    kind: Literal["multiplicative", "gradient"]
+    num_steps: int
+    learning_rate: float
+    """Of the gradient search; the multiplicative one has none."""
+
+    def run(
+        self,
+        logprobs: Tensor,
+        relative: Tensor,
+        target: Tensor,
+        *,
+        num_free: int | None = None,
+        num_anchors: int | None = None,
+    ) -> Tensor:
+        """Search from logprobs `(batch, num_tokens)`; see the two functions below for the arguments.
+
+        Args:
+            logprobs: Where to start.
+            relative: The tokens' rows.
+            target: The fused relative probs.
+            num_free: Under the gradient search the tokens past this many are held still: they stand for many tokens,
+                of which AdamW would move each its own way. None holds none.
+            num_anchors: Over how many anchors the gradient search averages its loss; None: as many as columns.
+        """
+        if self.kind == "multiplicative":
+            return multiplicative_search(logprobs, relative, target, num_steps=self.num_steps)
+        return gradient_search(
+            logprobs,
+            relative,
+            target,
+            num_steps=self.num_steps,
+            learning_rate=self.learning_rate,
+            num_free=num_free,
+            num_anchors=num_anchors,
+        )
 
 
 def multiplicative_search(logprobs: Tensor, relative: Tensor, target: Tensor, *, num_steps: int) -> Tensor:
@@ -63,6 +110,7 @@ def gradient_search(
     num_steps: int,
     learning_rate: float,
     num_free: int | None = None,
+    num_anchors: int | None = None,
 ) -> Tensor:
     """The published search, constant for constant: AdamW on the logits z with a cosine schedule.
 
@@ -77,18 +125,20 @@ def gradient_search(
         num_steps: 0 returns the start as logprobs.
         learning_rate: The first step's; the published name is relative ensemble learning rate.
         num_free: Tokens past this many feel the weight decay but not the gradient; None moves all.
+        num_anchors: A, where the columns are not one an anchor; None: the number of columns.
 
     Returns:
         Logprobs `(batch, num_tokens)`.
     """
     beta1, beta2 = BETAS
+    num_anchors = num_anchors or target.shape[-1]
     total = target.sum(dim=-1, keepdim=True)
     mean, square = torch.zeros_like(logits), torch.zeros_like(logits)
     for step in range(num_steps):
         rate = cosine_rate(learning_rate, step)
         probs = torch.softmax(logits, dim=-1)
         ratios = target / mix(probs, relative).clamp_min(TINY)
-        gradient = probs * (total - pull(ratios, relative)) / target.shape[-1]
+        gradient = probs * (total - pull(ratios, relative)) / num_anchors
         if num_free is not None:
             gradient[:, num_free:] = 0.0
         mean = beta1 * mean + (1 - beta1) * gradient

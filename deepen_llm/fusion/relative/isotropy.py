@@ -8,34 +8,66 @@ Mu and Viswanath, arXiv 1702.01417, section 2) brings out what is each token's o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Self, final
+
 import torch
 from torch import Tensor
 
 DIMENSIONS_PER_DIRECTION = 100
 """One direction is removed for so many dimensions, as the paper advises, and one at least."""
 
+TILE_ROWS = 1 << 14
 
-def remove_directions(embeddings: Tensor, num_directions: int | None = None) -> Tensor:
-    """The embeddings, centred, less their projections on the strongest principal directions.
 
-    Args:
-        embeddings: `(num_rows, hidden)`, any float dtype and device. Rows of zeros belong to unused tokens: they are
-            left out of the statistics and stay zero.
-        num_directions: How many directions to remove, at most `hidden - 1`; 0 leaves the embeddings as they are, None
-            is one for every 100 dimensions.
+@final
+@dataclass(frozen=True, eq=False)
+class CommonPart:
+    """What a member's embeddings share. It is measured once; rows are freed of it when they are needed."""
 
-    Returns:
-        `(num_rows, hidden)`: the embeddings themselves where `num_directions` is 0, else a new float32 tensor.
-    """
-    if num_directions == 0:
-        return embeddings
-    hidden = embeddings.shape[1]
-    num_directions = max(1, hidden // DIMENSIONS_PER_DIRECTION) if num_directions is None else num_directions
-    rows = embeddings.float()
-    is_used = rows.any(dim=-1, keepdim=True)
-    num_used = is_used.sum().clamp_min(1)
-    centred: Tensor = (rows - rows.sum(dim=0) / num_used) * is_used
-    covariance = (centred.T @ centred).double() / num_used
-    vectors: Tensor = torch.linalg.eigh(covariance).eigenvectors
-    directions = vectors[:, -min(num_directions, hidden - 1) :].float()
-    return centred - (centred @ directions) @ directions.T
+    mean: Tensor
+    """`(hidden,)`, float32."""
+    directions: Tensor
+    """The strongest principal directions, orthonormal columns: `(hidden, num_directions)`, float32."""
+
+    @classmethod
+    def measure(cls, embeddings: Tensor, num_directions: int | None = None) -> Self:
+        """The common part of embeddings, read in tiles.
+
+        Args:
+            embeddings: `(num_rows, hidden)`, any float dtype and device. Rows of zeros belong to unused tokens and are
+                left out.
+            num_directions: How many directions, at most `hidden - 1`; None is one for every 100 dimensions. 0 removes
+                nothing, not even the mean.
+        """
+        hidden = embeddings.shape[1]
+        if num_directions is None:
+            num_directions = max(1, hidden // DIMENSIONS_PER_DIRECTION)
+        mean = torch.zeros(hidden, device=embeddings.device)
+        if num_directions == 0:
+            return cls(mean, mean.new_empty(hidden, 0))
+        num_used = embeddings.any(dim=-1).sum().clamp_min(1)
+        for tile in torch.split(embeddings, TILE_ROWS):
+            mean += tile.sum(dim=0, dtype=torch.float32) / num_used
+        covariance = torch.zeros(hidden, hidden, dtype=torch.float64, device=embeddings.device)
+        for tile in torch.split(embeddings, TILE_ROWS):
+            centred = (tile - mean) * tile.any(dim=-1, keepdim=True)
+            covariance += (centred.T @ centred).double() / num_used
+        vectors: Tensor = torch.linalg.eigh(covariance).eigenvectors
+        return cls(mean, vectors[:, -min(num_directions, hidden - 1) :].float())
+
+    def remove(self, rows: Tensor) -> Tensor:
+        """Rows `(..., hidden)` less the mean and their parts along the directions; rows of zeros stay zero.
+
+        Float32 where anything is removed; otherwise the rows themselves.
+        """
+        if self.directions.shape[1] == 0:
+            return rows
+        return self.remove_from_used(rows) * rows.any(dim=-1, keepdim=True)
+
+    def remove_from_used(self, rows: Tensor) -> Tensor:
+        """The same, quicker, for rows that are not zero, or whose result does not count."""
+        if self.directions.shape[1] == 0:
+            return rows
+        centred = rows - self.mean
+        return centred - (centred @ self.directions) @ self.directions.T

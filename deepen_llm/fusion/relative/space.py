@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.errors import NumericalError
+from deepen_llm.fusion.relative.isotropy import CommonPart
 
 SHARPNESS = 100.0
 """The inverse temperature of the softmax over the anchors."""
@@ -21,7 +22,9 @@ TILE_ELEMENTS = 1 << 22
 """The most entries of the matrix that are computed at a time, in float64."""
 
 
-def build_relative_matrix(embeddings: Tensor, anchor_ids: Tensor, num_tokens: int) -> Tensor:
+def build_relative_matrix(
+    embeddings: Tensor, anchor_ids: Tensor, num_tokens: int, common: CommonPart | None = None
+) -> Tensor:
     """The relative representation matrix of one member.
 
     A token without an embedding, or whose embedding is all zeros, has no direction: its row is uniform. So is the
@@ -32,6 +35,7 @@ def build_relative_matrix(embeddings: Tensor, anchor_ids: Tensor, num_tokens: in
             `num_tokens` are ignored.
         anchor_ids: This member's ids of the anchors `(num_anchors,)`, int64.
         num_tokens: Rows of the matrix; tokens past `num_rows` count as tokens without an embedding.
+        common: What is removed from the embeddings first; None removes nothing.
 
     Returns:
         Probs `(num_tokens, num_anchors)`, float32, on the device of the embeddings; computed in float64.
@@ -40,13 +44,14 @@ def build_relative_matrix(embeddings: Tensor, anchor_ids: Tensor, num_tokens: in
         NumericalError: An embedding holds NaN or infinity.
     """
     embeddings = embeddings.detach()[:num_tokens]
-    _check_finite(embeddings)
-    anchors = _unit_rows(embeddings[anchor_ids.to(embeddings.device)])
+    check_finite(embeddings)
+    remove = common.remove if common is not None else Tensor.double
+    anchors = _unit_rows(remove(embeddings[anchor_ids.to(embeddings.device)]))
     matrix = embeddings.new_full((num_tokens, len(anchors)), 1.0 / len(anchors), dtype=torch.float32)
     tile = max(1, TILE_ELEMENTS // max(anchors.shape))
     for start in range(0, len(embeddings), tile):
         rows = embeddings[start : start + tile]
-        cosines = _unit_rows(rows) @ anchors.T
+        cosines = _unit_rows(remove(rows)) @ anchors.T
         matrix[start : start + len(rows)] = torch.softmax(SHARPNESS * _unit_rows(cosines), dim=-1).float()
     return matrix
 
@@ -73,7 +78,12 @@ def _unit_rows(rows: Tensor) -> Tensor:
     return rows / torch.where(norms > 0, norms, 1.0)
 
 
-def _check_finite(embeddings: Tensor) -> None:
+def check_finite(embeddings: Tensor) -> None:
+    """Refuse embeddings with NaN or infinity.
+
+    Raises:
+        NumericalError: It names the first bad row.
+    """
     bad = (~torch.isfinite(embeddings).all(dim=-1)).nonzero().flatten()
     if len(bad):
         raise NumericalError(

@@ -3,8 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deepen_llm.fusion.relative.isotropy import remove_directions
+from deepen_llm.fusion.relative.isotropy import CommonPart
 from deepen_llm.fusion.relative.space import build_relative_matrix
+
+
+def remove_directions(embeddings, num_directions=None):
+    return CommonPart.measure(embeddings, num_directions).remove(embeddings)
 
 
 def collinear_tokens(num_tokens=40, hidden=32):
@@ -64,3 +68,10 @@ def test_half_precision_is_taken_and_the_input_stays():
     copy = embeddings.clone()
     assert remove_directions(embeddings, 1).dtype == torch.float32
     assert torch.equal(embeddings, copy)
+
+
+def test_the_common_part_does_not_depend_on_the_tiles(monkeypatch):
+    embeddings = collinear_tokens()
+    whole = remove_directions(embeddings, 2)
+    monkeypatch.setattr("deepen_llm.fusion.relative.isotropy.TILE_ROWS", 7)
+    torch.testing.assert_close(remove_directions(embeddings, 2), whole, atol=1e-4, rtol=0)

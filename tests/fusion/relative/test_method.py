@@ -6,11 +6,18 @@ import pytest
 import torch
 
 from deepen_llm.errors import ConfigError
+from deepen_llm.fusion.relative import dense
 from deepen_llm.fusion.relative.method import MemberSpace, RelativeFusion
 from tests import reference
 
 SEARCHES = ["multiplicative", "gradient"]
 FORMS = [None, 6]
+
+
+@pytest.fixture(autouse=True)
+def search_over_candidates(monkeypatch):
+    """These vocabularies are so small that all of them would get the exact search."""
+    monkeypatch.setattr(dense, "EXACT_ENTRIES", 0)
 
 
 def make_spaces(sizes, num_common, hidden=12, num_special=1, seed=0):
@@ -389,3 +396,12 @@ def test_members_on_different_devices_give_what_one_device_gives(search, max_can
 
         assert fused.device.type == devices[0]
         close(fused.cpu(), expected)
+
+
+def test_a_small_matrix_gets_the_exact_search(monkeypatch):
+    spaces = make_spaces((60, 50), 30)
+    logits = make_logits(spaces)
+    exact, few = make_fusion(spaces).fuse(logits), make_fusion(spaces, max_candidates=2).fuse(logits)
+    assert not torch.equal(exact, few)
+    monkeypatch.setattr(dense, "EXACT_ENTRIES", 61 * 31)
+    assert torch.equal(make_fusion(spaces, max_candidates=2).fuse(logits), exact)

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from deepen_llm.fusion.relative import method, sampled
+from deepen_llm.fusion.relative.rows import RowTables
+from deepen_llm.fusion.relative.sampled import Columns, SampledMember, repeats
+from deepen_llm.fusion.relative.space import build_relative_matrix
+from deepen_llm.fusion.relative.storage import TableStore
+from tests.fusion.relative.test_method import SEARCHES, close, make_fusion, make_logits, make_spaces
+
+ALL = 400
+"""More candidates than the vocabularies have tokens."""
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize(
+    ("sizes", "num_common", "settings"),
+    [
+        ((150, 130), 60, {}),
+        ((150, 130), 60, {"main": 1, "weights": [0.7, 0.3]}),
+        ((150, 130, 170), 60, {"num_steps": 9}),
+        ((150, 130), 60, {"trust": 0.4}),
+        ((150, 130), 60, {"align_eos": False, "main_ends": True}),
+        ((150, 130), 1, {}),
+    ],
+)
+def test_where_everything_is_a_candidate_and_every_anchor_sampled_it_equals_the_dense_form(
+    sizes, num_common, settings, search
+):
+    spaces = make_spaces(sizes, num_common, num_special=3)
+    logits = make_logits(spaces, batch=4)
+    dense = make_fusion(spaces, search=search, form="dense", **settings)
+    form = make_fusion(spaces, search=search, form="sampled", max_candidates=ALL, **settings)
+    close(form.fuse(logits), dense.fuse(logits), atol=5e-4)  # the sample is held in float16
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("removed_directions", [None, 2])
+def test_removed_directions_zero_rows_and_missing_rows_mean_the_same_as_in_the_dense_form(search, removed_directions):
+    spaces = []
+    for space in make_spaces((150, 130), 60, num_special=3):
+        embeddings = space.embeddings.clone()
+        embeddings[space.anchor_ids[0]] = 0
+        embeddings[-4] = 0
+        anchor_ids = space.anchor_ids[space.anchor_ids < len(embeddings) - 2]
+        spaces.append(dataclasses.replace(space, embeddings=embeddings[:-2], anchor_ids=anchor_ids))
+    num_anchors = min(len(space.anchor_ids) for space in spaces)
+    spaces = [
+        dataclasses.replace(space, anchor_ids=space.anchor_ids[:num_anchors], removed_directions=removed_directions)
+        for space in spaces
+    ]
+    logits = make_logits(spaces)
+    dense = make_fusion(spaces, search=search, form="dense")
+    form = make_fusion(spaces, search=search, form="sampled", max_candidates=ALL)
+    close(form.fuse(logits), dense.fuse(logits), atol=2e-5)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_few_candidates_and_sampled_anchors_come_close_to_the_dense_form(search):
+    spaces = make_spaces((3000, 2500), 1500, hidden=48, seed=1)
+    logits = make_logits(spaces, batch=40, scale=6.0)
+    expected = make_fusion(spaces, search=search, form="dense").fuse(logits).double()
+    found = make_fusion(spaces, search=search, form="sampled", max_candidates=64).fuse(logits).double()
+    losses = (expected.exp() * (expected - found)).where(expected > -torch.inf, 0.0).sum(dim=-1)
+    assert (expected.argmax(dim=-1) == found.argmax(dim=-1)).double().mean() >= 0.95
+    assert losses.median() < {"multiplicative": 0.2, "gradient": 0.005}[search]
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_row_does_not_depend_on_the_others_of_its_batch(search):
+    spaces = make_spaces((300, 260), 120, num_special=2)
+    fusion = make_fusion(spaces, search=search, form="sampled")
+    logits = make_logits(spaces, batch=5)
+    together = fusion.fuse(logits)
+    for row in range(5):
+        close(fusion.fuse([rows[row : row + 1] for rows in logits]), together[row : row + 1], atol=1e-6)
+
+
+def test_the_result_is_a_distribution_over_the_tokens_that_may_come():
+    spaces = make_spaces((300, 260), 120, num_special=4)
+    fused = make_fusion(spaces, form="sampled").fuse(make_logits(spaces))
+    torch.testing.assert_close(fused.exp().sum(dim=-1), torch.ones(3))
+    assert (fused[:, :3] == -torch.inf).all()
+    assert fused.isfinite()[:, 3:].all()
+
+
+def test_tokens_that_are_no_candidates_keep_their_proportions():
+    spaces = make_spaces((600, 500), 200)
+    logits = make_logits(spaces, batch=1)
+    fused = make_fusion(spaces, form="sampled", max_candidates=8).fuse(logits)[0]
+    alone = torch.log_softmax(logits[0], dim=-1)[0]
+    shifts = (fused - alone).sort().values
+    most_common = shifts.median()
+    assert ((shifts - most_common).abs() < 1e-4).sum() > 300
+
+
+def test_a_token_that_only_another_member_proposes_becomes_a_candidate():
+    spaces = make_spaces((600, 500), 200)
+    anchor = 17
+    logits = [torch.zeros(1, 600), torch.zeros(1, 500)]
+    main_token, other_token = int(spaces[0].anchor_ids[anchor]), int(spaces[1].anchor_ids[anchor])
+    logits[0][0, int(spaces[0].anchor_ids[3])] = 9.0
+    logits[0][0, main_token] = -6.0  # the last of 600 for the main model
+    logits[1][0, other_token] = 25.0
+    fused = make_fusion(spaces, form="sampled", max_candidates=8, weights=[0.2, 0.8], num_steps=20).fuse(logits)
+    assert fused.argmax() == main_token
+
+
+def test_rows_at_the_columns_have_the_entries_of_the_matrix_and_sum_to_one():
+    space = make_spaces((900,), 700, hidden=24)[0]
+    member = SampledMember.build(space, 1.0)
+    matrix = build_relative_matrix(space.embeddings, space.anchor_ids, 900)
+    anchors = torch.tensor([[5, 9, 5, 300], [0, 699, 1, 1]])
+    columns = Columns.choose(anchors, member.sample)
+    token_ids = torch.tensor([[3, 20, 899], [700, 1, 2]])
+    rows = member.rows(token_ids, columns)
+    torch.testing.assert_close(rows.sum(dim=-1), torch.ones(2, 4))
+    for batch in range(2):
+        for column, anchor in enumerate(columns.anchors[batch]):
+            expected = matrix[token_ids[batch], anchor] * columns.is_new[batch, column]
+            torch.testing.assert_close(rows[batch, :3, column], expected, atol=1e-6, rtol=1e-4)
+            mean = matrix[space.allowed, anchor].mean() * columns.is_new[batch, column]
+            torch.testing.assert_close(rows[batch, 3, column], mean, atol=1e-6, rtol=1e-4)
+
+
+def test_columns_name_every_anchor_once_and_the_sample_without_them():
+    columns = Columns.choose(torch.tensor([[7, 2, 7, 9]]), torch.tensor([0, 2, 5, 9, 11]))
+    assert columns.anchors[columns.is_new].tolist() == [2, 7, 9]
+    assert columns.is_rest.tolist() == [[True, False, True, False, True]]
+
+
+def test_repeats_are_the_equal_neighbours():
+    assert repeats(torch.tensor([[1, 1, 2, 3, 3, 3]])).tolist() == [[False, True, False, False, True, True]]
+
+
+def test_half_precision_embeddings_are_not_copied():
+    spaces = [
+        dataclasses.replace(space, embeddings=space.embeddings.bfloat16()) for space in make_spaces((300, 260), 120)
+    ]
+    members = [SampledMember.build(space, 0.5) for space in spaces]
+    assert members[0].embeddings.data_ptr() == spaces[0].embeddings.data_ptr()
+    logits = make_logits(spaces)
+    dense = make_fusion(spaces, form="dense").fuse(logits)
+    close(make_fusion(spaces, form="sampled", max_candidates=ALL).fuse(logits), dense, atol=1e-4)
+
+
+def test_auto_takes_the_dense_form_while_the_matrices_are_small(monkeypatch):
+    spaces = make_spaces((300, 260), 120)
+    assert make_fusion(spaces).form == "dense"
+    monkeypatch.setattr(method, "DENSE_ENTRIES", 300 * 121 - 1)
+    assert make_fusion(spaces).form == "sampled"
+
+
+def test_the_sampled_form_holds_no_matrix():
+    spaces = make_spaces((3000, 2500), 1500, hidden=48)
+    form, dense = make_fusion(spaces, form="sampled"), make_fusion(spaces, form="dense")
+    assert form.num_bytes == sum(form.member_bytes) < dense.num_bytes / 10
+    assert max(form.member_bytes) < 500 * 3000
+
+
+def test_a_second_build_takes_the_tables_from_the_store(tmp_path, monkeypatch):
+    spaces = make_spaces((300, 260), 120)
+    logits = make_logits(spaces)
+    first = make_fusion(spaces, form="sampled", store=TableStore(tmp_path)).fuse(logits)
+
+    def refuse(*_):
+        raise AssertionError("built again")
+
+    monkeypatch.setattr(RowTables, "build", refuse)
+    again = make_fusion(spaces, form="sampled", store=TableStore(tmp_path)).fuse(logits)
+    assert torch.equal(first, again)
+    other = dataclasses.replace(spaces[0], removed_directions=1)
+    with pytest.raises(AssertionError, match="built again"):
+        make_fusion([other, spaces[1]], form="sampled", store=TableStore(tmp_path))
+
+
+def test_the_build_reports_its_progress():
+    shares = []
+    make_fusion(make_spaces((300, 260), 120), form="sampled", progress=shares.append)
+    assert shares == [0.5, 1.0]
+
+
+def test_the_sampled_form_takes_its_default_for_all_candidates():
+    spaces = make_spaces((300, 260), 120)
+    logits = make_logits(spaces)
+    default = make_fusion(spaces, form="sampled", max_candidates=sampled.DEFAULT_CANDIDATES).fuse(logits)
+    assert torch.equal(make_fusion(spaces, form="sampled", max_candidates=None).fuse(logits), default)
