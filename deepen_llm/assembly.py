@@ -63,21 +63,7 @@ def build_fusion(members: Sequence[Member], main: int, weights: Sequence[float],
     """
     if len(members) == 1:
         return MainAlone(main, allowed_tokens(members[main].vocabulary))
-    vocabularies = [member.vocabulary for member in members]
-    common = common_tokens(vocabularies)
-    if len(common) < config.min_common_tokens:
-        raise _too_few(vocabularies, len(common), config.min_common_tokens)
-    anchors = common if config.max_anchors is None else common[: config.max_anchors]
-    spaces = [
-        MemberSpace(
-            embeddings=member.embeddings,
-            anchor_ids=torch.tensor([ids[index] for ids in anchors]),
-            allowed=allowed_tokens(member.vocabulary),
-            eos_ids=member.vocabulary.eos_ids,
-            removed_directions=config.removed_directions,
-        )
-        for index, member in enumerate(members)
-    ]
+    spaces = describe_spaces(members, config)
     folder = default_folder()
     with _progress_bar("relative rows") as advance:
         return RelativeFusion(
@@ -95,6 +81,29 @@ def build_fusion(members: Sequence[Member], main: int, weights: Sequence[float],
             store=TableStore(folder) if folder is not None else None,
             progress=advance,
         )
+
+
+def describe_spaces(members: Sequence[Member], config: FusionConfig) -> list[MemberSpace]:
+    """What relative fusion needs to know of these members.
+
+    Raises:
+        VocabularyError: Two members, or all of them together, have too few tokens in common.
+    """
+    vocabularies = [member.vocabulary for member in members]
+    common = common_tokens(vocabularies)
+    if len(common) < config.min_common_tokens:
+        raise _too_few(vocabularies, len(common), config.min_common_tokens)
+    anchors = common if config.max_anchors is None else common[: config.max_anchors]
+    return [
+        MemberSpace(
+            embeddings=member.embeddings,
+            anchor_ids=torch.tensor([ids[index] for ids in anchors]),
+            allowed=allowed_tokens(member.vocabulary),
+            eos_ids=member.vocabulary.eos_ids,
+            removed_directions=config.removed_directions,
+        )
+        for index, member in enumerate(members)
+    ]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from deepen_llm import __version__
 from deepen_llm.cli.bench import bench
+from deepen_llm.cli.bench_fusion import fusion
 from deepen_llm.cli.chat import chat
 from deepen_llm.cli.console import complain, out, set_up_logging
 from deepen_llm.cli.demo import demo
@@ -69,6 +70,7 @@ app.command()(demo)
 app.command()(generate)
 app.command()(chat)
 app.command()(inspect)
+bench.command()(fusion)
 app.add_typer(bench)
 
 

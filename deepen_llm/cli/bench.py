@@ -30,11 +30,6 @@ bench = typer.Typer(
 )
 
 
-@bench.callback()
-def _bench() -> None:
-    """Keep `decode` a command of its own although it is the only one so far."""
-
-
 @bench.command()
 @take_options(source=ENSEMBLE)
 def decode(
@@ -53,9 +48,9 @@ def decode(
     - `deepen bench decode`
     - `deepen bench decode -m path/to/one -m path/to/other --json decode.json`
     """
-    _check_writable(json_file)
+    check_writable(json_file, "--json")
     with source.open(starter_members=_first_two_starters()) as ensemble:
-        _check_several(ensemble)
+        check_several(ensemble)
         with loading("each member once more"):
             from deepen_llm.bench.decode import DecodeBenchmark
 
@@ -107,12 +102,21 @@ def _first_two_starters() -> tuple[str, ...]:
     return MODEL_NAMES[:2]
 
 
-def _check_several(ensemble: Ensemble) -> None:
+def check_several(ensemble: Ensemble) -> None:
+    """Refuse an ensemble of one.
+
+    Raises:
+        ConfigError: There is nothing to fuse.
+    """
     if len(ensemble.members) < 2:
         raise ConfigError(f"a benchmark of an ensemble needs two members; got {len(ensemble.members)}: add a --model")
 
 
-def _check_writable(file: Path | None) -> None:
-    """Find out before minutes of measuring that the figures have nowhere to go."""
+def check_writable(file: Path | None, option: str) -> None:
+    """Find out before minutes of measuring that the figures have nowhere to go.
+
+    Raises:
+        ConfigError: It names the option that gave the file.
+    """
     if file is not None and (file.is_dir() or not file.parent.is_dir()):
-        raise ConfigError(f"--json must name a file in a folder that exists; got {str(file)!r}")
+        raise ConfigError(f"{option} must name a file in a folder that exists; got {str(file)!r}")

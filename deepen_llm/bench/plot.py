@@ -1,0 +1,39 @@
+"""The cost of a step of fusion against the size of the vocabularies, as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepen_llm.bench.fusion import FusionFigures
+from deepen_llm.errors import ConfigError
+
+
+def plot_cost(figures: Sequence[FusionFigures], file: Path) -> None:
+    """Draw time and memory; the axes are logarithmic.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("--plot needs matplotlib: pip install 'deepen-llm[bench]'") from error
+    ordered = sorted(figures, key=lambda entry: max(entry.num_tokens))
+    sizes = [max(entry.num_tokens) for entry in ordered]
+    picture = Figure(figsize=(9, 4), layout="constrained")
+    time_axes, memory_axes = picture.subplots(1, 2)
+    time_axes.plot(sizes, [entry.step_ms.median for entry in ordered], "o-", label="one step")
+    time_axes.plot(sizes, [entry.softmax_ms.median for entry in ordered], "s--", label="of that, softmax")
+    pairs = zip(sizes, ordered, strict=True)
+    dense = [(size, entry.dense_published_ms.median) for size, entry in pairs if entry.dense_published_ms]
+    if dense:
+        time_axes.plot(*zip(*dense, strict=True), "^:", label="dense published form")
+    time_axes.set(xscale="log", yscale="log", xlabel="tokens of the larger vocabulary", ylabel="milliseconds")
+    time_axes.legend()
+    memory_axes.plot(sizes, [max(entry.member_bytes) / 1e6 for entry in ordered], "o-", label="tables of a member")
+    dense_megabytes = [max(entry.num_tokens) * entry.num_anchors * 4 / 1e6 for entry in ordered]
+    memory_axes.plot(sizes, dense_megabytes, "^:", label="dense matrix")
+    memory_axes.set(xscale="log", yscale="log", xlabel="tokens of the larger vocabulary", ylabel="MB")
+    memory_axes.legend()
+    picture.savefig(file, dpi=120)

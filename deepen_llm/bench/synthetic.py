@@ -1,0 +1,97 @@
+"""Members of any size without a checkpoint: the tokens of real tokenizers, with made-up embeddings and distributions.
+
+Embeddings have the structure that matters to relative fusion. Tokens that are one word (with or without a space, in
+any case) share most of a vector, words that begin alike share some, the spectrum decays, and all share a mean.
+Distributions are like a language model's: the main model's best token has 0.6 to 0.999 in most steps, the mass beyond
+256 tokens is about 0.5% in the median, and members name the same best token in 6 steps of 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deepen_llm.fusion.relative import MemberSpace
+
+NUM_LATENT = 64
+WORD, PREFIX, NOISE, MEAN = 0.8, 0.5, 0.9, 0.6
+"""Shares of a word's vector, of its beginning's and of the token's own in an embedding, and the length of the mean."""
+SPECTRUM = -0.35
+"""The power law of the spectrum."""
+AGREEMENT = 0.6
+NUM_TARGETS = 8000
+"""Best tokens are drawn from so many of the first common tokens."""
+
+Tokens = Sequence[bytes | None]
+
+
+def make_members(
+    vocabularies: Sequence[Tokens], hidden: int, *, seed: int = 0, removed_directions: int | None = None
+) -> list[MemberSpace]:
+    """One member a vocabulary; the anchors are all tokens that they share.
+
+    Args:
+        vocabularies: Every member's tokens as bytes, None where an id has none.
+        hidden: Dimensions of the embeddings.
+        seed: Of the vectors of words and of everything else.
+        removed_directions: What fusion is to remove from the embeddings.
+    """
+    ids = [{token: i for i, token in reversed(list(enumerate(tokens))) if token is not None} for tokens in vocabularies]
+    common = sorted(
+        (ids[0][token], *(other[token] for other in ids[1:])) for token in set(ids[0]).intersection(*ids[1:])
+    )
+    words = _number([[(token or b"").strip().lower() for token in tokens] for tokens in vocabularies])
+    prefixes = _number([[(token or b"").strip().lower()[:3] for token in tokens] for tokens in vocabularies])
+    shared = torch.Generator().manual_seed(seed)
+    word_vectors = torch.randn(1 + max(int(part.max()) for part in words), NUM_LATENT, generator=shared)
+    prefix_vectors = torch.randn(1 + max(int(part.max()) for part in prefixes), NUM_LATENT, generator=shared)
+    members = []
+    for index, tokens in enumerate(vocabularies):
+        generator = torch.Generator().manual_seed(seed + 1 + index)
+        embeddings = NOISE * torch.randn(len(tokens), hidden, generator=generator)
+        for share, vectors, numbers in ((WORD, word_vectors, words), (PREFIX, prefix_vectors, prefixes)):
+            turn = torch.randn(NUM_LATENT, hidden, generator=generator) / NUM_LATENT**0.5
+            embeddings += share * (vectors @ turn)[numbers[index]]
+        embeddings *= (1 + torch.arange(hidden)) ** SPECTRUM
+        embeddings /= torch.linalg.vector_norm(embeddings, dim=1, keepdim=True)
+        mean = torch.randn(hidden, generator=generator)
+        embeddings += MEAN * mean / torch.linalg.vector_norm(mean)
+        allowed = torch.tensor([token is not None for token in tokens])
+        anchor_ids = torch.tensor([row[index] for row in common])
+        members.append(MemberSpace(embeddings, anchor_ids, allowed, (), removed_directions))
+    return members
+
+
+def make_logits(members: Sequence[MemberSpace], num_steps: int, *, seed: int = 0) -> list[Tensor]:
+    """Next-token logits `(num_steps, num_logits)` of each member, float32."""
+    generator = torch.Generator().manual_seed(seed)
+    pool = min(NUM_TARGETS, len(members[0].anchor_ids))
+    targets = torch.randint(0, pool, (num_steps, len(members) + 2), generator=generator)
+    agrees = torch.rand(num_steps, generator=generator) < AGREEMENT
+    return [
+        _make_member_logits(member, torch.where(agrees, targets[:, 0], targets[:, index + 1]), targets, generator)
+        for index, member in enumerate(members)
+    ]
+
+
+def _make_member_logits(member: MemberSpace, best: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+    """A hidden state between a best token, a second one and the one that others may mean, read by tied embeddings."""
+    num_steps, (num_tokens, hidden) = len(best), member.embeddings.shape
+    unit = member.embeddings - member.embeddings.mean(dim=0)
+    unit /= torch.linalg.vector_norm(unit, dim=1, keepdim=True)
+    second = torch.rand(num_steps, 1, generator=generator)
+    state = unit[member.anchor_ids[best]] + second * unit[member.anchor_ids[targets[:, -1]]]
+    state += 0.3 * unit[member.anchor_ids[targets[:, 0]]]
+    state += 0.3 * torch.randn(num_steps, hidden, generator=generator) / hidden**0.5
+    logits = state @ unit.T
+    logits = 1.2 * (logits - logits.mean(dim=1, keepdim=True)) / logits.std(dim=1, keepdim=True)
+    logits -= (torch.arange(num_tokens) + 100).log()
+    return logits * (1.25 + 0.6 * torch.rand(num_steps, 1, generator=generator))
+
+
+def _number(keys: Sequence[Sequence[bytes]]) -> list[Tensor]:
+    """The same number for the same key, over all members: `(num_tokens,)` int64 each."""
+    numbers: dict[bytes, int] = {}
+    return [torch.tensor([numbers.setdefault(key, len(numbers)) for key in part]) for part in keys]
