@@ -158,7 +158,9 @@ class FusionBenchmark:
         search = InverseSearch(self._search, NUM_STEPS, LEARNING_RATE)
         expected = fuse_densely(self._members, logits, main=0, weights=weights, search=search)
         with torch.inference_mode():
-            parts = [fusion.fuse(part) for part in zip(*(torch.split(rows, LARGE_BATCH) for rows in logits), strict=True)]
+            parts = [
+                fusion.fuse(part) for part in zip(*(torch.split(rows, LARGE_BATCH) for rows in logits), strict=True)
+            ]
         return compare(expected, torch.cat(parts))
 
 
