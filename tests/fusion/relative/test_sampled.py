@@ -189,3 +189,42 @@ def test_the_sampled_form_takes_its_default_for_all_candidates():
     logits = make_logits(spaces)
     default = make_fusion(spaces, form="sampled", max_candidates=sampled.DEFAULT_CANDIDATES).fuse(logits)
     assert torch.equal(make_fusion(spaces, form="sampled", max_candidates=None).fuse(logits), default)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("devices", [("cuda", "cuda"), ("cuda", "cpu"), ("cpu", "cuda")])
+def test_members_on_different_devices_give_what_one_device_gives(search, devices):
+    spaces = make_spaces((300, 260), 120)
+    logits = make_logits(spaces)
+    expected = make_fusion(spaces, search=search, form="sampled").fuse(logits)
+    moved = [
+        dataclasses.replace(space, embeddings=space.embeddings.to(device))
+        for space, device in zip(spaces, devices, strict=True)
+    ]
+    fusion = make_fusion(moved, search=search, form="sampled")
+    fused = fusion.fuse([rows.to(device) for rows, device in zip(logits, devices, strict=True)])
+    assert fused.device.type == devices[0]
+    close(fused.cpu(), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_step_can_be_captured_in_a_cuda_graph(search):
+    spaces = [
+        dataclasses.replace(space, embeddings=space.embeddings.to("cuda")) for space in make_spaces((300, 260), 120)
+    ]
+    fusion = make_fusion(spaces, search=search, form="sampled")
+    inputs = [rows.to("cuda") for rows in make_logits(spaces, batch=4)]
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):
+        fusion.fuse(inputs)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = fusion.fuse(inputs)
+    fresh = [rows.to("cuda") for rows in make_logits(spaces, batch=4, seed=9)]
+    for place, rows in zip(inputs, fresh, strict=True):
+        place.copy_(rows)
+    graph.replay()
+    close(captured, fusion.fuse(fresh))
