@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deepen_llm.fusion.relative.buffer import RowBuffer
 from deepen_llm.fusion.relative.inverse import LEAST_REST, TINY, InverseSearch, mix
 from deepen_llm.fusion.relative.isotropy import CommonPart
 from deepen_llm.fusion.relative.member import MemberSpace
@@ -32,23 +33,6 @@ from deepen_llm.fusion.relative.space import build_relative_matrix, find_own_anc
 
 EXACT_ENTRIES = 1 << 18
 """Up to so many entries of the main model's matrix, 1 MiB, the exact search is as quick as one over candidates."""
-
-
-@final
-class RowBuffer:
-    """Memory for gathered rows, used again at each step: the system takes ten times as long to hand out new pages."""
-
-    def __init__(self) -> None:
-        self._rows = torch.empty(0)
-
-    def gather(self, table: Tensor, ids: Tensor) -> Tensor:
-        """Rows `(*ids.shape, width)` of a table `(rows, width)`; they last until the next call."""
-        num_rows = ids.numel()
-        if len(self._rows) < num_rows:
-            with torch.inference_mode(mode=False):
-                self._rows = table.new_empty(num_rows, table.shape[1])
-        rows = torch.index_select(table, 0, ids.flatten(), out=self._rows[:num_rows])
-        return rows.view(*ids.shape, -1)
 
 
 @final

@@ -1,9 +1,13 @@
 """What is kept of a member's relative rows where all of them would be too many.
 
-A row is `R[w, a] = exp(scale_w * (e_w . u_a) - log_total_w)` with e_w the token's embedding less the common part and
-u_a the anchor's, of length 1. So two scalars a token are enough to make any entry from the embeddings, which are in
-memory already. To know which entries matter, the largest are remembered by position; and because the many others
-together matter too, the entries at a fixed sample of the anchors are kept.
+With e' an embedding less the common part, a row is `R[w, a] = exp(scale_w * (e'_w . e'_a) / |e'_a| - log_total_w)`. With
+the mean m and the removed directions D,
+
+    e'_w . e'_a = e_w . e_a - h_w - h_a - d_w . d_a,     h_w = e_w . m - m . m / 2,     d_w = D (e_w - m).
+
+So a few numbers a token are enough to make any entry from the embeddings, which are in memory as they are. To know
+which entries matter, the largest are remembered by position; and because the many others together matter too, the
+entries at a fixed sample of the anchors are kept.
 """
 
 from __future__ import annotations
@@ -42,6 +46,10 @@ class RowTables:
     """`(num_logits,)` float32; 0 for a token without an embedding, whose row is uniform."""
     log_totals: Tensor
     """`(num_logits,)` float32."""
+    inverse_lengths: Tensor
+    """1 / |e'|, or 0 where e' is 0: `(num_logits,)` float32."""
+    shared: Tensor
+    """h and d of each token: `(num_logits, 1 + num_directions)` float32."""
     nearest: Tensor
     """Anchors with the largest entries, the token's own first: `(num_logits, num_nearest)` int32."""
     reached: Tensor
@@ -72,11 +80,12 @@ class RowTables:
         check_finite(embeddings)
         anchor_ids, allowed = space.anchor_ids.to(home), space.allowed.to(home)
         anchors = unit_rows(common.remove(embeddings[anchor_ids]))
-        tables = cls._empty(num_logits, len(anchors), sample.to(home))
+        tables = cls._empty(num_logits, len(anchors), sample.to(home), common)
         values = anchors.new_full(tables.nearest.shape, -torch.inf)
         tile = max(1, TILE_ENTRIES // len(anchors))
         for start in range(0, len(embeddings), tile):
             rows = slice(start, min(start + tile, len(embeddings)))
+            tables.shared[rows] = common.coordinates(embeddings[rows])
             values[rows] = tables._fill(rows, common.remove(embeddings[rows]).float(), anchors, allowed[rows], sample)
             if advance is not None:
                 advance(rows.stop / len(embeddings))
@@ -86,13 +95,15 @@ class RowTables:
         return tables
 
     @classmethod
-    def _empty(cls, num_logits: int, num_anchors: int, sample: Tensor) -> Self:
+    def _empty(cls, num_logits: int, num_anchors: int, sample: Tensor, common: CommonPart) -> Self:
         """Tables of tokens without embeddings: uniform rows."""
         home = sample.device
         num_nearest = min(NUM_NEAREST, num_anchors)
         return cls(
             scales=torch.zeros(num_logits, device=home),
             log_totals=torch.full((num_logits,), math.log(num_anchors), device=home),
+            inverse_lengths=torch.zeros(num_logits, device=home),
+            shared=torch.zeros(num_logits, 1 + common.directions.shape[1], device=home),
             nearest=torch.arange(num_nearest, dtype=torch.int32, device=home).repeat(num_logits, 1),
             reached=torch.full((num_anchors, NUM_REACHED), -1, dtype=torch.int32, device=home),
             sampled=torch.zeros(num_logits, len(sample), dtype=torch.float16, device=home),
@@ -125,7 +136,8 @@ class RowTables:
         entries.sub_(values[:, :1]).exp_()
         totals = entries.sum(dim=-1)
         log_totals = values[:, 0] + totals.log()
-        self.scales[rows] = (sharpness / torch.where(norms > 0, norms, 1.0)).squeeze(1)
+        self.inverse_lengths[rows] = torch.where(norms > 0, 1 / norms, 0.0).squeeze(1)
+        self.scales[rows] = sharpness.squeeze(1) * self.inverse_lengths[rows]
         self.log_totals[rows] = log_totals
         self.nearest[rows] = nearest.int()
         self.sampled[rows] = (sampled - log_totals[:, None] + math.log(len(anchors))).half()

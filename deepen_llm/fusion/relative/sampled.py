@@ -9,7 +9,7 @@ Three things keep a step small:
    nearest to the best tokens, count as they are; all others are represented by the fixed sample among them, each row's
    entries there scaled so that the row still sums to 1. Background entries differ by a factor of about 2 from anchor to
    anchor, so taking them all for equal would be a far worse approximation than a sample.
-3. **No matrix.** Entries at the anchors that matter are computed from the embeddings, with two scalars a token
+3. **No matrix.** Entries at the anchors that matter are computed from the embeddings, with a few numbers a token
    (`rows.py`); entries at the sample are looked up.
 
 A main-model token that is no candidate keeps its share of what the search made of the rest. Shapes do not depend on the
@@ -20,16 +20,17 @@ devices are token ids, anchor positions and the mixed relative probs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self, final
 
 import torch
 from torch import Tensor
 
+from deepen_llm.fusion.relative.buffer import RowBuffer
 from deepen_llm.fusion.relative.inverse import LEAST_REST, TINY, InverseSearch, mix
 from deepen_llm.fusion.relative.isotropy import CommonPart
 from deepen_llm.fusion.relative.member import MemberSpace
-from deepen_llm.fusion.relative.rows import RowTables, draw_sample, unit_rows
+from deepen_llm.fusion.relative.rows import RowTables, draw_sample
 from deepen_llm.fusion.relative.storage import TableStore, make_key
 
 DEFAULT_CANDIDATES = 32
@@ -80,12 +81,13 @@ class SampledMember:
     weight: float
     embeddings: Tensor
     """The model's own, `(num_rows, hidden)`."""
-    common: CommonPart
     anchor_ids: Tensor
     """`(num_anchors,)` int64."""
     sample: Tensor
     """`(num_sampled,)` int64."""
     tables: RowTables
+    token_buffer: RowBuffer = field(default_factory=RowBuffer)
+    anchor_buffer: RowBuffer = field(default_factory=RowBuffer)
 
     @classmethod
     def build(
@@ -105,14 +107,14 @@ class SampledMember:
         sample = draw_sample(len(space.anchor_ids)).to(home)
         key = "" if store is None else _make_key(space, sample)
         kept = None if store is None else store.load(key)
-        common = CommonPart.measure(space.embeddings, space.removed_directions)
         if kept is not None:
             tables = RowTables.restore(kept, home)
         else:
+            common = CommonPart.measure(space.embeddings, space.removed_directions)
             tables = RowTables.build(space, common, sample, progress)
             if store is not None:
                 store.save(key, tables.tensors())
-        return cls(weight, space.embeddings.detach(), common, space.anchor_ids.to(home), sample, tables)
+        return cls(weight, space.embeddings.detach(), space.anchor_ids.to(home), sample, tables)
 
     @property
     def num_bytes(self) -> int:
@@ -137,11 +139,16 @@ class SampledMember:
             Probs `(batch, num_tokens + 1, num_mattering + num_sampled)`, float32.
         """
         tables, batch = self.tables, len(token_ids)
-        anchors = self._unit_anchors(columns.anchors)
-        # Anchors are orthogonal to the removed directions, so of a token only the mean is to be taken off.
-        entries = torch.baddbmm(-(anchors @ self.common.mean)[:, None], self._embed(token_ids), anchors.transpose(1, 2))
-        scales, log_totals = pick(tables.scales, token_ids), pick(tables.log_totals, token_ids)
-        entries = entries.mul_(scales[..., None]).sub_(log_totals[..., None]).exp_()
+        anchor_ids = pick(self.anchor_ids, columns.anchors)
+        last = len(self.embeddings) - 1  # a token without an embedding has a scale of 0: any other's will do
+        tokens = self.token_buffer.gather(self.embeddings, token_ids.clamp_max(last))
+        anchors = self.anchor_buffer.gather(self.embeddings, anchor_ids.clamp_max(last))
+        shared, anchor_shared = pick(tables.shared, token_ids), pick(tables.shared, anchor_ids)
+        entries = torch.bmm(tokens, anchors.transpose(1, 2))
+        entries.baddbmm_(shared[..., 1:], anchor_shared[..., 1:].transpose(1, 2), alpha=-1)
+        entries.sub_(shared[..., :1]).sub_(anchor_shared[:, None, :, 0])
+        entries.mul_(pick(tables.inverse_lengths, anchor_ids)[:, None]).mul_(pick(tables.scales, token_ids)[..., None])
+        entries.sub_(pick(tables.log_totals, token_ids)[..., None]).exp_()
         entries = torch.cat([entries, pick(tables.mean_row, columns.anchors)[:, None]], dim=1)
         entries *= columns.is_new[:, None]
         mean = tables.mean_row[self.sample].expand(batch, 1, -1)
@@ -155,16 +162,6 @@ class SampledMember:
         """The weighted relative probs `(batch, num_columns)` of tokens' probs `(batch, num_tokens)` and their rest."""
         rest = (1 - probs.sum(dim=-1, keepdim=True)).clamp_min_(0)
         return self.weight * mix(torch.cat([probs, rest], dim=1), self.rows(token_ids, columns))
-
-    def _unit_anchors(self, positions: Tensor) -> Tensor:
-        """Anchors less the common part, of length 1: `(batch, num, hidden)`; zeros for an anchor without direction."""
-        token_ids = pick(self.anchor_ids, positions)
-        anchors = unit_rows(self.common.remove_from_used(self._embed(token_ids)))
-        return anchors * (pick(self.tables.scales, token_ids) > 0)[..., None]
-
-    def _embed(self, token_ids: Tensor) -> Tensor:
-        """Embeddings `(batch, num_tokens, hidden)`, float32; of a token without one, any other's."""
-        return pick(self.embeddings, token_ids.clamp_max(len(self.embeddings) - 1)).float()
 
 
 @final
@@ -247,6 +244,6 @@ def _make_key(space: MemberSpace, sample: Tensor) -> str:
             "allowed": space.allowed,
             "removed_directions": space.removed_directions,
             "sample": sample,
-            "version": 1,
+            "version": 2,
         }
     )

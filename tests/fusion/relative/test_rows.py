@@ -7,7 +7,7 @@ from deepen_llm.errors import NumericalError
 from deepen_llm.fusion.relative import rows as rows_module
 from deepen_llm.fusion.relative.isotropy import CommonPart
 from deepen_llm.fusion.relative.member import MemberSpace
-from deepen_llm.fusion.relative.rows import NUM_NEAREST, RowTables, draw_sample, largest, unit_rows
+from deepen_llm.fusion.relative.rows import NUM_NEAREST, RowTables, draw_sample, largest
 from deepen_llm.fusion.relative.space import build_relative_matrix
 
 NUM_TOKENS, NUM_ANCHORS, HIDDEN = 90, 50, 16
@@ -44,11 +44,11 @@ SPACES = [
 
 
 @pytest.mark.parametrize("settings", SPACES)
-def test_two_scalars_a_token_make_every_entry(settings):
+def test_a_few_numbers_a_token_make_every_entry(settings):
     space = make_space(**settings)
     common, tables = build(space)
     embedded = common.remove(space.embeddings).float()
-    anchors = unit_rows(embedded[space.anchor_ids])
+    anchors = embedded[space.anchor_ids] * tables.inverse_lengths[space.anchor_ids][:, None]
     made = (
         tables.scales[: len(embedded), None] * (embedded @ anchors.T) - tables.log_totals[: len(embedded), None]
     ).exp()
@@ -58,6 +58,17 @@ def test_two_scalars_a_token_make_every_entry(settings):
         tables.log_totals[len(embedded) :].exp(), torch.full((NUM_TOKENS - len(embedded),), 50.0)
     )
     assert not tables.scales[len(embedded) :].any()
+
+
+@pytest.mark.parametrize("settings", SPACES)
+def test_products_come_from_the_embeddings_as_they_are(settings):
+    space = make_space(**settings)
+    common, tables = build(space)
+    raw, freed = space.embeddings.float(), common.remove(space.embeddings).float()
+    is_used = raw.any(dim=1)
+    raw, freed, shared = raw[is_used], freed[is_used], tables.shared[: len(raw)][is_used]
+    products = raw @ raw.T - shared[:, :1] - shared[:, 0] - shared[:, 1:] @ shared[:, 1:].T
+    torch.testing.assert_close(products, freed @ freed.T, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("settings", SPACES)
