@@ -124,7 +124,9 @@ def _recorded(source: EnsembleSource) -> list[tuple[list[MemberSpace], list[Tens
         from deepen_llm.bench.recording import record_steps, starter_prompts
 
         logits = record_steps(ensemble, starter_prompts()) if source.is_starter else record_steps(ensemble)
-        members = describe_spaces(ensemble.members, ensemble.config.fusion)
+        config = ensemble.config.fusion
+        members = describe_spaces(ensemble.members, config)
+        members = [member.with_eos_anchor() for member in members] if config.align_eos else members
         main = ensemble.member_names.index(ensemble.main_name)
         order = [main, *(index for index in range(len(members)) if index != main)]
         return [([members[index] for index in order], [logits[index] for index in order])]

@@ -1,7 +1,7 @@
 """What is kept of a member's relative rows where all of them would be too many.
 
-With e' an embedding less the common part, a row is `R[w, a] = exp(scale_w * (e'_w . e'_a) / |e'_a| - log_total_w)`. With
-the mean m and the removed directions D,
+With e' an embedding less the common part, a row is `R[w, a] = exp(scale_w * (e'_w . e'_a) / |e'_a| - log_total_w)`.
+With the mean m and the removed directions D,
 
     e'_w . e'_a = e_w . e_a - h_w - h_a - d_w . d_a,     h_w = e_w . m - m . m / 2,     d_w = D (e_w - m).
 
