@@ -35,7 +35,10 @@ DENSE_ENTRIES = 1 << 23
 
 @final
 class RelativeFusion(FusionMethod):
-    """DeePEn. The settings are those of `deepen_llm.config.FusionConfig`, where each is explained."""
+    """DeePEn. The settings are those of `deepen_llm.config.FusionConfig`, where each is explained.
+
+    One thread at a time may fuse: memory is used again from step to step.
+    """
 
     def __init__(
         self,

@@ -30,7 +30,8 @@ from deepen_llm.fusion.relative.buffer import RowBuffer
 from deepen_llm.fusion.relative.inverse import LEAST_REST, TINY, InverseSearch, mix
 from deepen_llm.fusion.relative.isotropy import CommonPart
 from deepen_llm.fusion.relative.member import MemberSpace
-from deepen_llm.fusion.relative.rows import RowTables, draw_sample
+from deepen_llm.fusion.relative.rows import NUM_NEAREST, NUM_REACHED, RowTables, draw_sample
+from deepen_llm.fusion.relative.space import SHARPNESS
 from deepen_llm.fusion.relative.storage import TableStore, make_key
 
 DEFAULT_CANDIDATES = 32
@@ -244,6 +245,6 @@ def _make_key(space: MemberSpace, sample: Tensor) -> str:
             "allowed": space.allowed,
             "removed_directions": space.removed_directions,
             "sample": sample,
-            "version": 2,
+            "layout": repr((SHARPNESS, NUM_NEAREST, NUM_REACHED)),
         }
     )

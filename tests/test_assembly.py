@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from deepen_llm import FusionConfig, SamplingParams
+from deepen_llm.assembly import describe_spaces
+from deepen_llm.errors import VocabularyError
+from deepen_llm.fusion.relative import RelativeFusion
+from deepen_llm.fusion.relative.rows import RowTables
+
+STORY = "The quick brown fox jumps over the lazy dog."
+SAMPLED = FusionConfig(form="sampled")
+
+
+def test_an_ensemble_answers_in_the_sampled_form_as_in_the_dense_one(make_ensemble):
+    params = SamplingParams(max_new_tokens=20)
+    answers = [
+        make_ensemble([STORY], fusion=FusionConfig(form=form)).generate("The quick", params).text
+        for form in ("dense", "sampled")
+    ]
+    assert answers[0] == answers[1] != ""
+
+
+def test_the_form_is_part_of_the_identity(make_ensemble):
+    identities = [make_ensemble([STORY], fusion=FusionConfig(form=form)).identity for form in ("dense", "sampled")]
+    assert identities[0] != identities[1]
+
+
+def test_tables_are_kept_for_the_next_start(make_ensemble, tmp_path, monkeypatch):
+    monkeypatch.setenv("DEEPEN_CACHE", str(tmp_path))
+    make_ensemble([STORY], fusion=SAMPLED)
+    assert len(list(tmp_path.glob("relative-*.safetensors"))) == 2
+    monkeypatch.setattr(RowTables, "build", None)
+    assert make_ensemble([STORY], fusion=SAMPLED).fusion.form == "sampled"
+
+
+def test_a_damaged_file_is_built_anew_and_without_a_folder_it_works(make_ensemble, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("DEEPEN_CACHE", str(tmp_path))
+    make_ensemble([STORY], fusion=SAMPLED)
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes()[:-7])
+    with caplog.at_level(logging.WARNING):
+        make_ensemble([STORY], fusion=SAMPLED)
+    assert "made again" in caplog.text
+    monkeypatch.setenv("DEEPEN_CACHE", "off")
+    assert isinstance(make_ensemble([STORY], fusion=SAMPLED).fusion, RelativeFusion)
+
+
+def test_spaces_take_no_more_anchors_than_asked_and_refuse_too_few(make_ensemble):
+    members = make_ensemble([STORY]).members
+    assert all(len(space.anchor_ids) == 70 for space in describe_spaces(members, FusionConfig(max_anchors=70)))
+    with pytest.raises(VocabularyError, match="share at least 5000 tokens"):
+        describe_spaces(members, FusionConfig(min_common_tokens=5000))
