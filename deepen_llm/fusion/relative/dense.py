@@ -127,9 +127,9 @@ class DenseForm:
 
         Args:
             alone: The main model's logprobs `(batch, num_logits)`.
-            others: Members by position, each with its probs `(batch, num_logits_i)` on its own device.
+            others: Members by position, each with its logprobs `(batch, num_logits_i)` on its own device.
         """
-        spoken = [(self.members[index], probs) for index, probs in others]
+        spoken = [(self.members[index], rows.exp()) for index, rows in others]
         if self._max_candidates is None:
             return self._find_exactly(alone, spoken)
         return self._find_best(alone, spoken, self._max_candidates)

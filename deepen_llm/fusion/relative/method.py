@@ -122,7 +122,7 @@ class RelativeFusion(FusionMethod):
         logprobs = [reader.read(rows) for reader, rows in zip(self._readers, logits, strict=True)]
         alone = logprobs[self._main_index].to(self.device)
         others = [
-            (index, rows.exp())
+            (index, rows)
             for index, rows in enumerate(logprobs)
             if index != self._main_index and self._readers[index].weight > 0
         ]

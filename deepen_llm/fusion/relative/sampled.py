@@ -182,9 +182,9 @@ class SampledForm:
 
         Args:
             alone: The main model's logprobs `(batch, num_logits)`.
-            others: Members by position, each with its probs `(batch, num_logits_i)` on its own device.
+            others: Members by position, each with its logprobs `(batch, num_logits_i)` on its own device.
         """
-        spoken = [(self.members[index], _best(probs, SPOKEN_FACTOR * self._max_candidates)) for index, probs in others]
+        spoken = [(self.members[index], _best(rows, SPOKEN_FACTOR * self._max_candidates)) for index, rows in others]
         own = _best(alone, OWN_FACTOR * self._max_candidates)[1]
         columns = self._choose_columns(own, spoken)
         candidates, is_new = self._choose_candidates(own, spoken)
@@ -194,14 +194,13 @@ class SampledForm:
         rows = self._main.rows(candidates, columns)
         target = self._main.weight * mix(torch.cat([probs, rest], dim=1), rows)
         for member, (shares, token_ids) in spoken:
-            mixed = member.mix(shares, token_ids, columns.to(token_ids.device))
+            mixed = member.mix(shares.exp(), token_ids, columns.to(token_ids.device))
             target = target + mixed.to(target.device)
         start = torch.cat([start, rest.log_()], dim=1)
         num_anchors = len(self._main.anchor_ids)
         found = self._search.run(start, rows, target, num_free=candidates.shape[1], num_anchors=num_anchors)
-        fused = torch.cat([alone + (found[:, -1:] - start[:, -1:]), alone[:, :1]], dim=1)
-        places = torch.where(is_new, candidates, alone.shape[1])  # a repetition is written past the end
-        return fused.scatter_(1, places, found[:, :-1])[:, :-1]
+        once = found[:, :-1].gather(1, first_of_each(is_new))  # a repetition writes what the first wrote
+        return (alone + (found[:, -1:] - start[:, -1:])).scatter_(1, candidates, once)
 
     def _choose_columns(self, own: Tensor, spoken: Sequence[tuple[SampledMember, tuple[Tensor, Tensor]]]) -> Columns:
         """The anchors nearest to what the members say."""
@@ -215,8 +214,9 @@ class SampledForm:
     ) -> tuple[Tensor, Tensor]:
         """Main-model tokens `(batch, num_candidates)`, sorted, and which of them is no repetition."""
         reached = [member.reach(token_ids, self._main).to(own.device) for member, (_, token_ids) in spoken]
-        candidates = torch.cat([own, *reached], dim=1).sort(dim=-1).values
-        return candidates.clamp_min(0), ~repeats(candidates) & (candidates >= 0)
+        candidates = torch.cat([own, *reached], dim=1)
+        candidates = torch.where(candidates < 0, own[:, :1], candidates).sort(dim=-1).values
+        return candidates, ~repeats(candidates)
 
 
 def pick(table: Tensor, positions: Tensor) -> Tensor:
@@ -228,6 +228,12 @@ def repeats(positions: Tensor) -> Tensor:
     """Which of sorted positions `(batch, num)` equal the one before."""
     is_first = torch.zeros_like(positions[:, :1], dtype=torch.bool)
     return torch.cat([is_first, positions[:, 1:] == positions[:, :-1]], dim=1)
+
+
+def first_of_each(is_new: Tensor) -> Tensor:
+    """For each place `(batch, num)` the last place up to it that is new."""
+    places = torch.arange(is_new.shape[1], device=is_new.device)
+    return (places * is_new).cummax(dim=-1).values
 
 
 def _best(values: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch
 
 from deepen_llm.fusion.relative import method, sampled
 from deepen_llm.fusion.relative.rows import RowTables
-from deepen_llm.fusion.relative.sampled import Columns, SampledMember, repeats
+from deepen_llm.fusion.relative.sampled import Columns, SampledMember, first_of_each, repeats
 from deepen_llm.fusion.relative.space import build_relative_matrix
 from deepen_llm.fusion.relative.storage import TableStore
 from tests.fusion.relative.test_method import SEARCHES, close, make_fusion, make_logits, make_spaces
@@ -135,6 +135,11 @@ def test_columns_name_every_anchor_once_and_the_sample_without_them():
 
 def test_repeats_are_the_equal_neighbours():
     assert repeats(torch.tensor([[1, 1, 2, 3, 3, 3]])).tolist() == [[False, True, False, False, True, True]]
+
+
+def test_a_repetition_points_to_the_first_of_its_kind():
+    is_new = torch.tensor([[True, False, True, True, False, False], [True] * 6])
+    assert first_of_each(is_new).tolist() == [[0, 0, 2, 3, 3, 3], [0, 1, 2, 3, 4, 5]]
 
 
 def test_half_precision_embeddings_are_not_copied():
