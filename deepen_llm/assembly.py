@@ -111,7 +111,14 @@ def _progress_bar(name: str) -> Iterator[Callable[[float], None]]:
     """A function that takes the share done. The bar shows after two seconds, unless transformers' bars are off."""
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     with tqdm(total=1.0, desc=name, delay=2.0, bar_format=form, leave=False) as bar:
-        yield lambda done: bar.update(done - bar.n)
+        shown = 0.0  # transformers' bar, where bars are off, does not count
+
+        def advance(done: float) -> None:
+            nonlocal shown
+            bar.update(done - shown)
+            shown = done
+
+        yield advance
 
 
 def allowed_tokens(vocabulary: Vocabulary) -> Tensor:
