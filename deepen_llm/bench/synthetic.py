@@ -2,17 +2,21 @@
 
 Embeddings have the structure that matters to relative fusion. Tokens that are one word (with or without a space, in
 any case) share most of a vector, words that begin alike share some, the spectrum decays, and all share a mean.
-Distributions are like a language model's: the main model's best token has 0.6 to 0.999 in most steps, the mass beyond
-256 tokens is about 0.5% in the median, and members name the same best token in 6 steps of 10.
+Distributions are like those of a language model that is not sure: each member's best token has 0.6 to 0.98, the mass
+beyond 256 tokens is 0.5% in the median, and members have the same best token in 6 steps of 10. All three are set for
+each step and not left to a temperature: how peaked products of embeddings are depends on how many dimensions they have.
+Steps in which every member is sure would say little about fusion, as its best token is then never in doubt.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from deepen_llm.errors import ConfigError
 from deepen_llm.fusion.relative import MemberSpace
 
 NUM_LATENT = 64
@@ -21,6 +25,12 @@ WORD, PREFIX, NOISE, MEAN = 0.8, 0.5, 0.9, 0.6
 SPECTRUM = -0.35
 """The power law of the spectrum."""
 AGREEMENT = 0.6
+BEST_SHARES = (0.6, 0.98)
+"""Between these lies the best token's probability."""
+NUM_HEAD, TAIL_SHARE, TAIL_SPREAD = 256, 0.005, 1.0
+"""The mass beyond so many tokens: its median, and the standard deviation of its logarithm."""
+TEMPERATURES = (0.02, 50.0)
+STEPS_AT_ONCE = 64
 NUM_TARGETS = 8000
 """Best tokens are drawn from so many of the first common tokens."""
 
@@ -37,11 +47,17 @@ def make_members(
         hidden: Dimensions of the embeddings.
         seed: Of the vectors of words and of everything else.
         removed_directions: What fusion is to remove from the embeddings.
+
+    Raises:
+        ConfigError: The vocabularies have no token in common.
     """
     ids = [{token: i for i, token in reversed(list(enumerate(tokens))) if token is not None} for tokens in vocabularies]
     common = sorted(
         (ids[0][token], *(other[token] for other in ids[1:])) for token in set(ids[0]).intersection(*ids[1:])
     )
+    if not common:
+        sizes = [len(tokens) for tokens in vocabularies]
+        raise ConfigError(f"vocabularies must have tokens in common; these of {sizes} tokens share no token: keep more")
     words = _number([[(token or b"").strip().lower() for token in tokens] for tokens in vocabularies])
     prefixes = _number([[(token or b"").strip().lower()[:3] for token in tokens] for tokens in vocabularies])
     shared = torch.Generator().manual_seed(seed)
@@ -88,7 +104,44 @@ def _make_member_logits(member: MemberSpace, best: Tensor, targets: Tensor, gene
     logits = state @ unit.T
     logits = 1.2 * (logits - logits.mean(dim=1, keepdim=True)) / logits.std(dim=1, keepdim=True)
     logits -= (torch.arange(num_tokens) + 100).log()
-    return logits * (1.25 + 0.6 * torch.rand(num_steps, 1, generator=generator))
+    low, high = BEST_SHARES
+    best_shares = low + (high - low) * torch.rand(num_steps, 1, generator=generator)
+    tail_shares = TAIL_SHARE * (TAIL_SPREAD * torch.randn(num_steps, 1, generator=generator)).exp()
+    logits.masked_fill_(~member.allowed, -torch.inf)
+    best_ids = member.anchor_ids[best][:, None]
+    for rows in (slice(begin, begin + STEPS_AT_ONCE) for begin in range(0, num_steps, STEPS_AT_ONCE)):
+        calibrate(logits[rows], best_ids[rows], best_shares[rows], tail_shares[rows])
+    return logits
+
+
+def calibrate(logits: Tensor, best: Tensor, best_shares: Tensor, tail_shares: Tensor) -> None:
+    """Give every row the shares that are asked for; but for the best token, its tokens keep their order.
+
+    A temperature, found by bisection, sets the share of the tokens beyond the `NUM_HEAD` best; the best one is then
+    lifted or lowered to its own. A vocabulary no larger than `NUM_HEAD` has no such tokens and keeps its temperature.
+
+    Args:
+        logits: `(num_steps, num_tokens)`, float32, `-inf` for tokens that may not come; changed in place.
+        best: The tokens that are to be the best, `(num_steps, 1)` int64.
+        best_shares: Their probs `(num_steps, 1)`, more than 0.5.
+        tail_shares: The probs of all tokens beyond the head together `(num_steps, 1)`.
+    """
+    others = logits.scatter(1, best, -torch.inf)
+    if logits.shape[1] > NUM_HEAD:
+        head = others.topk(NUM_HEAD - 1, dim=-1)
+        tail = others.scatter(1, head.indices, -torch.inf)
+        wanted = (tail_shares / (1 - best_shares)).clamp_max(0.5)
+        low, high = (torch.full_like(best_shares, math.log(end)) for end in TEMPERATURES)
+        for _ in range(20):
+            middle = (low + high) / 2
+            tail_total = (tail / middle.exp()).logsumexp(dim=-1, keepdim=True)
+            head_total = (head.values / middle.exp()).logsumexp(dim=-1, keepdim=True)
+            is_flat = torch.sigmoid(tail_total - head_total) > wanted
+            low, high = torch.where(is_flat, low, middle), torch.where(is_flat, middle, high)
+        temperature = ((low + high) / 2).exp()
+        logits /= temperature
+        others /= temperature
+    logits.scatter_(1, best, others.logsumexp(dim=-1, keepdim=True) + torch.logit(best_shares))
 
 
 def _number(keys: Sequence[Sequence[bytes]]) -> list[Tensor]:
