@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Literal, final
 
@@ -14,14 +15,19 @@ from torch import Tensor
 
 from deepen_llm.bench.reference import fuse_densely
 from deepen_llm.bench.timing import Spread, take_turns
+from deepen_llm.config import FusionConfig
 from deepen_llm.fusion.relative import MemberSpace, RelativeFusion
 from deepen_llm.fusion.relative.inverse import InverseSearch
 from deepen_llm.fusion.relative.storage import TableStore
 
-NUM_STEPS, LEARNING_RATE = 5, 0.15
+DEFAULTS = FusionConfig()
+"""Steps of the search, its learning rate and how many candidates it runs over are those that users get."""
 DENSE_BYTES = 7e9
-"""The dense form is built where all its matrices together take no more than this, and so is the reference's."""
+"""The dense form is built where all its matrices together take no more than this; a reference whose matrix takes more
+makes its rows anew at each pass."""
 LARGE_BATCH = 32
+NUM_DENSE = 3
+"""Timed steps of the dense published form, seconds each."""
 
 Form = Literal["auto", "dense", "sampled"]
 Search = Literal["multiplicative", "gradient"]
@@ -59,8 +65,12 @@ class FusionFigures:
     batch_ms: Spread
     dense_published_ms: Spread | None
     """One step of the published search over dense matrices; None where these do not fit."""
+    dense_bytes: int
+    """What these matrices take, float32, all members together."""
     comparison: Comparison | None
-    """None where the reference's matrix does not fit."""
+    """None where none was asked for."""
+    device: str
+    """Of the main model: `cpu` or `cuda`."""
 
 
 @final
@@ -77,7 +87,7 @@ class FusionBenchmark:
         num_compared: int = 64,
         num_repetitions: int = 20,
     ) -> None:
-        """`logits` are `(num_steps, num_logits)` a member; `num_compared` of the steps meet the reference."""
+        """`logits` are `(num_steps, num_logits)` a member; `num_compared` of the steps, or none, meet the reference."""
         self._members, self._logits = list(members), list(logits)
         self._search: Search = search
         self._form: Form = form
@@ -93,8 +103,9 @@ class FusionBenchmark:
             restart_s = self._build(self._search, self._form, store).build_s
         report("timing a step")
         times = self._time(fusion)
-        comparison = self._compare(fusion, report) if self._fits(1) else None
-        dense = self._time_dense(report) if self._fits(len(self._members)) else None
+        dense_bytes = sum(4 * len(member.allowed) * len(member.anchor_ids) for member in self._members)
+        dense = self._time_dense(report) if dense_bytes <= DENSE_BYTES else None
+        comparison = self._compare(fusion, report) if self._num_compared else None
         return FusionFigures(
             search=self._search,
             form=fusion.form,
@@ -108,7 +119,9 @@ class FusionBenchmark:
             softmax_ms=times["softmax"],
             batch_ms=times["batch"],
             dense_published_ms=dense,
+            dense_bytes=dense_bytes,
             comparison=comparison,
+            device=fusion.device.type,
         )
 
     def _build(self, search: Search, form: Form, store: TableStore | None = None) -> RelativeFusion:
@@ -118,55 +131,94 @@ class FusionBenchmark:
             main=0,
             weights=weights,
             search=search,
-            num_steps=NUM_STEPS,
-            learning_rate=LEARNING_RATE,
+            num_steps=DEFAULTS.num_steps,
+            learning_rate=DEFAULTS.learning_rate,
             trust=1.0,
             main_ends=False,
             align_eos=False,
-            max_candidates=None if form == "dense" else 32,
+            max_candidates=None if form == "dense" else DEFAULTS.max_candidates,
             form=form,
             store=store,
         )
 
-    def _fits(self, num_matrices: int) -> bool:
-        sizes = [4 * len(member.allowed) * len(member.anchor_ids) for member in self._members]
-        return sum(sizes[:num_matrices]) <= DENSE_BYTES
-
     def _time(self, fusion: RelativeFusion) -> dict[str, Spread]:
-        one = [rows[:1] for rows in self._logits]
-        many = [rows[torch.arange(LARGE_BATCH, device=rows.device) % len(rows)] for rows in self._logits]
-        cases: dict[str, Callable[[], object]] = {
-            "step": lambda: fusion.fuse(one),
-            "softmax": lambda: [torch.log_softmax(rows, dim=-1) for rows in one],
-            "batch": lambda: fusion.fuse(many),
+        cases: dict[str, Callable[[Sequence[Tensor]], object]] = {
+            "step": fusion.fuse,
+            "softmax": lambda logits: [torch.log_softmax(rows, dim=-1) for rows in logits],
         }
-        times = take_turns({name: _timed(case) for name, case in cases.items()}, self._num_repetitions)
+        timed = {name: _timed(case, self._batches(1)) for name, case in cases.items()}
+        times = take_turns({**timed, "batch": _timed(fusion.fuse, self._batches(LARGE_BATCH))}, self._num_repetitions)
         return {name: Spread(tuple(runs)) for name, runs in times.items()}
+
+    def _batches(self, size: int) -> Iterator[list[Tensor]]:
+        """The logits of `size` steps at a time, all of them in turn, again and again.
+
+        As in decoding, no step is the one before; on the machine at hand the same one again took just as long.
+        """
+        num_steps = len(self._logits[0])
+        for begin in cycle(range(0, num_steps, size)):
+            yield [rows[torch.arange(begin, begin + size, device=rows.device) % num_steps] for rows in self._logits]
 
     def _time_dense(self, report: Callable[[str], None]) -> Spread:
         report("building the dense matrices")
         fusion = self._build("gradient", "dense")
         report("timing the published search over dense matrices")
-        one = [rows[:1] for rows in self._logits]
-        return Spread(tuple(take_turns({"dense": _timed(lambda: fusion.fuse(one))}, 3)["dense"]))
+        return Spread(tuple(take_turns({"dense": _timed(fusion.fuse, self._batches(1))}, NUM_DENSE)["dense"]))
 
     def _compare(self, fusion: RelativeFusion, report: Callable[[str], None]) -> Comparison:
-        report("computing the dense reference in float64")
-        steps = torch.linspace(0, len(self._logits[0]) - 1, min(self._num_compared, len(self._logits[0]))).long()
-        logits = [rows[steps.to(rows.device)] for rows in self._logits]
-        weights = [1 / len(self._members)] * len(self._members)
-        search = InverseSearch(self._search, NUM_STEPS, LEARNING_RATE)
-        expected = fuse_densely(self._members, logits, main=0, weights=weights, search=search)
-        with torch.inference_mode():
-            parts = [
-                fusion.fuse(part) for part in zip(*(torch.split(rows, LARGE_BATCH) for rows in logits), strict=True)
-            ]
+        num_steps = len(self._logits[0])
+        steps = torch.linspace(0, num_steps - 1, min(self._num_compared, num_steps)).long()
+        return compare_with_reference(
+            fusion,
+            self._members,
+            [rows[steps.to(rows.device)] for rows in self._logits],
+            main=0,
+            weights=[1 / len(self._members)] * len(self._members),
+            progress=lambda done: report(f"computing the dense reference in float64, {done:.0%}"),
+        )
+
+
+def compare_with_reference(
+    fusion: RelativeFusion,
+    members: Sequence[MemberSpace],
+    logits: Sequence[Tensor],
+    *,
+    main: int,
+    weights: Sequence[float],
+    progress: Callable[[float], None] = lambda _: None,
+) -> Comparison:
+    """How far a method is from the dense float64 reference with the same search, over recorded steps.
+
+    Args:
+        fusion: Built from `members` with this `main` and these `weights`, `trust=1` and neither `align_eos` nor
+            `main_ends`; for aligned end-of-sequence, give both it and this function `member.with_eos_anchor()`.
+        members: One description a member.
+        logits: Recorded steps, `(num_steps, num_logits)` a member.
+        main: Position of the main model.
+        weights: One a member.
+        progress: Called with the share of the reference that is done.
+    """
+    with torch.inference_mode():
+        search = InverseSearch(fusion.search, fusion.num_steps, fusion.learning_rate)
+        expected = fuse_densely(
+            members,
+            logits,
+            main=main,
+            weights=weights,
+            search=search,
+            max_kept_bytes=DENSE_BYTES,
+            progress=progress,
+        )
+        parts = [fusion.fuse(part) for part in zip(*(torch.split(rows, LARGE_BATCH) for rows in logits), strict=True)]
         return compare(expected, torch.cat(parts))
 
 
 def compare(expected: Tensor, found: Tensor) -> Comparison:
-    """How far logprobs `(num_steps, num_logits)` are from the expected ones: KL(expected || found), best tokens."""
-    expected, found = expected.double(), found.double()
+    """How far logprobs `(num_steps, num_logits)` are from the expected ones: KL(expected || found), best tokens.
+
+    Both are normalized in float64 first: the rounding of a float32 total would count as a divergence below 0.
+    """
+    expected, found = (torch.log_softmax(logprobs.double(), dim=-1) for logprobs in (expected, found))
     terms = torch.where(expected > -torch.inf, expected.exp() * (expected - found), 0.0)
     losses = terms.sum(dim=-1)
     is_equal = expected.argmax(dim=-1) == found.argmax(dim=-1)
@@ -178,15 +230,22 @@ def compare(expected: Tensor, found: Tensor) -> Comparison:
     )
 
 
-def _timed(case: Callable[[], object]) -> Callable[[], float]:
-    """The case as a function that returns how many milliseconds it took, with what it left to an accelerator."""
+def _timed(case: Callable[[Sequence[Tensor]], object], batches: Iterator[list[Tensor]]) -> Callable[[], float]:
+    """The case as a function that returns how many milliseconds the next batch took, an accelerator's work included."""
 
     def run() -> float:
         with torch.inference_mode():
+            logits = next(batches)
+            _wait()
             begin = time.perf_counter()
-            case()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
+            case(logits)
+            _wait()
             return 1000 * (time.perf_counter() - begin)
 
     return run
+
+
+def _wait() -> None:
+    """Until an accelerator has nothing more to do."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -5,31 +5,13 @@ import torch
 
 from deepen_llm import Ensemble
 from deepen_llm.bench import fusion as fusion_module
-from deepen_llm.bench.fusion import FusionBenchmark, compare
+from deepen_llm.bench.fusion import FusionBenchmark, compare, compare_with_reference
 from deepen_llm.bench.recording import RecordingFusion, record_steps
-from deepen_llm.bench.reference import fuse_densely
 from deepen_llm.bench.synthetic import make_logits, make_members
-from deepen_llm.fusion.relative.inverse import InverseSearch
-from tests.fusion.relative.test_method import SEARCHES, fuse_by_reference, make_spaces
+from deepen_llm.fusion.relative import RelativeFusion
+from tests.bench.test_synthetic import VOCABULARIES
+from tests.fusion.relative.test_method import SEARCHES, make_fusion, make_spaces
 from tests.fusion.relative.test_method import make_logits as make_random_logits
-
-NAMES = ("the", "The", "she", "see", "seen", "run", "Run", "tea", "red", "one")
-WORDS = [f"{space}{name}".encode() for space in ("", " ") for name in NAMES]
-VOCABULARIES = [[None, *WORDS, b"left"], [*reversed(WORDS), None, b"right", b" rightly"]]
-
-
-@pytest.mark.parametrize("search", SEARCHES)
-def test_the_dense_reference_equals_the_loops(search):
-    spaces = make_spaces((9, 8), 5, num_special=2)
-    logits = make_random_logits(spaces, batch=2)
-    inverse = InverseSearch(search, 4, 0.2)
-    found = fuse_densely(spaces, logits, main=1, weights=[0.3, 0.7], search=inverse)
-    settings = {"search": search, "num_steps": 4, "learning_rate": 0.2}
-    for row in range(2):
-        expected = fuse_by_reference(
-            spaces, logits, row, main=1, weights=[0.3, 0.7], align_eos=False, trust=1.0, search=settings
-        )
-        torch.testing.assert_close(found[row].exp(), torch.tensor(expected, dtype=torch.float64), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("search", SEARCHES)
@@ -49,18 +31,59 @@ def test_every_figure_is_there_and_the_dense_form_agrees_with_its_reference(sear
     assert "building the tables" in told
 
 
-def test_what_does_not_fit_is_left_out(monkeypatch):
-    monkeypatch.setattr(fusion_module, "DENSE_BYTES", 100)
+@pytest.mark.parametrize("search", SEARCHES)
+def test_only_the_dense_published_form_must_fit_and_the_comparison_stays(search, monkeypatch):
     members = make_members(VOCABULARIES, 16)
-    figures = FusionBenchmark(members, make_logits(members, 4), form="sampled", num_repetitions=1).run()
-    assert figures.comparison is None and figures.dense_published_ms is None
+    logits = make_logits(members, 6)
+    kept = FusionBenchmark(members, logits, search=search, form="sampled", num_repetitions=1).run()
+    monkeypatch.setattr(fusion_module, "DENSE_BYTES", 100)
+    figures = FusionBenchmark(members, logits, search=search, form="sampled", num_repetitions=1).run()
+    assert kept.dense_published_ms is not None and figures.dense_published_ms is None
+    assert figures.dense_bytes == 4 * 20 * (22 + 23)
+    assert figures.comparison.share_equal == kept.comparison.share_equal
+    assert figures.comparison.kl_p99 == pytest.approx(kept.comparison.kl_p99, abs=1e-6)
     assert figures.form == "sampled"
+
+
+def test_nothing_is_compared_where_no_step_is_asked_for():
+    members = make_members(VOCABULARIES, 16)
+    figures = FusionBenchmark(members, make_logits(members, 4), num_compared=0, num_repetitions=1).run()
+    assert figures.comparison is None
+
+
+def test_each_timed_step_is_another_one(monkeypatch):
+    members = make_members(VOCABULARIES, 16)
+    logits = make_logits(members, 4)
+    seen = []
+    fuse = RelativeFusion.fuse
+
+    def watch(method, rows):
+        if len(rows[0]) == 1:
+            seen.append(rows)
+        return fuse(method, rows)
+
+    monkeypatch.setattr(RelativeFusion, "fuse", watch)
+    FusionBenchmark(members, logits, num_compared=0, num_repetitions=5).run()
+    for at, rows in enumerate(seen[:6]):
+        assert all(torch.equal(one[0], all_of[at % 4]) for one, all_of in zip(rows, logits, strict=True))
+
+
+def test_recorded_steps_are_compared_with_the_main_model_anywhere():
+    spaces = make_spaces((9, 8), 5, num_special=2)
+    logits = make_random_logits(spaces, batch=40)
+    fusion = make_fusion(spaces, main=1, weights=[0.3, 0.7], align_eos=False)
+    shares = []
+    found = compare_with_reference(fusion, spaces, logits, main=1, weights=[0.3, 0.7], progress=shares.append)
+    assert found.num_steps == 40 and found.share_equal == 1.0 and found.kl_p99 < 1e-6
+    assert shares == sorted(shares) and shares[-1] == 1.0
 
 
 def test_a_comparison_is_nothing_for_the_same_and_counts_best_tokens():
     logprobs = torch.log_softmax(torch.tensor([[1.0, 2.0, -torch.inf], [3.0, 1.0, 0.0]]), dim=-1)
     same = compare(logprobs, logprobs)
     assert (same.kl_median, same.kl_p99, same.share_equal) == (0.0, 0.0, 1.0)
+    unnormalized = compare(logprobs, logprobs + 0.5)
+    assert unnormalized.kl_p99 == pytest.approx(0.0, abs=1e-12)
     other = logprobs.clone()
     other[1] = other[1].flip(0)
     changed = compare(logprobs, other)
@@ -88,34 +111,3 @@ def test_recording_changes_nothing():
     method.fuse(second)
     assert [tuple(rows.shape) for rows in method.recorded()] == [(3, 3), (3, 4)]
     assert method.num_bytes == 7
-
-
-def test_the_picture_is_drawn(tmp_path):
-    pytest.importorskip("matplotlib")
-    from deepen_llm.bench.plot import plot_cost
-
-    members = make_members(VOCABULARIES, 16)
-    figures = FusionBenchmark(members, make_logits(members, 4), num_repetitions=1).run()
-    plot_cost([figures, figures], tmp_path / "cost.png")
-    assert (tmp_path / "cost.png").read_bytes()[:4] == b"\x89PNG"
-
-
-def test_made_up_members_share_their_common_tokens_and_are_always_the_same():
-    members = make_members(VOCABULARIES, 16, seed=4)
-    again = make_members(VOCABULARIES, 16, seed=4)
-    for member, twin, tokens in zip(members, again, VOCABULARIES, strict=True):
-        assert torch.equal(member.embeddings, twin.embeddings)
-        assert member.allowed.tolist() == [token is not None for token in tokens]
-    texts = [[tokens[i] for i in member.anchor_ids] for member, tokens in zip(members, VOCABULARIES, strict=True)]
-    assert texts[0] == texts[1] and sorted(texts[0]) == sorted(WORDS)
-    assert not torch.equal(make_members(VOCABULARIES, 16, seed=5)[0].embeddings, members[0].embeddings)
-
-
-def test_made_up_tokens_of_one_word_are_alike():
-    tokens = [f"{space}{word}".encode() for space in ("", " ") for word in (f"w{i:03d}" for i in range(200))]
-    member = make_members([tokens, tokens], 64)[0]
-    centred = member.embeddings - member.embeddings.mean(dim=0)
-    unit = centred / torch.linalg.vector_norm(centred, dim=1, keepdim=True)
-    with_and_without_space = (unit[:200] * unit[200:]).sum(dim=1).mean()
-    strangers = (unit[:200] * unit[200:].roll(1, 0)).sum(dim=1).mean()
-    assert with_and_without_space > strangers + 0.2
