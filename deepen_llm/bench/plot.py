@@ -6,19 +6,30 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepen_llm.bench.fusion import FusionFigures
-from deepen_llm.errors import ConfigError
+from deepen_llm.errors import MissingDependencyError
+
+
+def check_matplotlib() -> None:
+    """Find out before minutes of measuring that nothing can be drawn.
+
+    Raises:
+        MissingDependencyError: It says what to install.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError("a plot needs matplotlib: pip install 'deepen-llm[bench]'") from error
 
 
 def plot_cost(figures: Sequence[FusionFigures], file: Path) -> None:
     """Draw time and memory; the axes are logarithmic.
 
     Raises:
-        ConfigError: matplotlib is not installed.
+        MissingDependencyError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError("--plot needs matplotlib: pip install 'deepen-llm[bench]'") from error
+    check_matplotlib()
+    from matplotlib.figure import Figure
+
     ordered = sorted(figures, key=lambda entry: max(entry.num_tokens))
     sizes = [max(entry.num_tokens) for entry in ordered]
     picture = Figure(figsize=(9, 4), layout="constrained")

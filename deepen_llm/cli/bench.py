@@ -1,4 +1,4 @@
-"""`deepen bench decode`: what a token costs, as ratios of things timed in one run."""
+"""`deepen bench`, and `deepen bench decode`: what a token costs, as ratios of things timed in one run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 bench = typer.Typer(
     name="bench",
-    help="Measure what an ensemble costs, always as a ratio of two things timed in the same run.",
+    help="Measure what an ensemble costs: a token of decoding, or a step of fusion alone. Cases take turns in one run.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
