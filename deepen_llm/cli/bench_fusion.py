@@ -73,7 +73,7 @@ def fusion(
     run, and their steps are recorded while they answer: the bundled ones held-out questions, others go on from
     openings of stories. Each timed step is another one than that before.
 
-    The reference makes every row of the matrices in float64: a minute or two at 32k tokens, an hour or more at 200k
+    The reference makes every row of the matrices in float64: minutes at 32k tokens, hours at 200k
     (--steps 0 leaves it out). The dense published form is timed where its matrices take at most 7 GB.
 
     Examples:
