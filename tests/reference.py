@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 Vector = Sequence[float]
 Matrix = Sequence[Sequence[float]]
@@ -60,14 +61,20 @@ def multiplicative_search(probs: Vector, relative: Matrix, target: Vector, num_s
 
 
 def gradient_search(
-    logits: Vector, relative: Matrix, target: Vector, num_steps: int, learning_rate: float
+    logits: Vector,
+    relative: Matrix,
+    target: Vector,
+    num_steps: int,
+    learning_rate: float,
+    num_free: int | None = None,
 ) -> list[float]:
     """AdamW on the logits, the loss KL(target || softmax(logits) R) averaged over the anchors; gives probs.
 
-    A logit of -inf takes no part.
+    A logit of -inf takes no part; past the first `num_free` a logit feels the weight decay and not the gradient.
     """
     z = list(logits)
     num_tokens, num_anchors = len(relative), len(relative[0])
+    num_free = num_tokens if num_free is None else num_free
     mean, square = [0.0] * num_tokens, [0.0] * num_tokens
     for step in range(1, num_steps + 1):
         floor = learning_rate / 4
@@ -80,8 +87,9 @@ def gradient_search(
         for v in range(num_tokens):
             if z[v] == -math.inf:
                 continue
-            mean[v] = 0.9 * mean[v] + 0.1 * by_z[v]
-            square[v] = 0.999 * square[v] + 0.001 * by_z[v] ** 2
+            slope = by_z[v] if v < num_free else 0.0
+            mean[v] = 0.9 * mean[v] + 0.1 * slope
+            square[v] = 0.999 * square[v] + 0.001 * slope**2
             z[v] -= rate * 0.01 * z[v]
             z[v] -= rate * (mean[v] / (1 - 0.9**step)) / (math.sqrt(square[v] / (1 - 0.999**step)) + 1e-8)
     return softmax(z)
@@ -107,6 +115,72 @@ def fuse(
     if search["search"] == "multiplicative":
         return multiplicative_search(softmax(logits[main]), relatives[main], target, search["num_steps"])
     return gradient_search(logits[main], relatives[main], target, search["num_steps"], search["learning_rate"])
+
+
+@dataclass
+class Member:
+    """What a search over candidates needs of one member."""
+
+    relative: Matrix
+    anchor_ids: Sequence[int]
+    allowed: Sequence[bool]
+
+    def own_anchor(self, token: int) -> int:
+        """The anchor that the token is, or else the one with the largest entry."""
+        if token in self.anchor_ids:
+            return list(self.anchor_ids).index(token)
+        row = list(self.relative[token])
+        return row.index(max(row))
+
+    def carry(self, probs: Vector) -> list[float]:
+        """What the tokens put on their own anchors."""
+        carried = [0.0] * len(self.anchor_ids)
+        for token, prob in enumerate(probs):
+            carried[self.own_anchor(token)] += prob * self.relative[token][self.own_anchor(token)]
+        return carried
+
+    def few(self, probs: Vector, tokens: Sequence[int]) -> tuple[list[float], Matrix]:
+        """The probs and rows of some tokens, and behind them of the rest: its row is the mean row."""
+        used = [row for row, may in zip(self.relative, self.allowed, strict=True) if may]
+        mean = [math.fsum(row[a] for row in used) / len(used) for a in range(len(self.anchor_ids))]
+        kept = [probs[token] for token in tokens]
+        return [*kept, 1 - math.fsum(kept)], [*(self.relative[token] for token in tokens), mean]
+
+
+def best(values: Vector, count: int) -> list[int]:
+    return sorted(range(len(values)), key=lambda place: -values[place])[:count]
+
+
+def fuse_candidates(
+    logits: Sequence[Vector], members: Sequence[Member], weights: Vector, main: int, search: dict
+) -> list[float]:
+    """One row's fused probs by a search over candidates, as the docstring of `candidates.py` tells it."""
+    probs = [softmax(z) for z in logits]
+    count = search["num_candidates"]
+    carried = [member.carry(p) for member, p in zip(members, probs, strict=True)]
+    fused = [math.fsum(w * c[a] for w, c in zip(weights, carried, strict=True)) for a in range(len(carried[0]))]
+    looked = []
+    for token, prob in enumerate(probs[main]):
+        own = members[main].own_anchor(token)
+        looked.append(prob * (1 + members[main].relative[token][own] * (fused[own] / carried[main][own] - 1)))
+    candidates = best(looked, count)
+    target = [0.0] * len(fused)
+    for index, (member, p, weight) in enumerate(zip(members, probs, weights, strict=True)):
+        shares, rows = member.few(p, candidates if index == main else best(p, count))
+        target = [r + weight * own for r, own in zip(target, mix(shares, rows), strict=True)]
+    start, rows = members[main].few(probs[main], candidates)
+    if search["search"] == "multiplicative":
+        found = multiplicative_search(start, rows, target, search["num_steps"])
+        share = math.fsum(looked[token] for token in candidates) / math.fsum(found[:-1])
+        result = list(looked)
+    else:
+        z = [math.log(max(p, 1e-10)) for p in start]
+        found = gradient_search(z, rows, target, search["num_steps"], search["learning_rate"], len(candidates))
+        share = 1.0
+        result = [p * found[-1] / max(start[-1], 1e-10) for p in probs[main]]
+    for token, prob in zip(candidates, found, strict=False):
+        result[token] = prob * share
+    return [value / math.fsum(result) for value in result]
 
 
 def trusting(alone: Vector, found: Vector, trust: float) -> list[float]:

@@ -65,13 +65,3 @@ class CommonPart:
             return rows
         centred = (rows - self.mean) * rows.any(dim=-1, keepdim=True)
         return centred - (centred @ self.directions) @ self.directions.T
-
-    def coordinates(self, rows: Tensor) -> Tensor:
-        """What products of rows `(num, hidden)` have to be corrected by: `(num, 1 + num_directions)`, float32.
-
-        With the columns h and d of the result, the product of two rows less the common part is that of the rows as
-        they are, less both h, less the product of the d.
-        """
-        rows = rows.float()
-        along_mean = rows @ self.mean - self.mean @ self.mean / 2
-        return torch.cat([along_mean[:, None], (rows - self.mean) @ self.directions], dim=1)

@@ -64,12 +64,20 @@ class MemberReader:
 
     def read(self, logits: Tensor) -> Tensor:
         """The member's logprobs `(batch, num_logits)`, float32, where its logits are; end-of-sequence folded."""
+        return torch.log_softmax(self._mask(logits), dim=-1)
+
+    def read_probs(self, logits: Tensor) -> Tensor:
+        """The same as probs."""
+        return torch.softmax(self._mask(logits), dim=-1)
+
+    def _mask(self, logits: Tensor) -> Tensor:
+        """Logits with `-inf` where no token may come; end-of-sequence folded."""
         masked = logits.float() + self.mask.to(logits.device)
         if self.folds_eos:
             eos_ids = self.eos_ids.to(logits.device)
             together = masked.index_select(1, eos_ids).logsumexp(dim=-1, keepdim=True)
             masked = masked.index_fill_(1, eos_ids, -torch.inf).index_copy_(1, eos_ids[:1], together)
-        return torch.log_softmax(masked, dim=-1)
+        return masked
 
     def ends(self, logprobs: Tensor) -> Tensor:
         """Whether the member's best token is end-of-sequence, `(batch, 1)` bool."""

@@ -5,7 +5,8 @@ One step (arXiv 2404.12715, section 3):
     r = sum_i weight_i p_i R_i          the target: fused relative probs
     p' = the inverse search of r        starting at the main model's p (`inverse.py`)
 
-Two forms compute it: `dense.py` keeps every row of the matrices R, `sampled.py` makes the rows that a step needs.
+The search runs over candidates (`candidates.py`) or, where asked for, over every token. Two forms hold the rows:
+`dense.py` keeps every row of the matrices R, `sampled.py` makes the rows that a step needs.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from torch import Tensor
 
 from deepen_llm.errors import ConfigError
 from deepen_llm.fusion.base import FusionMethod
-from deepen_llm.fusion.relative.dense import DenseForm, DenseMember
+from deepen_llm.fusion.relative.candidates import CandidateForm, MemberTables
+from deepen_llm.fusion.relative.dense import DenseTables, ExactForm
 from deepen_llm.fusion.relative.inverse import InverseSearch
 from deepen_llm.fusion.relative.member import MemberReader, MemberSpace
-from deepen_llm.fusion.relative.sampled import SampledForm, SampledMember
+from deepen_llm.fusion.relative.sampled import SampledTables, draw_sample
 from deepen_llm.fusion.relative.storage import TableStore
 
 __all__ = ["MemberSpace", "RelativeFusion"]
@@ -31,6 +33,9 @@ Form = Literal["auto", "dense", "sampled"]
 
 DENSE_ENTRIES = 1 << 23
 """The most entries of a relative matrix, 32 MiB of them, with which "auto" takes the dense form."""
+
+DEFAULT_CANDIDATES = 32
+"""What `max_candidates=None` is in the sampled form: not every token can be searched over there."""
 
 
 @final
@@ -69,8 +74,8 @@ class RelativeFusion(FusionMethod):
             trust: From 0, the main model alone, to 1, what the search found; in logprobs.
             main_ends: Leave a row to the main model where its own best token is end-of-sequence.
             align_eos: Fold each member's end-of-sequence ids into its first, and make that one an anchor.
-            max_candidates: How many tokens each member speaks through and the search runs over; None: the exact
-                search in the dense form, as many as by default in the sampled one.
+            max_candidates: How many tokens each member speaks through and the search runs over; None: every token in
+                the dense form, as many as by default in the sampled one.
             form: "dense" needs `num_logits * num_anchors` float32 a member; "auto" takes it where that is little.
             store: Where the tables of the sampled form are kept between runs.
             progress: Called with the share of the build that is done.
@@ -93,23 +98,27 @@ class RelativeFusion(FusionMethod):
         spaces = [space.with_eos_anchor() for space in members] if align_eos else list(members)
         inverse = InverseSearch(search, num_steps, learning_rate)
         self.form: Literal["dense", "sampled"] = choose_form(spaces) if form == "auto" else form
-        self._form: DenseForm | SampledForm
+        self._form: CandidateForm | ExactForm
         if self.form == "dense":
-            dense = [DenseMember.build(*pair, device=self.device) for pair in zip(spaces, weights, strict=True)]
-            self._form = DenseForm(dense, main, inverse, max_candidates)
+            dense = [DenseTables.build(*pair, device=self.device) for pair in zip(spaces, weights, strict=True)]
+            if max_candidates is None:
+                self._form = ExactForm(dense, main, inverse)
+            else:
+                self._form = CandidateForm(dense, main, inverse, max_candidates)
         else:
             sampled = [
-                SampledMember.build(space, weight, store=store, progress=_part_of(progress, index, len(spaces)))
+                SampledTables.build(space, weight, store=store, progress=_part_of(progress, index, len(spaces)))
                 for index, (space, weight) in enumerate(zip(spaces, weights, strict=True))
             ]
-            self._form = SampledForm(sampled, main, inverse, max_candidates)
+            sample = draw_sample(len(spaces[main].anchor_ids)).to(self.device)
+            self._form = CandidateForm(sampled, main, inverse, max_candidates or DEFAULT_CANDIDATES, sample)
         self.build_s = time.perf_counter() - begin
         """Seconds that the tables took."""
 
     @property
     def member_bytes(self) -> tuple[int, ...]:
         """Memory of each member's tables."""
-        tables: Sequence[DenseMember | SampledMember] = self._form.members
+        tables: Sequence[MemberTables] = self._form.members
         return tuple(table.num_bytes + reader.num_bytes for table, reader in zip(tables, self._readers, strict=True))
 
     @property
@@ -119,20 +128,19 @@ class RelativeFusion(FusionMethod):
 
     def fuse(self, logits: Sequence[Tensor]) -> Tensor:
         """See `FusionMethod.fuse`. Shapes are fixed, and nothing waits for a device but the moves between devices."""
-        logprobs = [reader.read(rows) for reader, rows in zip(self._readers, logits, strict=True)]
-        alone = logprobs[self._main_index].to(self.device)
+        reader = self._readers[self._main_index]
+        alone = reader.read(logits[self._main_index]).to(self.device)
         others = [
-            (index, rows)
-            for index, rows in enumerate(logprobs)
+            (index, self._readers[index].read_probs(logits[index]))
+            for index in range(len(logits))
             if index != self._main_index and self._readers[index].weight > 0
         ]
         if self.trust == 0 or self.num_steps == 0 or not others:
             return alone
-        found = self._form.find(alone, others)
+        fused = self._form.find(alone, others)
         if self.trust < 1:
-            found = (1 - self.trust) * alone + self.trust * found
-        fused = torch.log_softmax(found, dim=-1)
-        return torch.where(self._readers[self._main_index].ends(alone), alone, fused) if self.main_ends else fused
+            fused = torch.log_softmax((1 - self.trust) * alone + self.trust * fused, dim=-1)
+        return torch.where(reader.ends(alone), alone, fused) if self.main_ends else fused
 
 
 def choose_form(members: Sequence[MemberSpace]) -> Literal["dense", "sampled"]:

@@ -6,18 +6,11 @@ import pytest
 import torch
 
 from deepen_llm.errors import ConfigError
-from deepen_llm.fusion.relative import dense
 from deepen_llm.fusion.relative.method import MemberSpace, RelativeFusion
 from tests import reference
 
 SEARCHES = ["multiplicative", "gradient"]
 FORMS = [None, 6]
-
-
-@pytest.fixture(autouse=True)
-def search_over_candidates(monkeypatch):
-    """These vocabularies are so small that all of them would get the exact search."""
-    monkeypatch.setattr(dense, "EXACT_ENTRIES", 0)
 
 
 def make_spaces(sizes, num_common, hidden=12, num_special=1, seed=0):
@@ -64,19 +57,23 @@ def close(left, right, atol=1e-5):
 
 
 def fuse_by_reference(spaces, logits, row, *, main, weights, align_eos, trust, search):
+    anchor_ids = [space.anchor_ids.tolist() + ([space.eos_ids[0]] if align_eos else []) for space in spaces]
     relatives = [
-        reference.relative_matrix(
-            space.embeddings.double().tolist(),
-            space.anchor_ids.tolist() + ([space.eos_ids[0]] if align_eos else []),
-            len(space.allowed),
-        )
-        for space in spaces
+        reference.relative_matrix(space.embeddings.double().tolist(), ids, len(space.allowed))
+        for space, ids in zip(spaces, anchor_ids, strict=True)
     ]
     read = [
         reference.read(rows[row].double().tolist(), space.allowed.tolist(), space.eos_ids, align_eos)
         for space, rows in zip(spaces, logits, strict=True)
     ]
-    found = reference.fuse(read, relatives, weights, main, search)
+    if "num_candidates" in search:
+        members = [
+            reference.Member(relative, ids, space.allowed.tolist())
+            for relative, ids, space in zip(relatives, anchor_ids, spaces, strict=True)
+        ]
+        found = reference.fuse_candidates(read, members, weights, main, search)
+    else:
+        found = reference.fuse(read, relatives, weights, main, search)
     return reference.trusting(reference.softmax(read[main]), found, trust)
 
 
@@ -101,6 +98,29 @@ def test_the_exact_form_equals_the_reference_loops(sizes, num_common, batch, set
     assert fused.dtype == torch.float32 and fused.shape == (batch, sizes[settings["main"]])
     options = {"search": search, "num_steps": 5, "learning_rate": 0.15}
     for row in range(batch):
+        expected = fuse_by_reference(spaces, logits, row, **settings, search=options)
+        assert fused[row].exp().tolist() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize(
+    ("sizes", "num_common", "num_candidates", "settings"),
+    [
+        ((5, 7), 2, 1, {}),
+        ((13, 29), 11, 4, {"align_eos": False}),
+        ((23, 17, 9), 7, 5, {"main": 2, "weights": [0.5, 0.2, 0.3]}),
+        ((32, 35), 29, 8, {"trust": 0.4}),
+    ],
+)
+def test_the_search_over_candidates_equals_the_reference_loops(sizes, num_common, num_candidates, settings, search):
+    spaces = make_spaces(sizes, num_common, num_special=2)
+    logits = make_logits(spaces, batch=3)
+    settings = {"main": 0, "weights": [1 / len(sizes)] * len(sizes), "align_eos": True, "trust": 1.0, **settings}
+
+    fused = make_fusion(spaces, search=search, max_candidates=num_candidates, **settings).fuse(logits)
+
+    options = {"search": search, "num_steps": 5, "learning_rate": 0.15, "num_candidates": num_candidates}
+    for row in range(3):
         expected = fuse_by_reference(spaces, logits, row, **settings, search=options)
         assert fused[row].exp().tolist() == pytest.approx(expected, abs=1e-5)
 
@@ -396,12 +416,3 @@ def test_members_on_different_devices_give_what_one_device_gives(search, max_can
 
         assert fused.device.type == devices[0]
         close(fused.cpu(), expected)
-
-
-def test_a_small_matrix_gets_the_exact_search(monkeypatch):
-    spaces = make_spaces((60, 50), 30)
-    logits = make_logits(spaces)
-    exact, few = make_fusion(spaces).fuse(logits), make_fusion(spaces, max_candidates=2).fuse(logits)
-    assert not torch.equal(exact, few)
-    monkeypatch.setattr(dense, "EXACT_ENTRIES", 61 * 31)
-    assert torch.equal(make_fusion(spaces, max_candidates=2).fuse(logits), exact)

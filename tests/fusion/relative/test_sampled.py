@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from deepen_llm.fusion.relative import method, sampled
+from deepen_llm.fusion.relative import method
+from deepen_llm.fusion.relative.candidates import Columns
 from deepen_llm.fusion.relative.rows import RowTables
-from deepen_llm.fusion.relative.sampled import Columns, SampledMember, first_of_each, repeats
+from deepen_llm.fusion.relative.sampled import SampledTables, draw_sample
 from deepen_llm.fusion.relative.space import build_relative_matrix
 from deepen_llm.fusion.relative.storage import TableStore
 from tests.fusion.relative.test_method import SEARCHES, close, make_fusion, make_logits, make_spaces
@@ -28,14 +29,13 @@ ALL = 400
         ((150, 130), 1, {}),
     ],
 )
-def test_where_everything_is_a_candidate_and_every_anchor_sampled_it_equals_the_dense_form(
-    sizes, num_common, settings, search
-):
+def test_where_every_anchor_is_sampled_it_equals_the_dense_form(sizes, num_common, settings, search):
     spaces = make_spaces(sizes, num_common, num_special=3)
     logits = make_logits(spaces, batch=4)
-    dense = make_fusion(spaces, search=search, form="dense", **settings)
-    form = make_fusion(spaces, search=search, form="sampled", max_candidates=ALL, **settings)
-    close(form.fuse(logits), dense.fuse(logits), atol=5e-4)  # the sample is held in float16
+    for max_candidates in (8, ALL):
+        dense = make_fusion(spaces, search=search, form="dense", max_candidates=max_candidates, **settings)
+        form = make_fusion(spaces, search=search, form="sampled", max_candidates=max_candidates, **settings)
+        close(form.fuse(logits), dense.fuse(logits))
 
 
 @pytest.mark.parametrize("search", SEARCHES)
@@ -60,20 +60,20 @@ def test_removed_directions_zero_rows_and_missing_rows_mean_the_same_as_in_the_d
 
 
 @pytest.mark.parametrize("search", SEARCHES)
-def test_few_candidates_and_sampled_anchors_come_close_to_the_dense_form(search):
+def test_a_sample_of_the_anchors_comes_close_to_all_of_them(search):
     spaces = make_spaces((3000, 2500), 1500, hidden=48, seed=1)
     logits = make_logits(spaces, batch=40, scale=6.0)
-    expected = make_fusion(spaces, search=search, form="dense").fuse(logits).double()
-    found = make_fusion(spaces, search=search, form="sampled", max_candidates=64).fuse(logits).double()
+    expected = make_fusion(spaces, search=search, form="dense", max_candidates=32).fuse(logits).double()
+    found = make_fusion(spaces, search=search, form="sampled", max_candidates=32).fuse(logits).double()
     losses = (expected.exp() * (expected - found)).where(expected > -torch.inf, 0.0).sum(dim=-1)
     assert (expected.argmax(dim=-1) == found.argmax(dim=-1)).double().mean() >= 0.95
-    assert losses.median() < {"multiplicative": 0.2, "gradient": 0.005}[search]
+    assert losses.median() < {"multiplicative": 1e-2, "gradient": 1e-3}[search]
 
 
 @pytest.mark.parametrize("search", SEARCHES)
 def test_a_row_does_not_depend_on_the_others_of_its_batch(search):
     spaces = make_spaces((300, 260), 120, num_special=2)
-    fusion = make_fusion(spaces, search=search, form="sampled")
+    fusion = make_fusion(spaces, search=search, form="sampled", max_candidates=20)
     logits = make_logits(spaces, batch=5)
     together = fusion.fuse(logits)
     for row in range(5):
@@ -86,16 +86,6 @@ def test_the_result_is_a_distribution_over_the_tokens_that_may_come():
     torch.testing.assert_close(fused.exp().sum(dim=-1), torch.ones(3))
     assert (fused[:, :3] == -torch.inf).all()
     assert fused.isfinite()[:, 3:].all()
-
-
-def test_tokens_that_are_no_candidates_keep_their_proportions():
-    spaces = make_spaces((600, 500), 200)
-    logits = make_logits(spaces, batch=1)
-    fused = make_fusion(spaces, form="sampled", max_candidates=8).fuse(logits)[0]
-    alone = torch.log_softmax(logits[0], dim=-1)[0]
-    shifts = (fused - alone).sort().values
-    most_common = shifts.median()
-    assert ((shifts - most_common).abs() < 1e-4).sum() > 300
 
 
 def test_a_token_that_only_another_member_proposes_becomes_a_candidate():
@@ -112,7 +102,7 @@ def test_a_token_that_only_another_member_proposes_becomes_a_candidate():
 
 def test_rows_at_the_columns_have_the_entries_of_the_matrix_and_sum_to_one():
     space = make_spaces((900,), 700, hidden=24)[0]
-    member = SampledMember.build(space, 1.0)
+    member = SampledTables.build(space, 1.0)
     matrix = build_relative_matrix(space.embeddings, space.anchor_ids, 900)
     anchors = torch.tensor([[5, 9, 5, 300], [0, 699, 1, 1]])
     columns = Columns.choose(anchors, member.sample)
@@ -133,24 +123,15 @@ def test_columns_name_every_anchor_once_and_the_sample_without_them():
     assert columns.is_rest.tolist() == [[True, False, True, False, True]]
 
 
-def test_repeats_are_the_equal_neighbours():
-    assert repeats(torch.tensor([[1, 1, 2, 3, 3, 3]])).tolist() == [[False, True, False, False, True, True]]
-
-
-def test_a_repetition_points_to_the_first_of_its_kind():
-    is_new = torch.tensor([[True, False, True, True, False, False], [True] * 6])
-    assert first_of_each(is_new).tolist() == [[0, 0, 2, 3, 3, 3], [0, 1, 2, 3, 4, 5]]
-
-
 def test_half_precision_embeddings_are_not_copied():
     spaces = [
         dataclasses.replace(space, embeddings=space.embeddings.bfloat16()) for space in make_spaces((300, 260), 120)
     ]
-    members = [SampledMember.build(space, 0.5) for space in spaces]
+    members = [SampledTables.build(space, 0.5) for space in spaces]
     assert members[0].embeddings.data_ptr() == spaces[0].embeddings.data_ptr()
     logits = make_logits(spaces)
-    dense = make_fusion(spaces, form="dense").fuse(logits)
-    close(make_fusion(spaces, form="sampled", max_candidates=ALL).fuse(logits), dense, atol=1e-4)
+    dense = make_fusion(spaces, form="dense", max_candidates=16).fuse(logits)
+    close(make_fusion(spaces, form="sampled", max_candidates=16).fuse(logits), dense, atol=1e-4)
 
 
 def test_auto_takes_the_dense_form_while_the_matrices_are_small(monkeypatch):
@@ -164,7 +145,7 @@ def test_the_sampled_form_holds_no_matrix():
     spaces = make_spaces((3000, 2500), 1500, hidden=48)
     form, dense = make_fusion(spaces, form="sampled"), make_fusion(spaces, form="dense")
     assert form.num_bytes == sum(form.member_bytes) < dense.num_bytes / 10
-    assert max(form.member_bytes) < 500 * 3000
+    assert max(form.member_bytes) < 40 * 3000 + 4 * 256 * 48
 
 
 def test_a_second_build_takes_the_tables_from_the_store(tmp_path, monkeypatch):
@@ -192,7 +173,7 @@ def test_the_build_reports_its_progress():
 def test_the_sampled_form_takes_its_default_for_all_candidates():
     spaces = make_spaces((300, 260), 120)
     logits = make_logits(spaces)
-    default = make_fusion(spaces, form="sampled", max_candidates=sampled.DEFAULT_CANDIDATES).fuse(logits)
+    default = make_fusion(spaces, form="sampled", max_candidates=method.DEFAULT_CANDIDATES).fuse(logits)
     assert torch.equal(make_fusion(spaces, form="sampled", max_candidates=None).fuse(logits), default)
 
 
@@ -233,3 +214,15 @@ def test_a_step_can_be_captured_in_a_cuda_graph(search):
         place.copy_(rows)
     graph.replay()
     close(captured, fusion.fuse(fresh))
+
+
+def test_rows_of_the_sampled_form_are_never_made_whole():
+    tables = SampledTables.build(make_spaces((90,), 50)[0], 1.0)
+    with pytest.raises(ValueError, match="needs columns"):
+        tables.rows(torch.tensor([[1]]), None)
+
+
+def test_the_sample_is_always_the_same_and_no_larger_than_the_anchors():
+    assert torch.equal(draw_sample(5000), draw_sample(5000))
+    assert draw_sample(10).tolist() == list(range(10))
+    assert len(draw_sample(5000)) == 256
