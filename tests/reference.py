@@ -169,15 +169,16 @@ def fuse_candidates(
         shares, rows = member.few(p, candidates if index == main else best(p, count))
         target = [r + weight * own for r, own in zip(target, mix(shares, rows), strict=True)]
     start, rows = members[main].few(probs[main], candidates)
+    start[-1] = max(start[-1], 1e-10)
     if search["search"] == "multiplicative":
         found = multiplicative_search(start, rows, target, search["num_steps"])
         share = math.fsum(looked[token] for token in candidates) / math.fsum(found[:-1])
         result = list(looked)
     else:
-        z = [math.log(max(p, 1e-10)) for p in start]
+        z = [math.log(p) if p > 0 else -math.inf for p in start]
         found = gradient_search(z, rows, target, search["num_steps"], search["learning_rate"], len(candidates))
         share = 1.0
-        result = [p * found[-1] / max(start[-1], 1e-10) for p in probs[main]]
+        result = [p * found[-1] / start[-1] for p in probs[main]]
     for token, prob in zip(candidates, found, strict=False):
         result[token] = prob * share
     return [value / math.fsum(result) for value in result]

@@ -13,7 +13,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor
 
-from deepen_llm.bench.reference import fuse_densely
+from deepen_llm.bench.reference import fuse_candidates, fuse_densely
 from deepen_llm.bench.timing import Spread, take_turns
 from deepen_llm.config import FusionConfig
 from deepen_llm.fusion.relative import MemberSpace, RelativeFusion
@@ -36,7 +36,7 @@ Search = Literal["multiplicative", "gradient"]
 @final
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How far a form is from the dense float64 reference, over recorded steps."""
+    """How far a form is from a dense float64 reference, over recorded steps."""
 
     num_steps: int
     kl_median: float
@@ -68,7 +68,9 @@ class FusionFigures:
     dense_bytes: int
     """What these matrices take, float32, all members together."""
     comparison: Comparison | None
-    """None where none was asked for."""
+    """With the same search over all anchors in float64; None where none was asked for."""
+    every_token: Comparison | None
+    """With the search over every token and anchor in float64; None where none was asked for."""
     device: str
     """Of the main model: `cpu` or `cuda`."""
 
@@ -86,8 +88,10 @@ class FusionBenchmark:
         form: Form = "auto",
         num_compared: int = 64,
         num_repetitions: int = 20,
+        compares_every_token: bool = False,
     ) -> None:
-        """`logits` are `(num_steps, num_logits)` a member; `num_compared` of the steps, or none, meet the reference."""
+        """`logits` are `(num_steps, num_logits)` a member; `num_compared` steps, or none, meet the references."""
+        self._compares_every_token = compares_every_token
         self._members, self._logits = list(members), list(logits)
         self._search: Search = search
         self._form: Form = form
@@ -105,7 +109,9 @@ class FusionBenchmark:
         times = self._time(fusion)
         dense_bytes = sum(4 * len(member.allowed) * len(member.anchor_ids) for member in self._members)
         dense = self._time_dense(report) if dense_bytes <= DENSE_BYTES else None
-        comparison = self._compare(fusion, report) if self._num_compared else None
+        comparison = self._compare(fusion, report, every_token=False) if self._num_compared else None
+        asks = self._num_compared > 0 and self._compares_every_token
+        every_token = self._compare(fusion, report, every_token=True) if asks else None
         return FusionFigures(
             search=self._search,
             form=fusion.form,
@@ -121,6 +127,7 @@ class FusionBenchmark:
             dense_published_ms=dense,
             dense_bytes=dense_bytes,
             comparison=comparison,
+            every_token=every_token,
             device=fusion.device.type,
         )
 
@@ -165,7 +172,7 @@ class FusionBenchmark:
         report("timing the published search over dense matrices")
         return Spread(tuple(take_turns({"dense": _timed(fusion.fuse, self._batches(1))}, NUM_DENSE)["dense"]))
 
-    def _compare(self, fusion: RelativeFusion, report: Callable[[str], None]) -> Comparison:
+    def _compare(self, fusion: RelativeFusion, report: Callable[[str], None], *, every_token: bool) -> Comparison:
         num_steps = len(self._logits[0])
         steps = torch.linspace(0, num_steps - 1, min(self._num_compared, num_steps)).long()
         return compare_with_reference(
@@ -174,6 +181,7 @@ class FusionBenchmark:
             [rows[steps.to(rows.device)] for rows in self._logits],
             main=0,
             weights=[1 / len(self._members)] * len(self._members),
+            every_token=every_token,
             progress=lambda done: report(f"computing the dense reference in float64, {done:.0%}"),
         )
 
@@ -185,9 +193,10 @@ def compare_with_reference(
     *,
     main: int,
     weights: Sequence[float],
+    every_token: bool = False,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Comparison:
-    """How far a method is from the dense float64 reference with the same search, over recorded steps.
+    """How far a method is from a dense float64 reference with the same search, over recorded steps.
 
     Args:
         fusion: Built from `members` with this `main` and these `weights`, `trust=1` and neither `align_eos` nor
@@ -196,19 +205,31 @@ def compare_with_reference(
         logits: Recorded steps, `(num_steps, num_logits)` a member.
         main: Position of the main model.
         weights: One a member.
+        every_token: Let the reference search over every token, and not over as many candidates as the method.
         progress: Called with the share of the reference that is done.
     """
     with torch.inference_mode():
         search = InverseSearch(fusion.search, fusion.num_steps, fusion.learning_rate)
-        expected = fuse_densely(
-            members,
-            logits,
-            main=main,
-            weights=weights,
-            search=search,
-            max_kept_bytes=DENSE_BYTES,
-            progress=progress,
-        )
+        if every_token or fusion.max_candidates is None:
+            expected = fuse_densely(
+                members,
+                logits,
+                main=main,
+                weights=weights,
+                search=search,
+                max_kept_bytes=DENSE_BYTES,
+                progress=progress,
+            )
+        else:
+            expected = fuse_candidates(
+                members,
+                logits,
+                main=main,
+                weights=weights,
+                search=search,
+                max_candidates=fusion.max_candidates,
+                progress=progress,
+            )
         parts = [fusion.fuse(part) for part in zip(*(torch.split(rows, LARGE_BATCH) for rows in logits), strict=True)]
         return compare(expected, torch.cat(parts))
 

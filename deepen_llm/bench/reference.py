@@ -1,6 +1,7 @@
-"""The dense reference: relative fusion over every token and every anchor, in float64, for a batch of recorded steps.
+"""The dense references: relative fusion over every anchor, in float64, for a batch of recorded steps.
 
-No dense matrix need be held: its rows are made tile by tile, once for the target and once for each step of the search.
+`fuse_candidates` searches over candidates, as the library does by default, and `fuse_densely` over every token. No
+dense matrix need be held: its rows are made tile by tile, once for the target and once for each step of the search.
 One pass is enough for a step, since what the search makes of a token depends on that token's row and on sums that the
 pass before has left; the same tile then adds the token's new share to the next sums. Where the main model's matrix fits
 into the memory allowed, its tiles are kept in float32 after the first pass. It is slow, and it decides what the quick
@@ -20,6 +21,7 @@ from deepen_llm.fusion.relative import MemberSpace
 from deepen_llm.fusion.relative.inverse import (
     BETAS,
     EPSILON,
+    LEAST_REST,
     SCHEDULE_FLOOR,
     SCHEDULE_PERIOD,
     TINY,
@@ -77,6 +79,84 @@ def fuse_densely(
     else:
         state = MultiplicativeState(logprobs[main])
     return run_search(state, rows_of[main], target, mixed[main], search.num_steps)
+
+
+def fuse_candidates(
+    members: Sequence[MemberSpace],
+    logits: Sequence[Tensor],
+    *,
+    main: int,
+    weights: Sequence[float],
+    search: InverseSearch,
+    max_candidates: int,
+    progress: Report = lambda _: None,
+) -> Tensor:
+    """The same where the search runs over candidates: `fusion/relative/candidates.py` says what is computed.
+
+    Args:
+        members: One description a member.
+        logits: `(num_steps, num_logits)` a member.
+        main: Position of the main model.
+        weights: One a member.
+        search: The search and its constants.
+        max_candidates: How many candidates, and through how many tokens every other member speaks.
+        progress: Called with the share of the rows that are made.
+    """
+    count = _Counter(sum(len(member.allowed) for member in members) + len(logits[0]), progress)
+    looks = [_Look(member, rows, count) for member, rows in zip(members, logits, strict=True)]
+    own = looks[main]
+    fused = sum((w * look.carried for w, look in zip(weights, looks, strict=True)), torch.zeros_like(own.carried))
+    ratios = (fused / own.carried.clamp_min(TINY))[:, own.anchors]
+    looked = own.probs * (1 + own.shares * (ratios - 1))
+    found = []
+    for step in range(len(looked)):
+        candidates = looked[step].topk(min(max_candidates, looked.shape[1])).indices
+        start, rows = own.few(step, candidates)
+        target = weights[main] * start @ rows
+        for look, weight in zip(looks, weights, strict=True):
+            if look is not own:
+                spoken = look.probs[step].topk(min(max_candidates, look.probs.shape[1])).indices
+                shares, spoken_rows = look.few(step, spoken)
+                target = target + weight * shares @ spoken_rows
+        start = torch.cat([start[:-1], start[-1:].clamp_min(LEAST_REST)]).log()
+        result = search.run(start[None], rows, target[None], num_free=len(candidates))[0].exp()
+        if search.kind == "gradient":
+            others = own.probs[step] * (result[-1] / start[-1].exp())
+            kept = result[:-1]
+        else:
+            others = looked[step]
+            kept = result[:-1] * (others[candidates].sum() / result[:-1].sum())
+        found.append(others.scatter(0, candidates, kept).log())
+        count.add(1)
+    return torch.log_softmax(torch.stack(found), dim=-1)
+
+
+@final
+class _Look:
+    """What one pass over a member's rows tells of each token and each step."""
+
+    def __init__(self, member: MemberSpace, logits: Tensor, count: _Counter) -> None:
+        self._rows = RelativeRows(member, advance=count.add)
+        self.probs = _read(member, logits).exp()
+        anchor_ids, allowed = member.anchor_ids.to(logits.device), member.allowed.to(logits.device)
+        self.anchors = torch.full_like(self.probs[0], -1, dtype=torch.int64)
+        self.anchors[anchor_ids] = torch.arange(len(anchor_ids), device=logits.device)
+        self.shares = torch.zeros_like(self.probs[0])
+        self._mean = self.probs.new_zeros(self._rows.num_anchors)
+        for rows, tile in self._rows:
+            best = torch.where(self.anchors[rows] < 0, tile.argmax(dim=-1), self.anchors[rows])
+            self.anchors[rows], self.shares[rows] = best, tile.gather(1, best[:, None]).squeeze(1)
+            self._mean += tile[allowed[rows]].sum(dim=0) / allowed.sum()
+        self.carried = self.probs.new_zeros(len(self.probs), self._rows.num_anchors)
+        self.carried.index_add_(1, self.anchors, self.probs * self.shares)
+
+    def few(self, step: int, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Probs and rows of some tokens at a step, and behind them of the rest."""
+        probs = self.probs[step, token_ids]
+        return (
+            torch.cat([probs, (1 - probs.sum()).clamp_min(0)[None]]),
+            torch.cat([self._rows.make(token_ids), self._mean[None]]),
+        )
 
 
 def mix(probs: Tensor, rows_of: RelativeRows) -> Tensor:
@@ -185,18 +265,22 @@ class RelativeRows:
         for begin in range(0, self.num_tokens, size):
             rows = slice(begin, min(begin + size, self.num_tokens))
             kept = self._kept.get(begin)
-            tile = self._make(rows) if kept is None else kept.double()
+            tile = (
+                self.make(torch.arange(rows.start, rows.stop, device=self._anchors.device))
+                if kept is None
+                else kept.double()
+            )
             if self._keeps and kept is None:
                 self._kept[begin] = tile.float()
             yield rows, tile
             self._advance(rows.stop - rows.start)
 
-    def _make(self, rows: slice) -> Tensor:
+    def make(self, token_ids: Tensor) -> Tensor:
         """The softmax of 100 times the L2-normalized cosines to the anchors; uniform without an embedding."""
-        cosines = self._unit_rows(self._member.embeddings[rows]) @ self._anchors.T
-        entries = torch.softmax(SHARPNESS * _unit(cosines), dim=-1)
-        missing = rows.stop - rows.start - len(entries)
-        return torch.cat([entries, entries.new_full((missing, self.num_anchors), 1 / self.num_anchors)])
+        embeddings = self._member.embeddings
+        is_embedded = (token_ids < len(embeddings))[:, None]
+        unit = self._unit_rows(embeddings[token_ids.clamp_max(len(embeddings) - 1)]) * is_embedded
+        return torch.softmax(SHARPNESS * _unit(unit @ self._anchors.T), dim=-1)
 
     def _unit_rows(self, embeddings: Tensor) -> Tensor:
         return _unit(self._common.remove(embeddings.detach()).double())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deepen_llm.bench import reference as reference_module
-from deepen_llm.bench.reference import fuse_densely
+from deepen_llm.bench.reference import fuse_candidates, fuse_densely
 from deepen_llm.fusion.relative.inverse import InverseSearch
 from tests.fusion.relative.test_method import SEARCHES, fuse_by_reference, make_spaces
 from tests.fusion.relative.test_method import make_logits as make_random_logits
@@ -27,6 +27,24 @@ def test_the_dense_reference_equals_the_loops_whatever_the_tiles(monkeypatch, se
         expected = fuse_by_reference(
             spaces, logits, row, main=1, weights=weights, align_eos=False, trust=1.0, search=settings
         )
+        torch.testing.assert_close(found[row].exp(), torch.tensor(expected, dtype=torch.float64), atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize(("sizes", "max_candidates"), [((9, 8), 3), ((7, 10, 8), 5), ((9, 8), 40)])
+@pytest.mark.parametrize("tile_entries", [15, 1 << 20])
+def test_the_reference_over_candidates_equals_the_loops(monkeypatch, search, sizes, max_candidates, tile_entries):
+    monkeypatch.setattr(reference_module, "TILE_ENTRIES", tile_entries)
+    spaces = make_spaces(sizes, 5, num_special=2)
+    weights = [0.3, 0.7] if len(sizes) == 2 else [0.2, 0.5, 0.3]
+    logits = make_random_logits(spaces, batch=2)
+    settings = {"main": 1, "weights": weights}
+    inverse = InverseSearch(search, 4, 0.2)
+    found = fuse_candidates(spaces, logits, **settings, search=inverse, max_candidates=max_candidates)
+    assert found.dtype == torch.float64
+    options = {"search": search, "num_steps": 4, "learning_rate": 0.2, "num_candidates": max_candidates}
+    for row in range(2):
+        expected = fuse_by_reference(spaces, logits, row, **settings, align_eos=False, trust=1.0, search=options)
         torch.testing.assert_close(found[row].exp(), torch.tensor(expected, dtype=torch.float64), atol=1e-12, rtol=1e-9)
 
 

@@ -21,6 +21,7 @@ FIGURES = FusionFigures(
     dense_published_ms=Spread((2100.0,)),
     dense_bytes=5_000_000_000,
     comparison=Comparison(2_000, 2e-4, 5e-3, 0.9951),
+    every_token=None,
     device="cpu",
 )
 

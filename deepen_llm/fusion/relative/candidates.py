@@ -101,7 +101,7 @@ class CandidateForm:
             main: Position of the main model.
             search: The inverse search.
             max_candidates: How many candidates, and through how many tokens every other member speaks.
-            sample: Anchors that stand for all but the candidates' and the spoken tokens' own: `(num_sampled,)` int64, on
+            sample: Anchors that stand for all but the candidates' and the spoken tokens' own, `(num_sampled,)` int64 on
                 the main model's device; None sums over all anchors.
         """
         self.members = tuple(members)
