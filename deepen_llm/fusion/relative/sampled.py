@@ -26,7 +26,7 @@ from deepen_llm.fusion.relative.rows import RowTables, unit_rows
 from deepen_llm.fusion.relative.space import SHARPNESS
 from deepen_llm.fusion.relative.storage import TableStore, make_key
 
-NUM_SAMPLED = 256
+NUM_SAMPLED = 512
 """Anchors in the fixed sample, the same ones for every member."""
 SAMPLE_SEED = 2404
 

@@ -145,7 +145,7 @@ def test_the_sampled_form_holds_no_matrix():
     spaces = make_spaces((3000, 2500), 1500, hidden=48)
     form, dense = make_fusion(spaces, form="sampled"), make_fusion(spaces, form="dense")
     assert form.num_bytes == sum(form.member_bytes) < dense.num_bytes / 10
-    assert max(form.member_bytes) < 40 * 3000 + 4 * 256 * 48
+    assert max(form.member_bytes) < 40 * 3000 + 4 * 512 * 48
 
 
 def test_a_second_build_takes_the_tables_from_the_store(tmp_path, monkeypatch):
@@ -225,4 +225,4 @@ def test_rows_of_the_sampled_form_are_never_made_whole():
 def test_the_sample_is_always_the_same_and_no_larger_than_the_anchors():
     assert torch.equal(draw_sample(5000), draw_sample(5000))
     assert draw_sample(10).tolist() == list(range(10))
-    assert len(draw_sample(5000)) == 256
+    assert len(draw_sample(5000)) == 512
