@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers.utils.logging import tqdm
 
+from deepen_llm.baselines import build_equal_text, build_union
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
 from deepen_llm.errors import ConfigError, VocabularyError
 from deepen_llm.fusion.alone import MainAlone
@@ -63,6 +64,17 @@ def build_fusion(members: Sequence[Member], main: int, weights: Sequence[float],
     """
     if len(members) == 1:
         return MainAlone(main, allowed_tokens(members[main].vocabulary))
+    if config.method == "union":
+        return build_union(members, main, weights, config)
+    if config.method == "equal_text":
+        return build_equal_text(members, main, weights, config)
+    return _build_relative(members, main, weights, config)
+
+
+def _build_relative(
+    members: Sequence[Member], main: int, weights: Sequence[float], config: FusionConfig
+) -> RelativeFusion:
+    """Relative fusion, its tables read or made with a progress bar."""
     spaces = describe_spaces(members, config)
     folder = default_folder()
     with _progress_bar("relative rows") as advance:

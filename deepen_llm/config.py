@@ -125,8 +125,13 @@ class FusionConfig(Settings):
     The published DeePEn (arXiv 2404.12715, section 3) is `FusionConfig.published()`.
     """
 
-    method: Literal["relative"] = "relative"
-    """`relative`: through the space of common tokens."""
+    method: Literal["relative", "union", "equal_text"] = "relative"
+    """`relative`: through the space of common tokens. To compare with: `union` of the members' best tokens, and the
+    average over tokens of `equal_text`; of the settings below, both keep `trust`, `main_ends` and `align_eos`."""
+    top_k: int = Field(default=10, ge=1)
+    """For `union`: how many of its best tokens each member brings in; no other token can come."""
+    mean: Literal["arithmetic", "geometric"] = "arithmetic"
+    """For `equal_text`: the mean of the members' probabilities."""
     search: Literal["multiplicative", "gradient"] = "multiplicative"
     """The inverse search: `gradient` is the published one."""
     num_steps: int = Field(default=5, ge=0, le=1000)
