@@ -1,16 +1,19 @@
-"""`deepen inspect`: members, vocabularies, common tokens and memory, before anything is asked."""
+"""`deepen inspect`: members, vocabularies, memory, and how well the members fit, before anything is asked."""
 
 from __future__ import annotations
 
 from itertools import combinations
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
 from deepen_llm.cli.console import out
 from deepen_llm.cli.opening import EnsembleSource
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
+from deepen_llm.cli.verdict import print_verdict
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
@@ -20,20 +23,32 @@ CACHE_TOKENS = 1000
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
+Sample = Annotated[Path | None, typer.Option("--text", help="A text file to compare the tokenizers on (UTF-8).")]
+
+
 @take_options(source=ENSEMBLE)
-def inspect(*, source: EnsembleSource) -> None:
-    """Show what an ensemble is made of: members, vocabularies, common tokens and memory.
+def inspect(*, source: EnsembleSource, text: Sample = None) -> None:
+    """Show what an ensemble is made of, and say how well its members fit.
+
+    Members, vocabularies, common tokens and memory; then, on a sample text, how many of the places where one member
+    ends a token are token ends of another, too, and the settings that follow. The built-in sample has a story, prose,
+    questions, a list, code and several languages; with `--text`, compare on what you will ask.
 
     Examples:
     - `deepen inspect`
     - `deepen inspect -m org/main-model -m org/other-model`
+    - `deepen inspect --config ensemble.yaml --text prompts.txt`
     """
+    from deepen_llm.evaluation.sample import load_sample
+
+    sample = load_sample(text)
     with source.open() as ensemble:
         out.print(members_table(ensemble))
         out.print(vocabularies_table(ensemble))
         if len(ensemble.members) > 1:
             out.print(common_table(ensemble))
         out.print(memory_table(ensemble))
+        print_verdict(ensemble, sample)
 
 
 def members_table(ensemble: Ensemble) -> Table:

@@ -6,7 +6,10 @@ from itertools import combinations
 import pytest
 
 from deepen_llm.cli.inspect import format_bytes
-from deepen_llm.vocabulary import common_tokens
+from deepen_llm.evaluation.sample import SAMPLE
+from deepen_llm.vocabulary import Vocabulary, common_tokens
+from deepen_llm.vocabulary.agreement import Agreement
+from tests import toy_tokenizers
 
 
 def test_members_vocabularies_common_tokens_and_memory_are_shown(deepen, use_ensemble, make_ensemble):
@@ -38,6 +41,69 @@ def test_one_member_has_nothing_in_common_with_others(deepen, use_ensemble, make
     result = deepen("inspect")
     assert result.exit_code == 0
     assert "Common tokens" not in result.stdout
+    assert "Token ends that agree" not in result.stdout
+    assert "bpe is alone: there is nothing to fuse" in result.stdout
+    assert "ensemble.yaml" not in result.stdout
+
+
+def test_the_share_of_token_ends_that_agree_is_told_both_ways(deepen, use_ensemble, make_ensemble, vocabularies):
+    use_ensemble(make_ensemble(["a story."]))
+    result = deepen("inspect")
+    agreement = Agreement.over(vocabularies["bpe"], vocabularies["sentencepiece"], SAMPLE.values())
+    row = next(line for line in result.stdout.split("ends that agree")[1].splitlines() if "bpe + sentencepiece" in line)
+    assert f"{agreement.share_of_first:.1%} of {agreement.num_first:,}" in row
+    assert f"{agreement.share_of_second:.1%} of {agreement.num_second:,}" in row
+    assert f"({agreement.least_share:.0%} of their token ends agree)" in result.stdout
+
+
+def test_members_that_spell_differently_are_to_be_read_as_text(deepen, use_ensemble, make_ensemble, vocabularies):
+    vocabularies["letters"] = Vocabulary.from_tokenizer(toy_tokenizers.byte_level_bpe(size=256), name="letters")
+    try:
+        use_ensemble(make_ensemble(["a story."], kinds=("letters", "bpe")))
+    finally:
+        del vocabularies["letters"]
+    result = deepen("inspect")
+    assert "letters and bpe spell differently: read as text" in result.stdout
+    assert "Main model: bpe rather than letters" in result.stdout
+    assert result.stdout.split("ensemble.yaml)")[1].split() == ["main:", "bpe", "fusion:", "reading:", "text"]
+
+
+def test_members_that_cut_alike_may_be_read_either_way(deepen, use_ensemble, make_ensemble):
+    use_ensemble(make_ensemble(["a story."], kinds=("bpe", "bpe")))
+    result = deepen("inspect")
+    assert "cut text alike: any reading works (100% of their token ends agree)" in result.stdout
+    assert "Main model: bpe, as it is set" in result.stdout
+    assert "reading: token  # or text" in result.stdout
+
+
+def test_a_text_of_the_users_takes_the_place_of_the_sample(deepen, use_ensemble, make_ensemble, tmp_path):
+    use_ensemble(make_ensemble(["a story."]))
+    file = tmp_path / "prompts.txt"
+    file.write_text("the lazy dog", encoding="utf-8")
+    assert "Sample text: 12 characters" in deepen("inspect", "--text", file).stdout
+
+
+def test_a_text_that_is_not_there_ends_it_before_models_are_loaded(deepen, use_ensemble, make_ensemble, tmp_path):
+    asked = use_ensemble(make_ensemble(["a story."]))
+    result = deepen("inspect", "--text", tmp_path / "nothing.txt")
+    assert (result.exit_code, asked) == (1, [])
+    assert "nothing.txt" in result.stderr
+
+
+def test_a_member_that_cannot_write_the_sample_is_told_and_is_not_to_be_main(
+    deepen, use_ensemble, make_ensemble, vocabularies
+):
+    tokenizer = toy_tokenizers.sentencepiece_bpe(byte_fallback=False)
+    vocabularies["bare"] = Vocabulary.from_tokenizer(tokenizer, name="bare")
+    try:
+        use_ensemble(make_ensemble(["a story."], kinds=("bare", "bpe")))
+    finally:
+        del vocabularies["bare"]
+    result = deepen("inspect")
+    assert result.exit_code == 0
+    assert re.search(r"bare cannot write '.* more \(.*% of the sample\): it reads them as unknown", result.stdout)
+    assert "Main model: bpe rather than bare, which cannot write all of the sample" in result.stdout
+    assert "bpe cannot write" not in result.stdout
 
 
 @pytest.mark.parametrize(
