@@ -39,7 +39,7 @@ class MemberTexts:
         """A member's texts. Ends of sequence that are not aligned are told apart by the way they are written."""
         vocabulary = member.vocabulary
         of_id: dict[int, Text] = {i: token for i, token in enumerate(vocabulary.tokens) if token is not None}
-        ids: dict[Text, int] = {**vocabulary.ids_by_token}
+        ids: dict[Text, int] = dict(vocabulary.ids_by_token.items())
         for token_id in vocabulary.eos_ids:
             of_id[token_id] = END if align_eos else f"end: {vocabulary.display(token_id)}"
             ids.setdefault(of_id[token_id], token_id)
@@ -118,7 +118,7 @@ def _make_verdict(main: MemberTexts, config: FusionConfig) -> Verdict:
 
 def _check_common(members: Sequence[MemberTexts], main: int, needed: int) -> None:
     spoken = set(members[main].vocabulary.ids_by_token)
-    for member in members:
+    for member in (*members[:main], *members[main + 1 :]):
         num_common = len(spoken & set(member.vocabulary.ids_by_token))
         if num_common < needed:
             raise VocabularyError(

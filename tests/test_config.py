@@ -84,6 +84,19 @@ def test_the_published_method_has_the_published_constants():
     assert FusionConfig.published(learning_rate=0.3).learning_rate == 0.3
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "onion"}, "method.*'relative'.*'union'.*'equal_text'.*got 'onion'"),
+        ({"method": "union", "top_k": 0}, "top_k.*greater than or equal to 1.*got 0"),
+        ({"method": "equal_text", "mean": "harmonic"}, "mean.*'arithmetic' or 'geometric'.*got 'harmonic'"),
+    ],
+)
+def test_a_fusion_that_does_not_exist_is_refused_with_those_that_do(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        FusionConfig(**settings)
+
+
 def test_a_yaml_file_is_read_and_its_paths_are_its_own(tmp_path):
     (tmp_path / "one").mkdir()
     file = tmp_path / "ensemble.yaml"
