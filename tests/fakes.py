@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from deepen_llm.members.base import Member
+from deepen_llm.members.base import Branch, Member
 from deepen_llm.vocabulary import Vocabulary
 
 
 class ScriptedMember(Member):
     """Goes on with the first of its texts that begins with the row's text, then says end-of-sequence.
 
-    Every call is recorded: `passes` holds one {row: tokens} a forward pass, `rows` the tokens of the open rows.
+    Every call is recorded: `passes` holds one {row: tokens} a forward pass, `peeks` the tokens of the branches, `rows` the tokens of the open rows.
     `before_pass` is called with each of them and may raise; `change` may alter the logits of a row's text.
     """
 
@@ -35,6 +35,7 @@ class ScriptedMember(Member):
         self.before_pass: Callable[[dict[int, list[int]]], None] = lambda tokens: None
         self.change: Callable[[bytes, Tensor], Tensor] = lambda text, logits: logits
         self.passes: list[dict[int, list[int]]] = []
+        self.peeks: list[list[list[int]]] = []
         self.rows: dict[int, list[int]] = {}
         self.num_rolled_back = 0
         self.is_closed = False
@@ -74,6 +75,12 @@ class ScriptedMember(Member):
         for row, ids in fed.items():
             self.rows[row] += ids
         return torch.stack([self._logits(self.rows[row]) for row in fed])
+
+    def peek(self, branches: Sequence[Branch]) -> Tensor:
+        texts = [self.rows[row][: len(self.rows[row]) - num_back] + list(ids) for row, num_back, ids in branches]
+        assert all(ids for _, _, ids in branches), "every branch has tokens"
+        self.peeks.append(texts)
+        return torch.stack([self._logits(ids) for ids in texts])
 
     def rollback(self, row: int, num_tokens: int) -> None:
         assert 0 < num_tokens <= len(self.rows[row])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
 
 from torch import Tensor
 
@@ -28,3 +30,30 @@ class FusionMethod(ABC):
     @abstractmethod
     def num_bytes(self) -> int:
         """Memory that the method holds beside the models."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A member's next-token distributions, read in the main model's tokens."""
+
+    probs: Tensor
+    """`(batch, num_logits_main)`, float32, on any device; end-of-sequence is the main model's first."""
+    rest: Tensor | None
+    """Probs of the member's own tokens that the main model cannot express `(batch, num_logits)`; None: there are none.
+    With `probs` they sum to 1."""
+    speaks: Tensor | None = None
+    """`(batch,)` bool: where the member has anything to say; elsewhere the main model gets its weight. None: always."""
+
+
+class ReadingMethod(FusionMethod):
+    """A fusion method that takes members' distributions read as text, too."""
+
+    @abstractmethod
+    def fuse_readings(self, logits: Tensor, readings: Sequence[Reading | None]) -> Tensor:
+        """As `fuse`, where every member but the main model was read.
+
+        Args:
+            logits: The main model's, `(batch, num_logits)`.
+            readings: One a member in the order of the members, None for the main model.
+        """

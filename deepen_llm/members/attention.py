@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from deepen_llm.members.base import Branch
 from deepen_llm.members.cache import RaggedCache
 
 
@@ -45,6 +46,14 @@ class AttentionRows:
             self._order += new
         return torch.stack([logits[row] for row in tokens])
 
+    def peek(self, branches: Sequence[Branch]) -> Tensor:
+        """Logits after other tokens, from copies of the rows' keys and values."""
+        cache = self._cache.copy_rows([self._order.index(row) for row, _, _ in branches])
+        for index, (_, num_back, _) in enumerate(branches):
+            if num_back:
+                cache.rollback(index, num_back)
+        return self._forward(cache, [ids for _, _, ids in branches])
+
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last `num_tokens` tokens of a row."""
         if num_tokens:
@@ -59,9 +68,10 @@ class AttentionRows:
     def _forward(self, cache: RaggedCache, fed: Sequence[Sequence[int]]) -> Tensor:
         """One pass over all rows of a cache, each with some new tokens or none; logits (rows, num_logits)."""
         cache.compact_if_wasteful()
-        if self._sliding_window and cache.num_slots >= self._sliding_window and cache.has_gaps:
-            cache.compact()
         num_new = [len(ids) for ids in fed]
+        reach = cache.num_slots + max(num_new)
+        if self._sliding_window and reach > self._sliding_window and cache.has_gaps:
+            cache.compact()
         mask = cache.mask_with(num_new)
         outputs = self._model(**self._inputs(cache, fed, mask), past_key_values=cache.keys_values, use_cache=True)
         cache.note_appended(num_new, mask)

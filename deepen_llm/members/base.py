@@ -10,6 +10,9 @@ from torch import Tensor
 
 from deepen_llm.vocabulary import Vocabulary
 
+Branch = tuple[int, int, Sequence[int]]
+"""A row, a number of its last tokens, and the tokens in their place."""
+
 
 class Member(ABC):
     """One model of an ensemble: a vocabulary, input embeddings, and rows of cached context.
@@ -58,6 +61,17 @@ class Member(ABC):
 
         Returns:
             Logits after each row's last token, (len(tokens), num_logits), in the order of the mapping.
+        """
+
+    @abstractmethod
+    def peek(self, branches: Sequence[Branch]) -> Tensor:
+        """What the member would say after other tokens, in one forward pass; no row is changed.
+
+        Args:
+            branches: Each a row, how many of its last tokens to leave out, and the tokens to put there (at least one).
+
+        Returns:
+            Logits after each branch's last token, (len(branches), num_logits).
         """
 
     @abstractmethod

@@ -82,6 +82,17 @@ class RaggedCache:
         self.lengths[index] -= num_tokens
         self._crop()
 
+    def copy_rows(self, indices: Sequence[int]) -> RaggedCache:
+        """A cache of its own that holds copies of these rows; a row may be named more than once."""
+        copied = RaggedCache()
+        for number, layer in enumerate(self._layers):
+            rows = torch.tensor(indices, device=layer.keys.device)
+            copied.keys_values.update(layer.keys[rows], layer.values[rows], number)
+        copied._mask = None if self._mask is None else self._mask[list(indices)]
+        copied.lengths, copied.num_slots = [self.lengths[index] for index in indices], self.num_slots
+        copied._crop()
+        return copied
+
     def drop(self, index: int) -> None:
         """Remove the row at `index` and free what only it needed."""
         kept = [row for row in range(self.num_rows) if row != index]

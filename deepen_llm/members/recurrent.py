@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from deepen_llm.members.base import Branch
+
 SNAPSHOT_EVERY_TOKENS = 16
 
 
@@ -39,6 +41,18 @@ class RecurrentRows:
     def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
         """Feed the rows their tokens; logits (len(tokens), num_logits) in the order of the mapping."""
         return torch.stack([self._extend_row(row, ids) for row, ids in tokens.items()])
+
+    def peek(self, branches: Sequence[Branch]) -> Tensor:
+        """Logits after other tokens, from copies of the rows' states."""
+        logits = []
+        for row, num_back, ids in branches:
+            kept, self._rows[row] = self._rows[row], copy.deepcopy(self._rows[row])
+            try:
+                self.rollback(row, num_back)
+                logits.append(self._extend_row(row, ids))
+            finally:
+                self._rows[row] = kept
+        return torch.stack(logits)
 
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last tokens of a row: back to the snapshot, or to the beginning where that is too young."""

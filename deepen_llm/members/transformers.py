@@ -23,7 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 from deepen_llm.config import MemberConfig
 from deepen_llm.errors import MemberError
 from deepen_llm.members.attention import AttentionRows
-from deepen_llm.members.base import Member
+from deepen_llm.members.base import Branch, Member
 from deepen_llm.members.recurrent import RecurrentRows
 from deepen_llm.vocabulary import Vocabulary
 
@@ -138,6 +138,10 @@ class TransformersMember(Member):
     def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
         """Feed each row its new tokens; logits (len(tokens), num_logits)."""
         return self._rows.extend(tokens)
+
+    def peek(self, branches: Sequence[Branch]) -> Tensor:
+        """Logits after other tokens (len(branches), num_logits); no row is changed."""
+        return self._rows.peek(branches)
 
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last tokens of a row."""

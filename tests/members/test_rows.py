@@ -56,6 +56,13 @@ def test_rows_that_join_grow_roll_back_and_leave_equal_recomputation(kind):
             contexts[row] += ids
         for row, got in zip(fed, logits, strict=True):
             torch.testing.assert_close(got, recompute(model, contexts[row]), atol=2e-4, rtol=1e-4)
+        branches = []
+        for row in rng.choices(list(contexts), k=rng.randint(1, 4)):
+            taken = rng.randint(0, min(3, len(contexts[row]) - 1))
+            branches.append((row, taken, rng.choices(range(64), k=rng.randint(1, 3))))
+        for (row, taken, ids), got in zip(branches, rows.peek(branches), strict=True):
+            expected = recompute(model, contexts[row][: len(contexts[row]) - taken] + ids)
+            torch.testing.assert_close(got, expected, atol=2e-4, rtol=1e-4)
 
 
 @torch.inference_mode()

@@ -61,7 +61,6 @@ class Columns:
 class MemberTables(ABC):
     """What is kept of one member's relative rows, behind which stands the row of its rest."""
 
-    weight: float
     own: OwnAnchors
 
     @abstractmethod
@@ -72,14 +71,35 @@ class MemberTables(ABC):
         """
 
     def mix(self, probs: Tensor, token_ids: Tensor, columns: Columns | None) -> Tensor:
-        """The weighted relative probs `(batch, num_columns)` of tokens' probs `(batch, num_tokens)` and their rest."""
-        rest = (1 - probs.sum(dim=-1, keepdim=True)).clamp_min_(0)
-        return self.weight * mix(torch.cat([probs, rest], dim=1), self.rows(token_ids, columns))
+        """The relative probs `(batch, num_columns)` of tokens and their rest.
+
+        Args:
+            probs: Of the tokens and, last, of the rest: `(batch, num_tokens + 1)`.
+            token_ids: `(batch, num_tokens)`.
+            columns: Over which anchors; None over all.
+        """
+        return mix(probs, self.rows(token_ids, columns))
 
     @property
     @abstractmethod
     def num_bytes(self) -> int:
         """Memory of the tables."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Voice:
+    """What one member says at a step, told in the tokens of some member."""
+
+    tables: MemberTables
+    """Of the member whose tokens they are."""
+    weight: float
+    probs: Tensor
+    """`(batch, num_logits)`, on the device of that member's logits. They may sum to less than 1."""
+
+    def carry(self) -> Tensor:
+        """What it puts on the tokens' own anchors, weighted: `(batch, num_anchors)`."""
+        return self.weight * self.tables.own.carry(self.probs)
 
 
 @final
@@ -110,30 +130,32 @@ class CandidateForm:
         self._search = search
         self._max_candidates = max_candidates
 
-    def find(self, alone: Tensor, others: Sequence[tuple[int, Tensor]]) -> Tensor:
+    def find(self, alone: Tensor, weight: float, voices: Sequence[Voice]) -> Tensor:
         """What the search finds: logprobs `(batch, num_logits)`.
 
         Args:
             alone: The main model's logprobs `(batch, num_logits)`.
-            others: Members by position, each with its probs `(batch, num_logits_i)` on its own device.
+            weight: The main model's.
+            voices: What the others say.
         """
         probs, main = alone.exp(), self._main
-        spoken = [(self.members[index], *largest(theirs, self._max_candidates)) for index, theirs in others]
-        carried = [
-            (self.members[index].weight, self.members[index].own.carry(theirs).to(alone.device))
-            for index, theirs in others
-        ]
-        factors = look(main.own, probs, main.weight, carried)
+        spoken = [largest(voice.probs, self._max_candidates) for voice in voices]
+        factors = look(main.own, probs, weight, [voice.carry().to(alone.device) for voice in voices])
         looked = probs * factors
         best, candidates = largest(looked, self._max_candidates)
-        columns = self._choose_columns([(main, candidates), *((member, ids) for member, _, ids in spoken)])
+        tokens = [(voice.tables, token_ids) for voice, (_, token_ids) in zip(voices, spoken, strict=True)]
+        columns = self._choose_columns([(main, candidates), *tokens])
         start = alone.gather(1, candidates)
         rest = (1 - start.exp().sum(dim=-1, keepdim=True)).clamp_min_(LEAST_REST).log_()
         start = torch.cat([start, rest], dim=1)
         rows = main.rows(candidates, columns)
-        target = main.weight * mix(start.exp(), rows)
-        for member, shares, token_ids in spoken:
-            target = target + member.mix(shares, token_ids, columns).to(target.device)
+        target = weight * mix(start.exp(), rows)
+        if any(voice.tables is main for voice in voices):
+            rows = rows.clone()  # a voice in the main model's tokens makes rows, too, in the same memory
+        for voice, (shares, token_ids) in zip(voices, spoken, strict=True):
+            left = (voice.probs.sum(dim=-1, keepdim=True) - shares.sum(dim=-1, keepdim=True)).clamp_min_(0)
+            mixed = voice.tables.mix(torch.cat([shares, left], dim=1), token_ids, columns)
+            target = target + voice.weight * mixed.to(target.device)
         found = self._search.run(start, rows, target, num_free=candidates.shape[1], num_anchors=main.own.num_anchors)
         rest_found, found = found[:, -1:], found[:, :-1]
         if self._search.kind == "gradient":

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deepen_llm.fusion.relative.buffer import RowBuffer
-from deepen_llm.fusion.relative.candidates import Columns, MemberTables
+from deepen_llm.fusion.relative.candidates import Columns, MemberTables, Voice
 from deepen_llm.fusion.relative.inverse import InverseSearch, mix
 from deepen_llm.fusion.relative.isotropy import CommonPart
 from deepen_llm.fusion.relative.look import OwnAnchors
@@ -24,14 +24,13 @@ from deepen_llm.fusion.relative.space import build_relative_matrix, find_own_anc
 class DenseTables(MemberTables):
     """A member's matrix, on the main model's device."""
 
-    weight: float
     relative: Tensor
     """Probs `(num_logits + 1, num_anchors)`, float32; the last row is the rest's."""
     own: OwnAnchors
     buffer: RowBuffer = field(default_factory=RowBuffer)
 
     @classmethod
-    def build(cls, space: MemberSpace, weight: float, device: torch.device) -> Self:
+    def build(cls, space: MemberSpace, device: torch.device) -> Self:
         """The tables of one member; `device` is the main model's.
 
         Raises:
@@ -45,7 +44,6 @@ class DenseTables(MemberTables):
         matrix = build_relative_matrix(space.embeddings, anchor_ids, len(allowed), common)
         positions = find_own_anchors(matrix, anchor_ids)
         return cls(
-            weight=weight,
             relative=torch.cat([matrix, matrix[allowed].mean(dim=0, keepdim=True)]).to(device),
             own=OwnAnchors(positions, matrix.gather(1, positions[:, None]).squeeze(1), len(anchor_ids)),
         )
@@ -61,16 +59,14 @@ class DenseTables(MemberTables):
         return self.buffer.gather(self.relative, self._with_rest(token_ids))
 
     def mix(self, probs: Tensor, token_ids: Tensor, columns: Columns | None) -> Tensor:
-        """See `MemberTables`. Only the best tokens move between devices."""
+        """See `MemberTables`. Only these tokens move between devices."""
         del columns
-        rest = (1 - probs.sum(dim=-1, keepdim=True)).clamp_min(0)
-        shares = (self.weight * torch.cat([probs, rest], dim=1)).to(self.relative.device)
         ids = self._with_rest(token_ids.to(self.relative.device))
-        return F.embedding_bag(ids, self.relative, per_sample_weights=shares, mode="sum")
+        return F.embedding_bag(ids, self.relative, per_sample_weights=probs.to(self.relative.device), mode="sum")
 
     def mix_all(self, probs: Tensor) -> Tensor:
-        """The weighted relative probs `(batch, num_anchors)` of probs `(batch, num_logits)`."""
-        return self.weight * mix(probs.to(self.relative.device), self.relative[:-1])
+        """The relative probs `(batch, num_anchors)` of probs `(batch, num_logits)`."""
+        return mix(probs.to(self.relative.device), self.relative[:-1])
 
     def _with_rest(self, token_ids: Tensor) -> Tensor:
         """The ids `(batch, num_ids)` with the rest's behind them, `(batch, num_ids + 1)`."""
@@ -86,9 +82,11 @@ class ExactForm:
         self._main = members[main]
         self._search = search
 
-    def find(self, alone: Tensor, others: Sequence[tuple[int, Tensor]]) -> Tensor:
+    def find(self, alone: Tensor, weight: float, voices: Sequence[Voice]) -> Tensor:
         """What the search finds: logprobs `(batch, num_logits)`; see `CandidateForm.find`."""
-        target = self._main.mix_all(alone.exp())
-        for index, theirs in others:
-            target = target + self.members[index].mix_all(theirs)
+        target = weight * self._main.mix_all(alone.exp())
+        for voice in voices:
+            if not isinstance(voice.tables, DenseTables):
+                raise TypeError(f"the search over every token needs dense tables; got {type(voice.tables).__name__}")
+            target = target + voice.weight * voice.tables.mix_all(voice.probs)
         return self._search.run(alone, self._main.relative[:-1], target)

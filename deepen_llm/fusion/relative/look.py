@@ -47,16 +47,16 @@ class OwnAnchors:
         return carried.index_add_(1, self.positions.to(probs.device), probs * self.shares.to(probs.device))
 
 
-def look(main: OwnAnchors, probs: Tensor, weight: float, others: Sequence[tuple[float, Tensor]]) -> Tensor:
+def look(main: OwnAnchors, probs: Tensor, weight: float, others: Sequence[Tensor]) -> Tensor:
     """By what the search would multiply each main-model token, `(batch, num_logits)`.
 
     Args:
         main: The main model's anchors.
         probs: Its probs `(batch, num_logits)`.
         weight: Its weight.
-        others: Every other member's weight and what it carries, `(batch, num_anchors)` on the main model's device.
+        others: What every other member carries, weighted: `(batch, num_anchors)` on the main model's device.
     """
     carried = main.carry(probs).clamp_min_(TINY)
-    total = sum((share * theirs for share, theirs in others), torch.zeros_like(carried))
+    total = sum(others, torch.zeros_like(carried))
     excess = total.div_(carried).add_(weight - 1)
     return excess.index_select(1, main.positions).mul_(main.shares).add_(1)

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from deepen_llm.errors import ConfigError
-from deepen_llm.fusion.base import FusionMethod
-from deepen_llm.fusion.relative.candidates import CandidateForm, MemberTables
+from deepen_llm.fusion.base import Reading, ReadingMethod
+from deepen_llm.fusion.relative.candidates import CandidateForm, MemberTables, Voice
 from deepen_llm.fusion.relative.dense import DenseTables, ExactForm
 from deepen_llm.fusion.relative.inverse import InverseSearch
 from deepen_llm.fusion.relative.member import MemberReader, MemberSpace
@@ -39,7 +39,7 @@ DEFAULT_CANDIDATES = 32
 
 
 @final
-class RelativeFusion(FusionMethod):
+class RelativeFusion(ReadingMethod):
     """DeePEn. The settings are those of `deepen_llm.config.FusionConfig`, where each is explained.
 
     One thread at a time may fuse: memory is used again from step to step.
@@ -100,15 +100,15 @@ class RelativeFusion(FusionMethod):
         self.form: Literal["dense", "sampled"] = choose_form(spaces) if form == "auto" else form
         self._form: CandidateForm | ExactForm
         if self.form == "dense":
-            dense = [DenseTables.build(*pair, device=self.device) for pair in zip(spaces, weights, strict=True)]
+            dense = [DenseTables.build(space, self.device) for space in spaces]
             if max_candidates is None:
                 self._form = ExactForm(dense, main, inverse)
             else:
                 self._form = CandidateForm(dense, main, inverse, max_candidates)
         else:
             sampled = [
-                SampledTables.build(space, weight, store=store, progress=_part_of(progress, index, len(spaces)))
-                for index, (space, weight) in enumerate(zip(spaces, weights, strict=True))
+                SampledTables.build(space, store=store, progress=_part_of(progress, index, len(spaces)))
+                for index, space in enumerate(spaces)
             ]
             sample = draw_sample(len(spaces[main].anchor_ids)).to(self.device)
             self._form = CandidateForm(sampled, main, inverse, max_candidates or DEFAULT_CANDIDATES, sample)
@@ -128,16 +128,47 @@ class RelativeFusion(FusionMethod):
 
     def fuse(self, logits: Sequence[Tensor]) -> Tensor:
         """See `FusionMethod.fuse`. Shapes are fixed, and nothing waits for a device but the moves between devices."""
+        alone = self._read_main(logits[self._main_index])
+        return self._fuse(
+            alone, [self._voice(index, index, self._readers[index].read_probs(logits[index])) for index in self._others]
+        )
+
+    def fuse_readings(self, logits: Tensor, readings: Sequence[Reading | None]) -> Tensor:
+        """See `ReadingMethod`.
+
+        A reading enters the relative space through the main model's rows, its rest through the member's own.
+        """
+        alone = self._read_main(logits)
+        probs, voices = alone.exp(), []
+        for index in self._others:
+            if (reading := readings[index]) is None:
+                continue
+            read = reading.probs.to(self.device)
+            if reading.speaks is not None:
+                read = torch.where(reading.speaks.to(self.device)[:, None], read, probs)
+            voices.append(self._voice(index, self._main_index, read))
+            if reading.rest is not None:
+                voices.append(self._voice(index, index, reading.rest))
+        return self._fuse(alone, voices)
+
+    @property
+    def _others(self) -> list[int]:
+        """Members with a weight, but for the main model."""
+        return [i for i, reader in enumerate(self._readers) if i != self._main_index and reader.weight > 0]
+
+    def _read_main(self, logits: Tensor) -> Tensor:
+        return self._readers[self._main_index].read(logits).to(self.device)
+
+    def _voice(self, index: int, tokens_of: int, probs: Tensor) -> Voice:
+        """What the member at `index` says, told in the tokens of the one at `tokens_of`."""
+        return Voice(self._form.members[tokens_of], self._readers[index].weight, probs)
+
+    def _fuse(self, alone: Tensor, voices: Sequence[Voice]) -> Tensor:
+        """The fused logprobs `(batch, num_logits)`."""
         reader = self._readers[self._main_index]
-        alone = reader.read(logits[self._main_index]).to(self.device)
-        others = [
-            (index, self._readers[index].read_probs(logits[index]))
-            for index in range(len(logits))
-            if index != self._main_index and self._readers[index].weight > 0
-        ]
-        if self.trust == 0 or self.num_steps == 0 or not others:
+        if self.trust == 0 or self.num_steps == 0 or not voices:
             return alone
-        fused = self._form.find(alone, others)
+        fused = self._form.find(alone, reader.weight, voices)
         if self.trust < 1:
             fused = torch.log_softmax((1 - self.trust) * alone + self.trust * fused, dim=-1)
         return torch.where(reader.ends(alone), alone, fused) if self.main_ends else fused

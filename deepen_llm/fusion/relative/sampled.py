@@ -36,7 +36,6 @@ SAMPLE_SEED = 2404
 class SampledTables(MemberTables):
     """One member's tables and embeddings, on the member's device."""
 
-    weight: float
     own: OwnAnchors
     embeddings: Tensor
     """The model's own, `(num_rows, hidden)`."""
@@ -59,7 +58,6 @@ class SampledTables(MemberTables):
     def build(
         cls,
         space: MemberSpace,
-        weight: float,
         *,
         store: TableStore | None = None,
         progress: Callable[[float], None] | None = None,
@@ -81,7 +79,6 @@ class SampledTables(MemberTables):
         embeddings, anchor_ids = space.embeddings.detach(), space.anchor_ids.to(home)
         common, sample = CommonPart(tables.mean, tables.directions), draw_sample(len(anchor_ids)).to(home)
         return cls(
-            weight=weight,
             own=OwnAnchors(tables.own_anchors.long(), tables.own_shares, len(anchor_ids)),
             embeddings=embeddings,
             anchor_ids=anchor_ids,

@@ -102,7 +102,7 @@ def test_a_token_that_only_another_member_proposes_becomes_a_candidate():
 
 def test_rows_at_the_columns_have_the_entries_of_the_matrix_and_sum_to_one():
     space = make_spaces((900,), 700, hidden=24)[0]
-    member = SampledTables.build(space, 1.0)
+    member = SampledTables.build(space)
     matrix = build_relative_matrix(space.embeddings, space.anchor_ids, 900)
     anchors = torch.tensor([[5, 9, 5, 300], [0, 699, 1, 1]])
     columns = Columns.choose(anchors, member.sample)
@@ -127,7 +127,7 @@ def test_half_precision_embeddings_are_not_copied():
     spaces = [
         dataclasses.replace(space, embeddings=space.embeddings.bfloat16()) for space in make_spaces((300, 260), 120)
     ]
-    members = [SampledTables.build(space, 0.5) for space in spaces]
+    members = [SampledTables.build(space) for space in spaces]
     assert members[0].embeddings.data_ptr() == spaces[0].embeddings.data_ptr()
     logits = make_logits(spaces)
     dense = make_fusion(spaces, form="dense", max_candidates=16).fuse(logits)
@@ -217,7 +217,7 @@ def test_a_step_can_be_captured_in_a_cuda_graph(search):
 
 
 def test_rows_of_the_sampled_form_are_never_made_whole():
-    tables = SampledTables.build(make_spaces((90,), 50)[0], 1.0)
+    tables = SampledTables.build(make_spaces((90,), 50)[0])
     with pytest.raises(ValueError, match="needs columns"):
         tables.rows(torch.tensor([[1]]), None)
 
