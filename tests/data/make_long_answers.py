@@ -62,12 +62,14 @@ def make_arithmetic(rng: random.Random, in_use: str) -> Iterator[LongAnswer]:
     for operation in OPERATIONS:
         held_out = [pair for pair in operand_pairs(operation) if is_held_out(*pair) and pair[0] != pair[1]]
         pairs[operation] = rng.sample(held_out, len(held_out))
+    asked: set[tuple[int, int]] = set()
     for i in range(NUM_ARITHMETIC):
         operation = OPERATIONS[i % len(OPERATIONS)]
         while True:
             pair = pairs[operation].pop()
-            if not any(phrasing.format(*pair) in in_use for phrasing in phrasings):
+            if pair not in asked and not any(phrasing.format(*pair) in in_use for phrasing in phrasings):
                 break
+        asked.add(pair)
         question = rng.choice(HELD_OUT_QUESTIONS[operation]).format(*pair)
         yield LongAnswer(write_prompt(question), write_steps(operation, *pair), "arithmetic")
 
