@@ -1,0 +1,73 @@
+"""A member that belongs to somebody else: it may be used, and stays open when its user closes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from deepen_llm.members.base import Branch, Member
+
+
+@final
+class BorrowedMember(Member):
+    """Hands everything on to a member but `close`: one set of loaded models serves several ensembles in turn.
+
+    Only one of them may run at a time.
+    """
+
+    def __init__(self, lender: Member) -> None:
+        self._lender = lender
+        self.name = lender.name
+        self.vocabulary = lender.vocabulary
+        self.context_length = lender.context_length
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The lender's."""
+        return self._lender.embeddings
+
+    @property
+    def device(self) -> torch.device:
+        """The lender's."""
+        return self._lender.device
+
+    @property
+    def weight_bytes(self) -> int:
+        """The lender's."""
+        return self._lender.weight_bytes
+
+    @property
+    def cache_bytes_per_token(self) -> int | None:
+        """The lender's."""
+        return self._lender.cache_bytes_per_token
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """The lender's: the answers are the same."""
+        return self._lender.identity
+
+    def open(self) -> int:
+        """A row of the lender's."""
+        return self._lender.open()
+
+    def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
+        """As the lender does it."""
+        return self._lender.extend(tokens)
+
+    def peek(self, branches: Sequence[Branch]) -> Tensor:
+        """As the lender does it."""
+        return self._lender.peek(branches)
+
+    def rollback(self, row: int, num_tokens: int) -> None:
+        """As the lender does it."""
+        self._lender.rollback(row, num_tokens)
+
+    def release(self, row: int) -> None:
+        """As the lender does it."""
+        self._lender.release(row)
+
+    def close(self) -> None:
+        """Nothing: whoever lent the member closes it."""
