@@ -13,6 +13,7 @@ from deepen_llm.cli.bench_fusion import fusion
 from deepen_llm.cli.chat import chat
 from deepen_llm.cli.console import complain, out, set_up_logging
 from deepen_llm.cli.demo import demo
+from deepen_llm.cli.explain import explain
 from deepen_llm.cli.generate import generate
 from deepen_llm.cli.inspect import inspect
 from deepen_llm.errors import DeepenError
@@ -69,6 +70,7 @@ def deepen(
 app.command()(demo)
 app.command()(generate)
 app.command()(chat)
+app.command()(explain)
 app.command()(inspect)
 bench.command()(fusion)
 app.add_typer(bench)

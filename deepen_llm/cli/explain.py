@@ -1,0 +1,122 @@
+"""`deepen explain`: one answer, and a page that shows who decided each of its tokens."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from deepen_llm.cli.console import err
+from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, OptionGroup, take_options
+from deepen_llm.config import SamplingParams
+from deepen_llm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from deepen_llm.ensemble import Ensemble
+    from deepen_llm.results import StepTrace
+
+UNUSED = ("trace", "logprobs")
+DECODING = OptionGroup(tuple(option for option in SAMPLING.options if option.name not in UNUSED), SAMPLING.build)
+"""The options of `deepen generate`, but for what the page shows anyway."""
+
+Output = Annotated[Path, typer.Option("--output", "-o", help="The page to write; one that is there is replaced.")]
+Chat = Annotated[bool, typer.Option("--chat", help="Ask as a chat message, in each member's own template.")]
+System = Annotated[str | None, typer.Option("--system", "-s", help="A system message; with --chat.")]
+
+
+@take_options(source=ENSEMBLE, params=DECODING)
+def explain(
+    prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from the standard input.", show_default=False)],
+    *,
+    source: EnsembleSource,
+    params: SamplingParams,
+    output: Output = Path("explain.html"),
+    is_chat: Chat = False,
+    system: System = None,
+    is_opened: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Answer a prompt and write a page that shows who decided each token.
+
+    One HTML file that needs nothing else: the answer in colours, and on each token every member's best tokens, the
+    fused ones, and whether the step was fused.
+
+    Examples:
+    - `deepen explain "Question: What is the capital of Peru?"`
+    - `deepen explain "Once upon a time" -m org/main-model -m org/other-model -o story.html --open`
+    - `deepen explain "Who are you?" --chat --system "Answer in one sentence."`
+    """
+    if system is not None and not is_chat:
+        raise typer.BadParameter("--system goes with --chat: a plain prompt has no system message")
+    check_output(output)
+    text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+    opening = [] if system is None else [{"role": "system", "content": system}]
+    asked = [*opening, {"role": "user", "content": text}] if is_chat else text
+    with source.open() as ensemble:
+        answer, trace = _answer(ensemble, asked, params.replace(trace=True))
+        write_page(ensemble, asked, answer, trace, output)
+    err.print(Text(f"written to {output}"), soft_wrap=True)
+    if is_opened:
+        webbrowser.open(output.resolve().as_uri())
+
+
+def check_output(path: Path) -> None:
+    """Refuse a file that cannot be written, before any model is loaded.
+
+    Raises:
+        ConfigError: Its folder is not there, it is a folder itself, or no file can have that name.
+    """
+    try:
+        is_folder, has_folder = path.is_dir(), path.parent.is_dir()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if is_folder:
+        raise ConfigError(f"--output must be a file; {str(path)!r} is a folder: add a name, such as explain.html")
+    if not has_folder:
+        raise ConfigError(f"the folder of --output must exist; there is no {str(path.parent)!r}: make it first")
+
+
+def write_page(
+    ensemble: Ensemble,
+    asked: str | Sequence[dict[str, str]],
+    answer: str,
+    trace: Sequence[StepTrace],
+    output: Path,
+) -> None:
+    """Write the page of an answer.
+
+    Raises:
+        ConfigError: The file cannot be written.
+    """
+    from deepen_llm.explain import explain_answer, render_page
+
+    page = render_page(explain_answer(ensemble, asked, answer, trace))
+    try:
+        output.write_text(page, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise _unwritable(output, error) from error
+
+
+def _answer(
+    ensemble: Ensemble, asked: str | Sequence[dict[str, str]], params: SamplingParams
+) -> tuple[str, list[StepTrace]]:
+    """The answer, printed as it comes, and its steps."""
+    pieces: list[str] = []
+    trace: list[StepTrace] = []
+    stream = ensemble.stream(asked, params) if isinstance(asked, str) else ensemble.stream_chat(asked, params)
+    with stream:
+        for chunk in stream:
+            typer.echo(chunk.text, nl=False)
+            pieces.append(chunk.text)
+            trace += chunk.trace or ()
+    typer.echo()
+    return "".join(pieces), trace
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"{str(path)!r} cannot be written ({error.strerror}): give another --output")

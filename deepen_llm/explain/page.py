@@ -1,0 +1,181 @@
+"""The page: the answer with each token in the colour of who decided it. One file, no script, nothing fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from deepen_llm.explain.deciding import Decision
+from deepen_llm.explain.explanation import ExplainedToken, Explanation
+from deepen_llm.explain.markup import Markup, element, join
+from deepen_llm.explain.panel import render_panel
+from deepen_llm.explain.wording import NUM_COLOURS, describe_decision, describe_key, format_prob, show_token
+
+STYLE = Path(__file__).with_name("page.css")
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+"""Nothing is fetched and nothing runs, whatever a model or a user may have written."""
+HINT = "Point at a token, tap it, or press Tab to walk through them: here stands what each member said."
+
+
+def render_page(explanation: Explanation) -> str:
+    """The whole page as HTML. All text of users and models is escaped, and no script runs on it."""
+    colours = {member.name: index % NUM_COLOURS for index, member in enumerate(explanation.members)}
+    body = element(
+        "main",
+        _header(explanation),
+        _legend(explanation, colours),
+        _conversation(explanation, colours),
+        element("p", HINT, class_="hint"),
+        _steps(explanation, colours),
+    )
+    return "<!doctype html>\n" + element("html", _head(), element("body", body), lang="en") + "\n"
+
+
+def _head() -> Markup:
+    style = Markup(STYLE.read_text(encoding="utf-8"))
+    return element(
+        "head",
+        element("meta", charset="utf-8"),
+        element("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        element("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        element("title", "Who decided what - deepen explain"),
+        element("style", style),
+    )
+
+
+def _header(explanation: Explanation) -> Markup:
+    num_tokens = len(explanation.tokens)
+    names = " + ".join(member.name for member in explanation.members)
+    facts = [f"{num_tokens:,} tokens" if num_tokens != 1 else "1 token"]
+    if len(explanation.members) > 1:
+        facts.append(f"{explanation.num_fused:,} of them fused ({_percent(explanation.num_fused, num_tokens)})")
+    return element(
+        "header", element("h1", "Who decided what"), element("p", element("b", names), " - ", ", ".join(facts))
+    )
+
+
+def _legend(explanation: Explanation, colours: dict[str, int]) -> Markup:
+    """A bar of all shares, and a line for each colour: what it means and how many tokens have it."""
+    counts, num_tokens = explanation.counts, len(explanation.tokens)
+    keys = list(_legend_keys(explanation))
+    segments = [
+        element("i", class_=_classes(key, colours), style=f"flex-grow:{counts[key]}") for key in keys if counts[key]
+    ]
+    rows = [
+        element(
+            "li",
+            element("i", class_=f"swatch {_classes(key, colours)}"),
+            element("b", name),
+            element("small", meaning),
+            element("b", _percent(counts[key], num_tokens)),
+            element("small", f"{counts[key]:,}"),
+        )
+        for key in keys
+        for name, meaning in [describe_key(key, explanation)]
+    ]
+    bar = element("div", *segments, class_="bar", aria_hidden="true")
+    return element("section", bar, element("ul", *rows), class_="legend", aria_label="Legend")
+
+
+def _legend_keys(explanation: Explanation) -> Iterator[Decision]:
+    """Every decision that the legend tells of: all that can happen with so many members."""
+    for member in explanation.members:
+        yield Decision("main" if member.is_main else "other", (member.name,))
+    if len(explanation.members) > 1:
+        yield Decision("agreed", ())
+    if len(explanation.members) > 2:
+        yield Decision("overruled", ())
+    yield Decision("fusion", ())
+
+
+def _conversation(explanation: Explanation, colours: dict[str, int]) -> Markup:
+    """What was asked, and the answer: in a chat as turns, else as one text that runs on."""
+    tokens = [_token(token, explanation, colours) for token in explanation.tokens]
+    answer = element("span", *tokens, class_="answer", translate="no")
+    *before, (role, last) = explanation.asked
+    turns = [_turn(speaker, element("span", text, class_="prompt")) for speaker, text in before]
+    if role:
+        turns += [_turn(role, element("span", last, class_="prompt")), _turn("assistant", answer)]
+    else:
+        prompt = element("span", last, class_="prompt") if last else element("span", "(empty prompt)", class_="empty")
+        turns.append(_turn("", join(prompt, answer)))
+    return element("section", *turns, class_="conversation", aria_label="Prompt and answer")
+
+
+def _turn(role: str, text: Markup) -> Markup:
+    label = element("h2", role) if role else Markup()
+    return element("div", label, element("div", text, class_="text", dir_="auto"), class_="turn")
+
+
+def _token(token: ExplainedToken, explanation: Explanation, colours: dict[str, int]) -> Markup:
+    """The token in the answer, with its panel inside, which shows while the token is pointed at or has the focus."""
+    number = token.step.step + 1
+    classes = [
+        "token",
+        _classes(token.decision, colours),
+        "" if token.is_fused else "unfused",
+        "" if token.text or token.cut_text else "mark",
+    ]
+    return element(
+        "span",
+        _visible(token),
+        render_panel(token, explanation, colours),
+        class_=" ".join(filter(None, classes)),
+        id_=f"step-{number}",
+        tabindex=0,
+        aria_describedby=f"by-{number}",
+    )
+
+
+def _visible(token: ExplainedToken) -> Markup:
+    """A token as it stands in the answer; signs, which are no part of it, for what has no text of its own."""
+    if token.is_end:
+        return element("span", "end", class_="sign")
+    if not (token.text or token.cut_text):
+        return element("span", "…", class_="sign")
+    return join(_with_line_ends(token.text), element("s", token.cut_text) if token.cut_text else "")
+
+
+def _with_line_ends(text: str) -> Markup:
+    """The text with a sign before each line end, so that there is something to point at."""
+    first, *others = text.split("\n")
+    pieces: list[str] = [first]
+    for line in others:
+        pieces += [element("span", "⏎", class_="sign"), "\n", line]
+    return join(*pieces)
+
+
+def _steps(explanation: Explanation, colours: dict[str, int]) -> Markup:
+    """Everything once more as a table, for reading without pointing, and for printing."""
+    names = [member.name for member in explanation.members]
+    head = element(
+        "tr", *(element("th", text, scope="col") for text in ("step", "token", "decided by", *names, "fused"))
+    )
+    rows = [_step_row(token, names, colours) for token in explanation.tokens]
+    table = element("table", element("thead", head), element("tbody", *rows))
+    summary = element("summary", "Step by step")
+    return element("details", summary, element("div", table, class_="scroll"), class_="steps")
+
+
+def _step_row(token: ExplainedToken, names: list[str], colours: dict[str, int]) -> Markup:
+    views = {view.member: view.top for view in token.step.members}
+    number = token.step.step + 1
+    link = element("a", str(number), href=f"#step-{number}")
+    cells = [element("td", link), element("td", show_token(token.step.text))]
+    swatch = element("i", class_=f"swatch {_classes(token.decision, colours)}")
+    cells.append(element("td", swatch, " ", describe_decision(token)))
+    for top in (*(views.get(name, ()) for name in names), token.step.fused):
+        best = [show_token(top[0].text), " ", element("small", format_prob(top[0].prob))] if top else ["-"]
+        cells.append(element("td", *best))
+    return element("tr", *cells)
+
+
+def _classes(decision: Decision, colours: dict[str, int]) -> str:
+    """How a decision looks: one member's colour, or the look of its kind."""
+    if decision.kind in ("main", "other"):
+        return f"one m{colours[decision.members[0]]}"
+    return decision.kind
+
+
+def _percent(number: int, total: int) -> str:
+    return f"{number / max(total, 1):.0%}"

@@ -1,0 +1,64 @@
+"""What stands below the answer while a token is pointed at: every member's best tokens, and the fused ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deepen_llm.explain.explanation import ExplainedToken, Explanation
+from deepen_llm.explain.markup import Markup, element
+from deepen_llm.explain.wording import describe_decision, format_prob, show_token
+from deepen_llm.results import Candidate, MemberTrace
+
+NUM_EXTENDED = 4
+
+
+def render_panel(token: ExplainedToken, explanation: Explanation, colours: dict[str, int]) -> Markup:
+    """The panel of one token. It lies over the foot of the window, so that nothing moves when it shows."""
+    step = token.step
+    views = {view.member: view for view in step.members}
+    columns = [
+        _member_column(member.name, colours[member.name], views.get(member.name), token)
+        for member in explanation.members
+    ]
+    chosen = [candidate.token_id == step.token_id for candidate in step.fused]
+    title = "fused" if token.is_fused else "not fused: the main model's"
+    columns.append(_column(title, "fused", _rows(step.fused, chosen)))
+    head = element(
+        "span",
+        element("b", show_token(step.text)),
+        element("span", describe_decision(token), id_=f"by-{step.step + 1}", class_="by"),
+        element("small", f"step {step.step + 1} of {len(explanation.tokens)}"),
+        class_="head",
+    )
+    return element("span", head, element("span", *columns, class_="columns"), class_="panel")
+
+
+def _member_column(name: str, colour: int, view: MemberTrace | None, token: ExplainedToken) -> Markup:
+    """What one member said; which texts were followed further before they were counted, where it was read as text."""
+    if view is None or not view.top:
+        return _column(name, f"m{colour}", [element("small", "was not asked")])
+    rows = _rows(view.top, token.matches[name])
+    if extended := getattr(view, "extended", ())[:NUM_EXTENDED]:
+        pieces = [piece for text in extended for piece in (" ", show_token(text))]
+        rows.append(element("small", "followed further:", *pieces, class_="more"))
+    return _column(name, f"m{colour}", rows)
+
+
+def _column(title: str, class_: str, rows: Sequence[Markup]) -> Markup:
+    name = element("span", element("i", class_=f"swatch one {class_}"), title, class_="name")
+    return element("span", name, *rows, class_=f"column {class_}")
+
+
+def _rows(top: Sequence[Candidate], is_chosen: Sequence[bool]) -> list[Markup]:
+    """Best tokens with a bar for each probability."""
+    return [_row(candidate, chosen) for candidate, chosen in zip(top, is_chosen, strict=True)]
+
+
+def _row(candidate: Candidate, is_chosen: bool) -> Markup:
+    return element(
+        "span",
+        show_token(candidate.text),
+        element("small", format_prob(candidate.prob)),
+        class_="row chosen" if is_chosen else "row",
+        style=f"--p:{100 * candidate.prob:.1f}%",
+    )

@@ -1,0 +1,58 @@
+"""How the page puts things: who decided, what a colour means, a token whose spaces can be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deepen_llm.explain.deciding import Decision, Kind
+from deepen_llm.explain.explanation import ExplainedToken, Explanation
+from deepen_llm.explain.markup import Markup, element
+
+NUM_COLOURS = 8
+"""Colours of members in page.css; a ninth member has the first one's again."""
+VISIBLE = str.maketrans({" ": "␣", "\n": "⏎", "\t": "⇥", "\r": "␍", "\u00a0": "⍽"})
+
+
+def describe_decision(token: ExplainedToken) -> str:
+    """Who decided a token, in one line, with what was out of the ordinary."""
+    names = list_names(token.decision.members)
+    texts: dict[Kind, str] = {
+        "main": f"{names} alone, the main model",
+        "other": f"{names}, against the main model",
+        "agreed": f"{names} agree",
+        "overruled": f"{names}, against the main model",
+        "fusion": "the fusion: no member's own best token",
+    }
+    notes = ("" if token.is_fused else "not fused", "" if token.is_best else "drawn, not the most probable")
+    return "; ".join(filter(None, (texts[token.decision.kind], *notes)))
+
+
+def describe_key(key: Decision, explanation: Explanation) -> tuple[str, str]:
+    """What a colour of the legend means: whose it is, and an explanation."""
+    if key.kind in ("main", "other"):
+        (member, *_) = (member for member in explanation.members if member.name == key.members[0])
+        role = "main model, alone" if member.is_main else "against the main model"
+        num_agreed = sum(any(token.matches.get(member.name, ())[:1]) for token in explanation.tokens)
+        return member.name, f"{role}; weight {member.weight:.3g}; {num_agreed:,} of its best tokens were chosen"
+    meanings = {
+        "agreed": ("Several agree", "the main model among them"),
+        "overruled": ("Several others", "against the main model"),
+        "fusion": ("Only the fusion", "nobody's own best token"),
+    }
+    return meanings[key.kind]
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Names as a sentence has them: commas, and one "and"."""
+    *before, last = names or ("",)
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def format_prob(prob: float) -> str:
+    """A probability in percent; what rounds to nothing is still told from nothing."""
+    return f"{prob:.1%}" if prob >= 0.0005 or not prob else "<0.1%"
+
+
+def show_token(text: str) -> Markup:
+    """A token by itself: its spaces and line ends visible, its direction kept from what stands around it."""
+    return element("bdi", text.translate(VISIBLE) or "(nothing)", class_="piece")

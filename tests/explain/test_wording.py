@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from deepen_llm.explain import Decision, ExplainedMember, ExplainedToken, Explanation
+from deepen_llm.explain.wording import describe_decision, describe_key, format_prob, list_names, show_token
+from deepen_llm.results import Candidate, StepTrace
+
+
+def token(decision, *, best=1, matches=None):
+    step = StepTrace(0, 1, "x", (), (Candidate(best, "x", 0.5),))
+    return ExplainedToken("x", "", step, decision, False, matches or {})
+
+
+@pytest.mark.parametrize(
+    ("decision", "text"),
+    [
+        (Decision("main", ("a",)), "a alone, the main model"),
+        (Decision("other", ("b",)), "b, against the main model"),
+        (Decision("agreed", ("a", "b", "c")), "a, b and c agree"),
+        (Decision("overruled", ("b", "c")), "b and c, against the main model"),
+        (Decision("fusion", ()), "the fusion: no member's own best token"),
+    ],
+)
+def test_each_decision_has_its_sentence(decision, text):
+    assert describe_decision(token(decision)) == text
+
+
+def test_a_drawn_token_says_so():
+    assert describe_decision(token(Decision("fusion", ()), best=2)).endswith("; drawn, not the most probable")
+
+
+def test_the_legend_tells_a_members_role_weight_and_how_often_its_best_token_was_chosen():
+    members = (ExplainedMember("a", 0.75, True), ExplainedMember("b", 0.25, False))
+    tokens = tuple(
+        token(Decision("main", ("a",)), matches={"a": (True, False), "b": matches})
+        for matches in ((True, False), (False, True), ())
+    )
+    explanation = Explanation((), members, tokens)
+    text = "main model, alone; weight 0.75; 3 of its best tokens were chosen"
+    assert describe_key(Decision("main", ("a",)), explanation) == ("a", text)
+    text = "against the main model; weight 0.25; 1 of its best tokens were chosen"
+    assert describe_key(Decision("other", ("b",)), explanation) == ("b", text)
+    assert describe_key(Decision("fusion", ()), explanation)[0] == "Only the fusion"
+
+
+@pytest.mark.parametrize(
+    ("names", "text"), [((), ""), (("a",), "a"), (("a", "b"), "a and b"), (("a", "b", "c"), "a, b and c")]
+)
+def test_names_are_listed_as_in_a_sentence(names, text):
+    assert list_names(names) == text
+
+
+@pytest.mark.parametrize(
+    ("prob", "text"), [(1.0, "100.0%"), (0.1234, "12.3%"), (0.0005, "0.1%"), (0.0004, "<0.1%"), (0.0, "0.0%")]
+)
+def test_a_probability_that_rounds_to_nothing_is_told_from_nothing(prob, text):
+    assert format_prob(prob) == text
+
+
+def test_spaces_and_line_ends_of_a_token_can_be_seen():
+    assert show_token(" a\n\t<") == '<bdi class="piece">␣a⏎⇥&lt;</bdi>'
+    assert "(nothing)" in show_token("")
