@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from itertools import combinations
 
 import torch
-from torch import Tensor
 from transformers.utils.logging import tqdm
 
-from deepen_llm.baselines import build_equal_text, build_union
+from deepen_llm.baselines import build_equal_text, build_text, build_union
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
+from deepen_llm.decoding.reading import EnsembleReader
+from deepen_llm.decoding.safety import Safety
 from deepen_llm.errors import ConfigError, VocabularyError
 from deepen_llm.fusion.alone import MainAlone
 from deepen_llm.fusion.base import FusionMethod
@@ -19,7 +20,11 @@ from deepen_llm.fusion.relative.method import MemberSpace, RelativeFusion
 from deepen_llm.fusion.relative.storage import TableStore, default_folder
 from deepen_llm.members.base import Member
 from deepen_llm.members.transformers import TransformersMember
+from deepen_llm.reading import ReadingBounds
 from deepen_llm.vocabulary import Vocabulary, common_tokens
+
+NUM_EXTENDED = 32
+"""Of a distribution that extends a token so many best tokens are read."""
 
 
 def load_members(configs: Iterable[MemberConfig]) -> list[Member]:
@@ -63,12 +68,24 @@ def build_fusion(members: Sequence[Member], main: int, weights: Sequence[float],
         NumericalError: Embeddings that hold NaN.
     """
     if len(members) == 1:
-        return MainAlone(main, allowed_tokens(members[main].vocabulary))
+        return MainAlone(main, members[main].allowed)
     if config.method == "union":
         return build_union(members, main, weights, config)
     if config.method == "equal_text":
         return build_equal_text(members, main, weights, config)
+    if config.method == "text":
+        return build_text(members, main, weights, config)
     return _build_relative(members, main, weights, config)
+
+
+def build_reader(members: Sequence[Member], main: int, config: FusionConfig) -> EnsembleReader | None:
+    """What reads the members' distributions as text; None where they are fused as they are."""
+    if len(members) == 1 or (config.reading == "token" and config.method != "text"):
+        return None
+    bounds = ReadingBounds(
+        min_mass=config.min_mass, max_rows=config.max_rows, max_passes=config.max_passes, num_tokens=NUM_EXTENDED
+    )
+    return EnsembleReader(members, main, bounds)
 
 
 def _build_relative(
@@ -95,6 +112,13 @@ def _build_relative(
         )
 
 
+def build_safety(members: Sequence[Member], main: int, config: FusionConfig) -> Safety | None:
+    """What chooses the steps to fuse; None where all are."""
+    if len(members) == 1 or config.fuse == "always":
+        return None
+    return Safety([member.vocabulary for member in members], main, config.confidence)
+
+
 def describe_spaces(members: Sequence[Member], config: FusionConfig) -> list[MemberSpace]:
     """What relative fusion needs to know of these members.
 
@@ -110,7 +134,7 @@ def describe_spaces(members: Sequence[Member], config: FusionConfig) -> list[Mem
         MemberSpace(
             embeddings=member.embeddings,
             anchor_ids=torch.tensor([ids[index] for ids in anchors]),
-            allowed=allowed_tokens(member.vocabulary),
+            allowed=member.allowed,
             eos_ids=member.vocabulary.eos_ids,
             removed_directions=config.removed_directions,
         )
@@ -131,13 +155,6 @@ def _progress_bar(name: str) -> Iterator[Callable[[float], None]]:
             shown = done
 
         yield advance
-
-
-def allowed_tokens(vocabulary: Vocabulary) -> Tensor:
-    """Mask (num_logits,) of the tokens that may come: those with bytes, and end-of-sequence."""
-    allowed = torch.tensor([token is not None for token in vocabulary.tokens])
-    allowed[list(vocabulary.eos_ids)] = True
-    return allowed
 
 
 def uniform(num_members: int) -> tuple[float, ...]:

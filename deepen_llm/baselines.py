@@ -13,6 +13,7 @@ from deepen_llm.config import FusionConfig
 from deepen_llm.errors import VocabularyError
 from deepen_llm.fusion.bytewise import Verdict
 from deepen_llm.fusion.equal_text import EqualTextFusion
+from deepen_llm.fusion.text import TextFusion
 from deepen_llm.fusion.union import UnionFusion, UnionTables
 from deepen_llm.members.base import Member
 from deepen_llm.vocabulary import Vocabulary
@@ -106,6 +107,13 @@ def build_equal_text(
         verdict=_make_verdict(read[main], config),
         mean=config.mean,
     )
+
+
+def build_text(members: Sequence[Member], main: int, weights: Sequence[float], config: FusionConfig) -> TextFusion:
+    """The average of readings as text."""
+    read = MemberTexts.read(members[main], align_eos=True)
+    verdict = _make_verdict(read, config)
+    return TextFusion(read.counts_as, main=main, weights=tuple(weights), verdict=verdict, mean=config.mean)
 
 
 def _read_texts(members: Sequence[Member], config: FusionConfig) -> list[MemberTexts]:

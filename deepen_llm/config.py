@@ -125,13 +125,99 @@ class FusionConfig(Settings):
     The published DeePEn (arXiv 2404.12715, section 3) is `FusionConfig.published()`.
     """
 
-    method: Literal["relative", "union", "equal_text"] = "relative"
-    """`relative`: through the space of common tokens. To compare with: `union` of the members' best tokens, and the
+    method: Literal["relative", "text", "union", "equal_text"] = "relative"
+    """`relative`: through the space of common tokens; `text`: the members' readings as text, averaged. To compare with:
+    `union` of the members' best tokens, and the average over tokens of `equal_text`; of the settings below, these two
+    keep `trust`, `main_ends` and `align_eos`."""
+    top_k: int = Field(default=0, ge=0)
+    """Keep the k best tokens; 0 keeps all."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
+    """Keep the smallest set of best tokens whose probability reaches this."""
+    min_p: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Drop tokens less probable than this share of the best one's probability."""
+    stop: Annotated[tuple[str, ...], BeforeValidator(lambda stop: (stop,) if isinstance(stop, str) else stop)] = ()
+    """Strings at which the answer ends; the text is cut before the first of them."""
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    """Seed of this request's own generator; None draws one."""
+    logprobs: int | None = Field(default=None, ge=0, le=100)
+    """Report each token's log-probability, with this many alternatives."""
+    ignore_eos: bool = False
+    """Go on after end-of-sequence until max_new_tokens."""
+    trace: bool = False
+    """Report every step: each member's best tokens, the fused ones, who changed the choice."""
+
+    @model_validator(mode="after")
+    def _check_stop(self) -> Self:
+        if any(not stop for stop in self.stop):
+            raise ValueError("stop strings must not be empty: leave the empty string out of `stop`")
+        return self
+
+
+class MemberConfig(Settings):
+    """One member: a model that `transformers` can load, and how to load it."""
+
+    model: str
+    """A folder, or the name of a model on the Hugging Face hub."""
+    name: str | None = None
+    """What errors and traces call this member; its folder or hub name where not given."""
+    tokenizer: str | None = None
+    """Where the tokenizer comes from, if not from `model`."""
+    dtype: str = "auto"
+    """A torch dtype by name ("float32", "bfloat16", ...) or "auto" for the checkpoint's own."""
+    device: str | None = None
+    """One device for the whole model, such as "cuda:1"; not together with `device_map`."""
+    device_map: str | dict[str, Any] | None = None
+    """Placement by accelerate, such as "auto"."""
+    attn_implementation: str | None = None
+    """Such as "sdpa", "eager" or "flash_attention_2"."""
+    quantization_config: Any = None
+    """A transformers quantization config, or its dictionary."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    local_files_only: bool = False
+    """Never ask the hub."""
+    trust_remote_code: bool = False
+    """Run code that comes with the checkpoint. Off unless asked for."""
+    chat_template: str | None = None
+    """A Jinja chat template that replaces the tokenizer's own."""
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Any further argument of `from_pretrained` (`adapter_kwargs`, `variant`, `subfolder`, ...)."""
+
+    @model_validator(mode="after")
+    def _check_placement(self) -> Self:
+        if self.device is not None and self.device_map is not None:
+            raise ValueError("give either device or device_map, not both")
+        return self
+
+
+class FusionConfig(Settings):
+    """How the members' distributions become one.
+
+    The published DeePEn (arXiv 2404.12715, section 3) is `FusionConfig.published()`.
+    """
+
+    method: Literal["relative", "text", "union", "equal_text"] = "relative"
+    """`relative`: through the space of common tokens; `text`: the members' readings as text, averaged. To compare with: `union` of the members' best tokens, and the
     average over tokens of `equal_text`; of the settings below, both keep `trust`, `main_ends` and `align_eos`."""
     top_k: int = Field(default=10, ge=1)
     """For `union`: how many of its best tokens each member brings in; no other token can come."""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
-    """For `equal_text`: the mean of the members' probabilities."""
+    """For `text` and `equal_text`: the mean of the members' probabilities."""
+    reading: Literal["token", "text"] = "token"
+    """How the members' distributions are read: `token`, as they are (the published way), or `text`, as what they say
+    about how the text goes on, cut as the main model's own tokenizer would cut it."""
+    min_mass: float = Field(default=0.02, ge=0.0, le=1.0)
+    """For `text`: a token that may still grow into a longer one of the main model is extended by a forward pass before
+    it counts, if this much probability hangs on it."""
+    max_rows: int = Field(default=4, ge=1)
+    """For `text`: the most tokens that are extended in one forward pass, a sequence and member."""
+    max_passes: int = Field(default=6, ge=0)
+    """For `text`: the most such passes, a step and member."""
+    fuse: Literal["always", "safe"] = "always"
+    """`safe` leaves a step to the main model where it is sure of its best token, and where a member's text ends inside
+    one of that member's tokens; the members' forward passes are put off until they are needed."""
+    confidence: float = Field(default=0.95, gt=0.0, le=1.0)
+    """For `safe`: with how much probability of its best token the main model is sure."""
     search: Literal["multiplicative", "gradient"] = "multiplicative"
     """The inverse search: `gradient` is the published one."""
     num_steps: int = Field(default=5, ge=0, le=1000)

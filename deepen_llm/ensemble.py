@@ -10,7 +10,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, final, overload
 
-from deepen_llm.assembly import build_fusion, describe, find_main, load_members, uniform
+from deepen_llm.assembly import (
+    build_fusion,
+    build_reader,
+    build_safety,
+    describe,
+    find_main,
+    load_members,
+    uniform,
+)
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams
 from deepen_llm.decoding.engine import Engine
 from deepen_llm.decoding.sequence import GeneratingSequence, RunningSequence, ScoringSequence
@@ -50,7 +58,14 @@ class Ensemble:
         weights = self.config.weights or uniform(len(members))
         self.fusion = build_fusion(members, self._main, weights, self.config.fusion)
         """The fusion method that runs at every step."""
-        self._engine = Engine(members, self._main, self.fusion, self.config.max_batch_size)
+        self._engine = Engine(
+            members,
+            self._main,
+            self.fusion,
+            self.config.max_batch_size,
+            reader=build_reader(members, self._main, self.config.fusion),
+            safety=build_safety(members, self._main, self.config.fusion),
+        )
         self.identity: dict[str, Any] = describe(self.config, members, self._main, weights)
         """Everything that changes the answers, as JSON values: models, weights, fusion."""
         self._finalizer = weakref.finalize(self, _close, self._engine, self._members)

@@ -41,11 +41,34 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class FusionReport:
+    """How the members worked together on one answer, and what that took beside one forward pass a member and token."""
+
+    num_steps: int
+    num_fused: int
+    """Steps in which the other members had a say."""
+    num_extra_rows: int
+    num_extra_passes: int
+    """Rows, and forward passes that they were part of, in which members' tokens were extended to be read as text."""
+    neglected: float
+    """The mean share of a member's mass that was not followed to where it could be read."""
+
+    @property
+    def share_fused(self) -> float:
+        """The share of steps that were fused; 0 where there was none."""
+        return self.num_fused / self.num_steps if self.num_steps else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class MemberTrace:
-    """What one member said at one step: its best tokens (ids of its own vocabulary)."""
+    """What one member said at one step: its best tokens (ids of its own vocabulary).
+
+    `extended` are the texts that were followed further before they were counted, where it was read as text.
+    """
 
     member: str
     top: tuple[Candidate, ...]
+    extended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +76,8 @@ class StepTrace:
     """One step: the token chosen, every member's best tokens, the fused ones, and who changed the choice.
 
     `changed_by` names the members whose best token, read as text, is the one chosen where the main model's own best
-    token was another; it is empty where the choice is the main model's own.
+    token was another; it is empty where the choice is the main model's own. Where a step `is_fused` not, the
+    main model chose alone, and the others were not asked.
     """
 
     step: int
@@ -62,13 +86,15 @@ class StepTrace:
     members: tuple[MemberTrace, ...]
     fused: tuple[Candidate, ...]
     changed_by: tuple[str, ...] = ()
+    is_fused: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of a stream. The pieces' texts join to the whole; only the last piece has a finish reason and usage.
 
-    Every piece but the last has text. `logprobs` and `trace` belong to the tokens in `token_ids`.
+    Every piece but the last has text; only the last has a `fusion` report. `logprobs` and `trace` belong to the tokens in
+    `token_ids`.
     """
 
     text: str
@@ -77,6 +103,7 @@ class Chunk:
     trace: tuple[StepTrace, ...] | None = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
+    fusion: FusionReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +116,7 @@ class Generation:
     usage: Usage
     logprobs: tuple[TokenLogprob, ...] | None = None
     trace: tuple[StepTrace, ...] | None = None
+    fusion: FusionReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +126,4 @@ class Score:
     logprob: float
     is_greedy: bool
     num_tokens: int
+    fusion: FusionReport | None = None

@@ -18,6 +18,7 @@ from itertools import takewhile
 from typing import final
 
 from deepen_llm.vocabulary import EncodedText, Vocabulary
+from deepen_llm.vocabulary.prefixes import TokenPrefixes
 from deepen_llm.vocabulary.segmenter import UNCLEAR
 
 NEAR = 256
@@ -35,6 +36,8 @@ class Alignment:
         self._at_start = prompt.at_start
         self._num_fixed = prompt.num_fixed
         self._num_open = 0
+        self.missing = b""
+        """The bytes at the very end that no token spells yet: the vocabulary has none for them."""
         self._text = prompt.text
         segmentation = vocabulary.segment(prompt.text, at_start=prompt.at_start)
         self._starts = segmentation.starts
@@ -52,10 +55,26 @@ class Alignment:
         first, tail = self._tokenize_again(text) if text else (len(self.ids) - self._num_open, [])
         opened = self._open_ids(open_bytes)
         self._num_open = len(opened)
+        self.missing = open_bytes[len(opened) :]
         tail = tail + opened
         num_kept = first + _num_equal(self.ids[first:], tail)
         self.ids[first:] = tail
         return num_kept
+
+    def open_tail(self, prefixes: TokenPrefixes) -> tuple[int, bytes]:
+        """The last tokens that the tokenizer might yet have made one token with what follows.
+
+        Returns:
+            How many tokens, as many as possible, and their bytes with those missing behind them.
+        """
+        tail, found = self.missing, (0, self.missing)
+        for count, token_id in enumerate(reversed(self.ids[max(self._num_fixed, 1) :]), start=1):
+            token = self._vocabulary.tokens[token_id]
+            if token is None or len(tail := token + tail) > prefixes.longest:
+                break
+            if prefixes.has_longer(tail):
+                found = count, tail
+        return found
 
     def _tokenize_again(self, text: str) -> tuple[int, list[int]]:
         """Add text; the index of the first id that may change, and the ids from there on."""

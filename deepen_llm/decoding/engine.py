@@ -11,10 +11,13 @@ from typing import final
 import torch
 from torch import Tensor
 
+from deepen_llm.decoding.reading import EnsembleReader
+from deepen_llm.decoding.safety import Safety
 from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.tracing import trace_step
 from deepen_llm.errors import ClosedError, DeepenError, MemberError, NumericalError
-from deepen_llm.fusion.base import FusionMethod
+from deepen_llm.fusion.alone import MainAlone
+from deepen_llm.fusion.base import FusionMethod, ReadingMethod
 from deepen_llm.members.base import Member
 
 logger = logging.getLogger(__name__)
@@ -28,10 +31,30 @@ class Engine:
     called from any thread.
     """
 
-    def __init__(self, members: Sequence[Member], main: int, fusion: FusionMethod, max_batch_size: int) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        main: int,
+        fusion: FusionMethod,
+        max_batch_size: int,
+        *,
+        reader: EnsembleReader | None = None,
+        safety: Safety | None = None,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            members: One forward pass each a step, and what a reading takes.
+            main: Position of the main model.
+            fusion: What makes one distribution of theirs; a `ReadingMethod` where there is a reader.
+            max_batch_size: The most sequences that run at the same time.
+            reader: Reads the members' distributions as text before they are fused; None fuses them as they are.
+            safety: Chooses the sequences to fuse at each step; None fuses all.
+        """
         self._members = tuple(members)
         self._main = main
-        self._fusion = fusion
+        self._fusion, self._reader, self._safety = fusion, reader, safety
+        self._alone = MainAlone(main, members[main].allowed)
         self._max_batch_size = max_batch_size
         self._waiting: deque[RunningSequence] = deque()
         self._running: list[RunningSequence] = []
@@ -92,26 +115,63 @@ class Engine:
         """One token for every running sequence."""
         self._drop([sequence for sequence in self._running if sequence.future.cancelled()])
         self._end_full()
-        for index in self._launch_order:
-            self._extend(index)
-        logits = self._gather_logits()
-        if not self._running:
+        logprobs = self._fuse() if self._safety is None else self._fuse_safely(self._safety)
+        if logprobs is None:
             return
-        logprobs = self._fusion.fuse(logits)
         best = logprobs.argmax(dim=-1).tolist()
         for index, sequence in enumerate(list(self._running)):
             try:
-                self._advance(sequence, [rows[index] for rows in logits], logprobs[index], best[index])
+                self._advance(sequence, logprobs[index], best[index])
             except Exception as error:
                 logger.exception("a sequence failed; the others go on")
                 self._fail([sequence], error)
         self._finish([sequence for sequence in self._running if sequence.is_finished])
 
-    def _advance(self, sequence: RunningSequence, logits: Sequence[Tensor], logprobs: Tensor, best: int) -> None:
-        """One sequence's token, from each member's logits (num_logits,) and the fused logprobs."""
+    def _fuse(self) -> Tensor | None:
+        """The fused logprobs of all that run; None where nothing is left."""
+        for sequence in self._running:
+            sequence.is_fused = len(self._members) > 1
+        for index in self._launch_order:
+            self._extend(index, self._running)
+        logits = self._gather_logits(range(len(self._members)), self._running)
+        return self._fuse_logits(self._running, logits) if self._running else None
+
+    def _fuse_safely(self, safety: Safety) -> Tensor | None:
+        """The same where the main model goes first, and the others are asked for some sequences only.
+
+        What the others have not seen waits with their tracks and is fed when they are asked again.
+        """
+        self._extend(self._main, self._running)
+        own = self._gather_logits([self._main], self._running)
+        if not self._running:
+            return None
+        chosen = safety.choose(self._running, own[0])
+        for index in self._launch_order:
+            if index != self._main:
+                self._extend(index, chosen)
+        chosen = [sequence for sequence in chosen if sequence in self._running]
+        logits = self._gather_logits(range(len(self._members)), chosen)
+        chosen = [sequence for sequence in chosen if sequence in self._running]
+        if not self._running:
+            return None
+        mains = [sequence.tracks[self._main].logits for sequence in self._running]
+        alone = self._alone.fuse_main(torch.stack([rows for rows in mains if rows is not None]))
+        fused = self._fuse_logits(chosen, logits) if chosen else None
+        places = [self._running.index(sequence) for sequence in chosen]
+        for sequence in self._running:
+            sequence.is_fused = sequence in chosen
+        return alone if fused is None else alone.index_copy(0, torch.tensor(places, device=alone.device), fused)
+
+    def _fuse_logits(self, sequences: Sequence[RunningSequence], logits: Sequence[Tensor]) -> Tensor:
+        if self._reader is None or not isinstance(self._fusion, ReadingMethod):
+            return self._fusion.fuse(logits)
+        return self._fusion.fuse_readings(logits[self._main], self._reader.read(sequences, logits))
+
+    def _advance(self, sequence: RunningSequence, logprobs: Tensor, best: int) -> None:
+        """One sequence's token, from the fused logprobs (num_logits,)."""
         token_id, trace = sequence.choose(logprobs, best), None
         if sequence.wants_trace:
-            trace = trace_step(self._members, self._main, logits, logprobs, token_id, step=sequence.num_steps)
+            trace = trace_step(self._members, self._main, sequence, logprobs, token_id)
         sequence.accept(token_id, logprobs, trace)
 
     def _end_full(self) -> None:
@@ -124,9 +184,9 @@ class Engine:
             else:
                 self._finish([sequence])
 
-    def _extend(self, index: int) -> None:
+    def _extend(self, index: int, sequences: Sequence[RunningSequence]) -> None:
         """Feed one member the tokens that it has not seen, all rows in one pass; if it raises, they all fail."""
-        tracks = [sequence.tracks[index] for sequence in self._running]
+        tracks = [sequence.tracks[index] for sequence in sequences]
         behind = [track for track in tracks if track.pending]
         if not behind:
             return
@@ -136,23 +196,24 @@ class Engine:
         except Exception as error:
             logger.exception("member %r failed; the sequences that it took part in fail", member.name)
             reason = f"member {member.name!r} failed in a forward pass: {type(error).__name__}: {error}"
-            self._fail(self._running, MemberError(f"{reason}; the ensemble stays usable, try again or leave it out"))
+            self._fail(sequences, MemberError(f"{reason}; the ensemble stays usable, try again or leave it out"))
             return
         for track, row in zip(behind, logits, strict=True):
             track.note_fed(row)
 
-    def _gather_logits(self) -> list[Tensor]:
-        """Each member's logits (running sequences, num_logits), without the sequences where one says NaN."""
-        sequences = list(self._running)
+    def _gather_logits(self, indices: Sequence[int], sequences: Sequence[RunningSequence]) -> list[Tensor]:
+        """Logits (sequences, num_logits) of some members, without the sequences where one says NaN: these fail."""
+        sequences = list(sequences)
         if not sequences:
             return []
-        tracks = [[sequence.tracks[index] for sequence in sequences] for index in range(len(self._members))]
+        tracks = [[sequence.tracks[index] for sequence in sequences] for index in indices]
         logits = [torch.stack([track.logits for track in row if track.logits is not None]) for row in tracks]
         if all(rows.amax().item() < torch.inf for rows in logits):  # NaN is the greatest of all, and not less
             return logits
         is_sound = [(rows < torch.inf).all(dim=-1).tolist() for rows in logits]
         for row, sequence in enumerate(sequences):
-            broken = [member.name for member, rows in zip(self._members, is_sound, strict=True) if not rows[row]]
+            pairs = zip(indices, is_sound, strict=True)
+            broken = [self._members[index].name for index, rows in pairs if not rows[row]]
             if broken:
                 step, names = sequence.num_steps, ", ".join(map(repr, broken))
                 message = f"NaN or infinity in the logits of {names} at step {step}: try another dtype, such as float32"

@@ -16,7 +16,18 @@ from deepen_llm.decoding.sampling import apply_filters, make_generator, sample
 from deepen_llm.decoding.stopping import StopMatcher
 from deepen_llm.decoding.track import Track
 from deepen_llm.members.base import Member
-from deepen_llm.results import Candidate, Chunk, FinishReason, Generation, Score, StepTrace, TokenLogprob, Usage
+from deepen_llm.reading.reader import RowReading
+from deepen_llm.results import (
+    Candidate,
+    Chunk,
+    FinishReason,
+    FusionReport,
+    Generation,
+    Score,
+    StepTrace,
+    TokenLogprob,
+    Usage,
+)
 from deepen_llm.vocabulary import EncodedText, Vocabulary
 
 
@@ -36,8 +47,32 @@ class RunningSequence(ABC):
         # Members with the main model's own vocabulary take its tokens as they are, however they cut the text.
         self._takes_tokens = [member.vocabulary.fingerprint == vocabulary.fingerprint for member in members]
         self._detokenizer = Detokenizer(drop_leading_space=vocabulary.adds_prefix_space and begins_text)
+        self.is_fused = True
+        """Whether the others have a say at this step."""
+        self._num_fused = 0
+        self.readings: dict[int, RowReading] = {}
+        """What following the members' tokens found at this step, by member, where anything was followed."""
+        self._num_extra_rows = self._num_extra_passes = 0
+        self._neglected = 0.0
 
     wants_trace = False
+
+    def note_reading(self, index: int, reading: RowReading) -> None:
+        """Record what reading a member took at this step."""
+        self.readings[index] = reading
+        self._num_extra_rows += reading.num_rows
+        self._num_extra_passes += reading.num_passes
+        self._neglected += reading.neglected
+
+    def fusion_report(self) -> FusionReport:
+        """How the members worked together so far."""
+        return FusionReport(
+            num_steps=self.num_steps,
+            num_fused=self._num_fused,
+            num_extra_rows=self._num_extra_rows,
+            num_extra_passes=self._num_extra_passes,
+            neglected=self._neglected / max(self._num_fused * max(len(self.tracks) - 1, 1), 1),
+        )
 
     @abstractmethod
     def choose(self, logprobs: Tensor, best: int) -> int:
@@ -77,6 +112,8 @@ class RunningSequence(ABC):
     def _push(self, token_id: int) -> str:
         """Add the token to the main model's track and its text to the others'; the text that became whole."""
         self.num_steps += 1
+        self._num_fused += self.is_fused
+        self.readings = {}
         text = self._detokenizer.push(self._vocabulary.tokens[token_id] or b"")
         for track, takes_tokens in zip(self.tracks, self._takes_tokens, strict=True):
             if takes_tokens:
@@ -152,6 +189,7 @@ class GeneratingSequence(RunningSequence):
             usage=self._usage(),
             logprobs=tuple(self._logprobs) if self.params.logprobs is not None else None,
             trace=tuple(self._trace) if self.params.trace else None,
+            fusion=self.fusion_report(),
         )
 
     def _end(self, reason: FinishReason, text: str) -> None:
@@ -178,6 +216,7 @@ class GeneratingSequence(RunningSequence):
                 trace=tuple(self._trace[begin:]) if self.params.trace else None,
                 finish_reason=self._finish_reason if self.is_finished else None,
                 usage=self._usage() if self.is_finished else None,
+                fusion=self.fusion_report() if self.is_finished else None,
             )
         )
 
@@ -212,7 +251,12 @@ class ScoringSequence(RunningSequence):
 
     def result(self) -> Score:
         """The sum over all tokens."""
-        return Score(logprob=self._logprob, is_greedy=self._is_greedy, num_tokens=self.num_steps)
+        return Score(
+            logprob=self._logprob,
+            is_greedy=self._is_greedy,
+            num_tokens=self.num_steps,
+            fusion=self.fusion_report(),
+        )
 
 
 def describe_choice(vocabulary: Vocabulary, logprobs: Tensor, token_id: int, num_top: int) -> TokenLogprob:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from deepen_llm.decoding.sequence import describe_best
+from deepen_llm.decoding.sequence import RunningSequence, describe_best
 from deepen_llm.members.base import Member
 from deepen_llm.results import MemberTrace, StepTrace
 
@@ -14,40 +14,56 @@ NUM_TOP = 5
 
 
 def trace_step(
-    members: Sequence[Member], main: int, logits: Sequence[Tensor], logprobs: Tensor, token_id: int, *, step: int
+    members: Sequence[Member], main: int, sequence: RunningSequence, logprobs: Tensor, token_id: int
 ) -> StepTrace:
     """Each member's best tokens, the fused ones, and who changed the choice.
 
     Args:
         members: The members, of which `main` is the main model.
         main: Its position.
-        logits: Each member's next-token logits, (num_logits,).
+        sequence: Where the step happened; its tracks hold what each member said, if it was asked.
         logprobs: The fused logprobs, (num_logits of the main model,).
         token_id: The token chosen.
-        step: Steps before this one.
     """
+    logits = {
+        index: track.logits
+        for index, track in enumerate(sequence.tracks)
+        if track.logits is not None and (index == main or sequence.is_fused)
+    }
     views = tuple(
-        MemberTrace(member.name, describe_best(member.vocabulary, row.float().softmax(dim=-1), NUM_TOP))
-        for member, row in zip(members, logits, strict=True)
+        MemberTrace(
+            members[index].name,
+            describe_best(members[index].vocabulary, row.float().softmax(dim=-1), NUM_TOP),
+            tuple(text.decode("utf-8", "replace") for text in _extended(sequence, index)),
+        )
+        for index, row in logits.items()
     )
     return StepTrace(
-        step=step,
+        step=sequence.num_steps,
         token_id=token_id,
         text=members[main].vocabulary.display(token_id),
         members=views,
         fused=describe_best(members[main].vocabulary, logprobs.exp(), NUM_TOP),
         changed_by=_changed_by(members, main, logits, token_id),
+        is_fused=sequence.is_fused,
     )
 
 
-def _changed_by(members: Sequence[Member], main: int, logits: Sequence[Tensor], token_id: int) -> tuple[str, ...]:
+def _extended(sequence: RunningSequence, index: int) -> list[bytes]:
+    """The texts that a member's reading extended at this step."""
+    return sequence.readings[index].extended if index in sequence.readings else []
+
+
+def _changed_by(members: Sequence[Member], main: int, logits: Mapping[int, Tensor], token_id: int) -> tuple[str, ...]:
     """The members whose best token reads as the one chosen, where the main model's best token is another."""
-    best = [int(row.argmax()) for row in logits]
+    best = {index: int(row.argmax()) for index, row in logits.items()}
     if best[main] == token_id:
         return ()
     chosen = _reading(members[main], token_id)
     return tuple(
-        member.name for index, member in enumerate(members) if index != main and _reading(member, best[index]) == chosen
+        members[index].name
+        for index, best_id in best.items()
+        if index != main and _reading(members[index], best_id) == chosen
     )
 
 

@@ -27,7 +27,8 @@ class Track:
         self.pending = list(prompt.ids)
         self.logits: Tensor | None = None
         """Next-token logits (num_logits,) after everything that was fed."""
-        self._num_fed = 0
+        self.num_fed = 0
+        """Tokens in the member's cache."""
         self._row: int | None = None
         if len(self.pending) >= member.context_length:
             raise self.context_error()
@@ -42,11 +43,11 @@ class Track:
     @property
     def is_full(self) -> bool:
         """Whether the pending tokens no longer fit into the member's context."""
-        return self._num_fed + len(self.pending) > self.member.context_length
+        return self.num_fed + len(self.pending) > self.member.context_length
 
     def context_error(self) -> ContextLengthError:
         """What to say where the text does not fit."""
-        num_tokens, fits = self._num_fed + len(self.pending), self.member.context_length
+        num_tokens, fits = self.num_fed + len(self.pending), self.member.context_length
         return ContextLengthError(
             f"the text has {num_tokens} tokens for member {self.member.name!r}, whose context holds {fits}: "
             f"at most {fits - 1} of them leave room for an answer, shorten it"
@@ -54,7 +55,7 @@ class Track:
 
     def note_fed(self, logits: Tensor) -> None:
         """Record that the pending tokens went through a forward pass."""
-        self._num_fed += len(self.pending)
+        self.num_fed += len(self.pending)
         self.pending = []
         self.logits = logits
 
@@ -66,12 +67,12 @@ class Track:
         """Continue with text, which may change how the last tokens are cut: roll back to what is unchanged."""
         kept = self.alignment.append(text, open_bytes)
         ids = self.alignment.ids
-        if kept == len(ids) < self._num_fed:
+        if kept == len(ids) < self.num_fed:
             kept -= 1  # the text lost tokens and gained none: the last one is fed again for its logits
-        if kept < self._num_fed:
-            self.member.rollback(self.row, self._num_fed - kept)
-            self._num_fed = kept
-        self.pending = ids[self._num_fed :]
+        if kept < self.num_fed:
+            self.member.rollback(self.row, self.num_fed - kept)
+            self.num_fed = kept
+        self.pending = ids[self.num_fed :]
 
     def release(self) -> None:
         """Free the row."""

@@ -22,8 +22,11 @@ class MainAlone(FusionMethod):
 
     def fuse(self, logits: Sequence[Tensor]) -> Tensor:
         """Log-softmax of the main model's logits over the allowed tokens."""
-        own = logits[self._main].float().masked_fill(self._forbidden.to(logits[self._main].device), -torch.inf)
-        return own.log_softmax(dim=-1)
+        return self.fuse_main(logits[self._main])
+
+    def fuse_main(self, logits: Tensor) -> Tensor:
+        """The same from the main model's logits alone."""
+        return logits.float().masked_fill(self._forbidden.to(logits.device), -torch.inf).log_softmax(dim=-1)
 
     @property
     def num_bytes(self) -> int:

@@ -37,6 +37,13 @@ class Member(ABC):
         """Where `extend` leaves its logits."""
 
     @property
+    def allowed(self) -> Tensor:
+        """The tokens that may come, those with bytes and end-of-sequence: `(num_logits,)` bool, on the CPU."""
+        allowed = torch.tensor([token is not None for token in self.vocabulary.tokens])
+        allowed[list(self.vocabulary.eos_ids)] = True
+        return allowed
+
+    @property
     @abstractmethod
     def weight_bytes(self) -> int:
         """Memory of the weights."""

@@ -1,0 +1,89 @@
+"""Fusion without the relative space: the members' readings as text, averaged as they are.
+
+One step, with t over the main model's tokens, p the main model's probs and q_i member i's reading:
+
+    arithmetic:  sum_i weight_i q_i(t)
+    geometric:   prod_i q_i(t) ^ weight_i, renormalized
+
+The arithmetic mean is safe; the geometric one gains where readings are exact and loses where they are not, since a
+token that one member's reading leaves out is then as good as ruled out. `FLOOR` keeps it from that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, final
+
+import torch
+from torch import Tensor
+
+from deepen_llm.fusion.base import Reading, ReadingMethod
+from deepen_llm.fusion.bytewise import BytewiseReader, Verdict
+
+FLOOR = 1e-6
+"""The least probability of a token of a reading under the geometric mean."""
+
+
+@final
+class TextFusion(ReadingMethod):
+    """The mean of the members' readings."""
+
+    def __init__(
+        self,
+        counts_as: Tensor,
+        *,
+        main: int,
+        weights: Sequence[float],
+        verdict: Verdict,
+        mean: Literal["arithmetic", "geometric"] = "arithmetic",
+    ) -> None:
+        """Keep the weights.
+
+        Args:
+            counts_as: Of the main model: see `BytewiseReader.build`.
+            main: Position of the main model.
+            weights: One a member, not negative, summing to 1.
+            verdict: How far to believe the mean.
+            mean: Of the probabilities.
+        """
+        self._reader = BytewiseReader.build(counts_as)
+        self._main, self._weights, self._verdict, self._mean = main, tuple(weights), verdict, mean
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the tables."""
+        return self._reader.num_bytes
+
+    def fuse(self, logits: Sequence[Tensor]) -> Tensor:
+        """Refused: logits alone are not read yet.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError(f"{type(self).__name__} takes readings of {len(logits)} members: call fuse_readings")
+
+    def fuse_readings(self, logits: Tensor, readings: Sequence[Reading | None]) -> Tensor:
+        """See `ReadingMethod`. What the main model cannot express counts for its own distribution."""
+        alone = self._reader.read(logits)
+        others = [(w, reading) for w, reading in zip(self._weights, readings, strict=True) if reading is not None and w]
+        if not others:
+            return alone
+        own = alone.exp()
+        said = [(weight, self._complete(reading, own)) for weight, reading in others]
+        weight = 1 - sum(share for share, _ in said)
+        if self._mean == "arithmetic":
+            mean = weight * own
+            for share, probs in said:
+                mean = mean + share * probs
+            return self._verdict.settle(alone, mean.log())
+        logs = weight * alone
+        for share, probs in said:
+            logs = logs + share * probs.clamp_min(FLOOR).log()
+        return self._verdict.settle(alone, logs)
+
+    def _complete(self, reading: Reading, own: Tensor) -> Tensor:
+        """A reading's probs `(batch, num_logits_main)` on the main model's device, made to sum to 1."""
+        probs = reading.probs.to(own.device)
+        if reading.rest is not None:
+            probs = probs + reading.rest.sum(dim=-1, keepdim=True).to(own.device) * own
+        return probs if reading.speaks is None else torch.where(reading.speaks.to(own.device)[:, None], probs, own)
