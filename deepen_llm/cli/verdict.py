@@ -106,7 +106,7 @@ def describe_main(fit: Fit) -> str:
     else:
         lengths = f"{best.bytes_per_token:.2f} bytes a token, not {present.bytes_per_token:.2f}"
         text = f"Main model: {best.name} rather than {present.name}: {lengths}, so fewer steps an answer."
-    return f"{text} Which model is the better one, only questions with answers can tell."
+    return f"{text} Which model is the better one, only questions with answers can tell: `deepen calibrate`."
 
 
 def recommend(fit: Fit) -> str:

@@ -14,7 +14,7 @@ from deepen_llm.explain.wording import NUM_COLOURS, describe_decision, describe_
 STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Nothing is fetched and nothing runs, whatever a model or a user may have written."""
-HINT = "Point at a token, tap it, or press Tab to walk through them: here stands what each member said."
+HINT = "Point at a token, tap it, or press Tab to walk through them, and see here what each member said."
 
 
 def render_page(explanation: Explanation) -> str:
@@ -123,6 +123,8 @@ def _token(token: ExplainedToken, explanation: Explanation, colours: dict[str, i
         class_=" ".join(filter(None, classes)),
         id_=f"step-{number}",
         tabindex=0,
+        role="note",
+        aria_label=token.step.text,
         aria_describedby=f"by-{number}",
     )
 

@@ -33,7 +33,8 @@ def describe_key(key: Decision, explanation: Explanation) -> tuple[str, str]:
         (member, *_) = (member for member in explanation.members if member.name == key.members[0])
         role = "main model, alone" if member.is_main else "against the main model"
         num_agreed = sum(any(token.matches.get(member.name, ())[:1]) for token in explanation.tokens)
-        return member.name, f"{role}; weight {member.weight:.3g}; {num_agreed:,} of its best tokens were chosen"
+        agreed = f"put the chosen token first at {num_agreed:,} of {len(explanation.tokens):,} steps"
+        return member.name, f"{role}; weight {member.weight:.3g}; {agreed}"
     meanings = {
         "agreed": ("Several agree", "the main model among them"),
         "overruled": ("Several others", "against the main model"),

@@ -37,9 +37,9 @@ def test_the_legend_tells_a_members_role_weight_and_how_often_its_best_token_was
         for matches in ((True, False), (False, True), ())
     )
     explanation = Explanation((), members, tokens)
-    text = "main model, alone; weight 0.75; 3 of its best tokens were chosen"
+    text = "main model, alone; weight 0.75; put the chosen token first at 3 of 3 steps"
     assert describe_key(Decision("main", ("a",)), explanation) == ("a", text)
-    text = "against the main model; weight 0.25; 1 of its best tokens were chosen"
+    text = "against the main model; weight 0.25; put the chosen token first at 1 of 3 steps"
     assert describe_key(Decision("other", ("b",)), explanation) == ("b", text)
     assert describe_key(Decision("fusion", ()), explanation)[0] == "Only the fusion"
 
