@@ -10,9 +10,11 @@ from typer.core import TyperGroup
 from deepen_llm import __version__
 from deepen_llm.cli.bench import bench
 from deepen_llm.cli.bench_fusion import fusion
+from deepen_llm.cli.calibrate import calibrate
 from deepen_llm.cli.chat import chat
 from deepen_llm.cli.console import complain, out, set_up_logging
 from deepen_llm.cli.demo import demo
+from deepen_llm.cli.evaluate import evaluate
 from deepen_llm.cli.explain import explain
 from deepen_llm.cli.generate import generate
 from deepen_llm.cli.inspect import inspect
@@ -72,6 +74,8 @@ app.command()(generate)
 app.command()(chat)
 app.command()(explain)
 app.command()(inspect)
+app.command("eval")(evaluate)
+app.command()(calibrate)
 bench.command()(fusion)
 app.add_typer(bench)
 
