@@ -62,19 +62,25 @@ def _legend(explanation: Explanation, colours: dict[str, int]) -> Markup:
         element("i", class_=_classes(key, colours), style=f"flex-grow:{counts[key]}") for key in keys if counts[key]
     ]
     rows = [
-        element(
-            "li",
-            element("i", class_=f"swatch {_classes(key, colours)}"),
-            element("b", name),
-            element("small", meaning),
-            element("b", _percent(counts[key], num_tokens)),
-            element("small", f"{counts[key]:,}"),
-        )
-        for key in keys
-        for name, meaning in [describe_key(key, explanation)]
+        _legend_row(_classes(key, colours), *describe_key(key, explanation), counts[key], num_tokens) for key in keys
     ]
+    if num_alone := num_tokens - explanation.num_fused:
+        meaning = "dotted, whatever the colour: the step was left to the main model, and the others were not asked"
+        rows.append(_legend_row("unfused", "Not fused", meaning, num_alone, num_tokens))
     bar = element("div", *segments, class_="bar", aria_hidden="true")
     return element("section", bar, element("ul", *rows), class_="legend", aria_label="Legend")
+
+
+def _legend_row(look: str, name: str, meaning: str, number: int, num_tokens: int) -> Markup:
+    """A look, whose or what it is, what it means, and how many tokens have it."""
+    return element(
+        "li",
+        element("i", class_=f"swatch {look}"),
+        element("b", name),
+        element("small", meaning),
+        element("b", _percent(number, num_tokens)),
+        element("small", f"{number:,}"),
+    )
 
 
 def _legend_keys(explanation: Explanation) -> Iterator[Decision]:

@@ -173,7 +173,9 @@ def test_a_step_that_was_not_fused_looks_and_reads_so():
     (first, second) = explanation.tokens
     step = StepTrace(0, 1, "x", first.step.members[:1], first.step.fused, is_fused=False)
     source = render_page(replace(explanation, tokens=(replace(first, step=step), second)))
-    assert source.count("unfused") == 1 + STYLE.read_text(encoding="utf-8").count("unfused")
+    assert source.count('agreed unfused"') == 1
+    assert re.search(r'swatch unfused"></i><b>Not fused</b><small>.*?</small><b>50%</b><small>1<', source)
+    assert "Not fused" not in render_page(explanation)
     assert "2 tokens, 1 of them fused (50%)" in source
     assert "was not asked" in source and "not fused: the main model" in source
 
