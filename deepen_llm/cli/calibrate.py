@@ -173,7 +173,7 @@ def _progress(ensemble: Ensemble, num_rows: int) -> Iterator[OnScored]:
 
 
 def trials_table(calibration: Calibration, names: tuple[str, ...]) -> Table:
-    """Everything that was tried, in order; what is written is marked. `exact`: rows that greedy decoding would answer."""
+    """Everything that was tried, in order; what is written is marked. `exact`: what greedy decoding gets right."""
     table = Table(title="What was tried", title_justify="left", title_style="bold")
     for column in ("main", *names, "trust", "score", "95% interval", "exact"):
         table.add_column(Text(column), justify="left" if column == "main" else "right", no_wrap=True)

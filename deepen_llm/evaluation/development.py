@@ -120,10 +120,10 @@ def _read_row(line: str, where: str, delimiter: str) -> DevelopmentRow:
 
 def _cut(text: str) -> Iterator[DevelopmentRow]:
     """Pieces of a text, each read after the one before; the first word is read and not scored."""
-    first = _SPACES.search(text.lstrip())
+    text = text.strip()
+    first = _SPACES.search(text)
     if first is None:
         return
-    text = text.lstrip()
     before, at = text[: first.start()], first.start()
     while at < len(text):
         end = next((m.start() for m in _SPACES.finditer(text, at + PIECE_CHARACTERS)), len(text))
