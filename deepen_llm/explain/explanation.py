@@ -45,7 +45,7 @@ class ExplainedToken:
     @property
     def is_fused(self) -> bool:
         """Whether the members' distributions were fused at this step."""
-        return bool(getattr(self.step, "is_fused", True))
+        return self.step.is_fused
 
     @property
     def is_best(self) -> bool:

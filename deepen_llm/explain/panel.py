@@ -38,7 +38,7 @@ def _member_column(name: str, colour: int, view: MemberTrace | None, token: Expl
     if view is None or not view.top:
         return _column(name, f"m{colour}", [element("small", "was not asked")])
     rows = _rows(view.top, token.matches[name])
-    if extended := getattr(view, "extended", ())[:NUM_EXTENDED]:
+    if extended := view.extended[:NUM_EXTENDED]:
         pieces = [piece for text in extended for piece in (" ", show_token(text))]
         rows.append(element("small", "followed further:", *pieces, class_="more"))
     return _column(name, f"m{colour}", rows)
