@@ -1,0 +1,205 @@
+"""`deepen eval`: members alone and together, by one method of fusion or several, on tasks and on text."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from deepen_llm.cli.console import err, out, say
+from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.cli.parameters import ENSEMBLE, take_options
+from deepen_llm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from deepen_llm.config import EnsembleConfig, FusionConfig
+    from deepen_llm.ensemble import Ensemble
+    from deepen_llm.evaluation.assignments import Assignment
+    from deepen_llm.evaluation.contest import Entrant, Result
+    from deepen_llm.evaluation.tally import Tally
+
+CONFIGURED = "configured"
+TASK_HELP = (
+    "mmlu, arc_challenge, gsm8k, piqa, triviaqa, nq (all six: paper); capitals, elements, arithmetic, reading "
+    "(all four: starter); or the path of a task file."
+)
+METHOD_HELP = (
+    "A way to fuse, such as default or published; once for each to compare. If not given: what --config says "
+    "(configured), else default."
+)
+DATA_HELP = (
+    "The folder that holds the questions as JSON lines (mmlu/test.jsonl, ...). If not given: the Hugging Face hub."
+)
+LIMIT_HELP = "A sample of so many questions a task, the same each time; of a text, its first passages."
+TEXT_HELP = "Measure bits per byte on this text file as well."
+MEMBERS_HELP = "Every member alone beside the ensemble."
+CHAT_HELP = "Ask in the members' chat templates."
+OUTPUT_HELP = "The folder for report.md, report.json, report.svg and the finished requests; run again to resume."
+FRESH_HELP = "Ask everything anew, also what the folder holds already."
+
+
+Tasks = Annotated[list[str] | None, typer.Argument(metavar="[TASK]...", help=TASK_HELP, show_default=False)]
+Methods = Annotated[list[str] | None, typer.Option("--method", help=METHOD_HELP, show_default=False)]
+EachMember = Annotated[bool, typer.Option("--each-member/--no-each-member", help=MEMBERS_HELP)]
+Limit = Annotated[int | None, typer.Option("--limit", "-l", min=1, help=LIMIT_HELP)]
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help=DATA_HELP)]
+TextFile = Annotated[Path | None, typer.Option("--text", help=TEXT_HELP)]
+Chat = Annotated[bool, typer.Option("--chat", help=CHAT_HELP)]
+Output = Annotated[Path, typer.Option("--output", "-o", help=OUTPUT_HELP)]
+Fresh = Annotated[bool, typer.Option("--fresh", help=FRESH_HELP)]
+
+
+@take_options(source=ENSEMBLE)
+def evaluate(
+    tasks: Tasks = None,
+    *,
+    source: EnsembleSource,
+    method: Methods = None,
+    each_member: EachMember = True,
+    limit: Limit = None,
+    data_dir: DataDir = None,
+    text: TextFile = None,
+    chat: Chat = False,
+    output: Output = Path("deepen-eval"),
+    fresh: Fresh = False,
+) -> None:
+    """Evaluate an ensemble beside its members: right answers and bits per byte, with 95% intervals.
+
+    An interrupted run loses nothing: the same command goes on where it stopped. Without models, the bundled ones.
+
+    Examples:
+    - `deepen eval starter --limit 20`
+    - `deepen eval mmlu gsm8k -m org/main-model -m org/other-model --limit 200`
+    - `deepen eval paper --config ensemble.yaml --data-dir data --method configured --method published`
+    - `deepen eval --text stories.txt -m org/main-model -m org/other-model --output stories`
+    """
+    if not tasks and text is None:
+        raise typer.BadParameter(f"give at least one task, or --text with a file. Tasks: {TASK_HELP}")
+    _quieten()
+    _make_folder(output)
+    from deepen_llm.evaluation.assignments import TextAssignment, find_assignments
+    from deepen_llm.evaluation.picture import check_matplotlib
+
+    check_matplotlib()
+    methods = _find_methods(method or [], source)
+    assignments = find_assignments(tasks or [], data_folder=data_dir, limit=limit, in_chat=chat)
+    ensemble = source.open()
+    with ensemble:
+        config, names = ensemble.config, ensemble.member_names
+        if text is not None:
+            assignments.append(TextAssignment.load(text, ensemble.members, limit))
+    resolved = {name: fusion or config.fusion for name, fusion in methods.items()}
+    settings = {"models": names, "weights": config.weights, "main": ensemble.main_name, "limit": limit, "chat": chat}
+    results = _run(config, names, resolved, assignments, output, with_members=each_member, fresh=fresh)
+    _write(results, assignments, settings, output)
+    out.print(results_table(results, [assignment.name for assignment in assignments]))
+    say(f"The report is in {output / 'report.md'}.", style="dim")
+
+
+def _quieten() -> None:
+    """No bars and no advice from lm-eval: the report says what must be known. Call before anything is imported."""
+    os.environ["TQDM_DISABLE"] = "1"
+    for name in ("lm_eval", "deepen_llm.evaluation.harness"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _make_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--output must name a folder that can be made; got {str(output)!r}: {error}") from error
+
+
+def _find_methods(names: Sequence[str], source: EnsembleSource) -> dict[str, FusionConfig | None]:
+    """Fusion settings by name; None for those of the --config file."""
+    from deepen_llm.evaluation.methods import find_method
+
+    names = names or ([CONFIGURED] if source.config else ["default"])
+    if CONFIGURED in names and source.config is None:
+        raise ConfigError(f"the method {CONFIGURED!r} is what a --config file says: give one, or another method")
+    return {name: None if name == CONFIGURED else find_method(name) for name in names}
+
+
+def _run(
+    config: EnsembleConfig,
+    names: Sequence[str],
+    methods: dict[str, FusionConfig],
+    assignments: Sequence[Assignment],
+    output: Path,
+    *,
+    with_members: bool,
+    fresh: bool,
+) -> list[Result]:
+    """Every entrant in turn: only one is in memory at a time."""
+    from deepen_llm.evaluation.contest import list_entrants, run_entrant
+    from deepen_llm.evaluation.journal import Journal
+
+    finished = output / "requests.jsonl"
+    if fresh:
+        finished.unlink(missing_ok=True)
+    journal = Journal(finished)
+    entrants = list(list_entrants(config, names, methods, with_members=with_members))
+    with _reporting(entrants, assignments) as report:
+        return [run_entrant(entrant, _open, assignments, journal, report) for entrant in entrants]
+
+
+def _open(config: EnsembleConfig) -> Ensemble:
+    from deepen_llm.ensemble import Ensemble
+
+    return Ensemble.from_config(config)
+
+
+@contextmanager
+def _reporting(entrants: Sequence[Entrant], assignments: Sequence[Assignment]) -> Iterator[Callable[[str, int], None]]:
+    """A bar of requests over the whole run, with what is being done."""
+    columns = (TextColumn("{task.description:<28}", markup=False), BarColumn(), MofNCompleteColumn())
+    total = len(entrants) * sum(assignment.num_requests for assignment in assignments)
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=err, transient=True) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda label, number: progress.update(bar, description=label, advance=number)
+
+
+def _write(
+    results: Sequence[Result], assignments: Sequence[Assignment], settings: dict[str, Any], output: Path
+) -> None:
+    """The report, in three files."""
+    from deepen_llm.evaluation.picture import plot_results
+    from deepen_llm.evaluation.report import write_json, write_markdown
+
+    plot_results(results, [assignment.name for assignment in assignments], output / "report.svg")
+    values = write_json(results, assignments, settings)
+    (output / "report.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    page = write_markdown(results, assignments, settings, "report.svg")
+    (output / "report.md").write_text(page, encoding="utf-8")
+
+
+def results_table(results: Sequence[Result], tasks: Sequence[str]) -> Table:
+    """A row for each task, a column for each entrant, with intervals."""
+    title = "Right answers in %, or bits per byte, with the 95% interval"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("")
+    for result in results:
+        style = "" if result.entrant.is_member else "bold"
+        table.add_column(Text(result.entrant.name), justify="right", style=style)
+    for task in tasks:
+        table.add_row(Text(task), *(_cell(result.outcomes[task].tally) for result in results))
+    return table
+
+
+def _cell(tally: Tally | None) -> Text:
+    """A value, its interval on the line below."""
+    if tally is None:
+        return Text("left out", style="yellow")
+    estimate = tally.estimate
+    factor, digits = (100, 0) if tally.is_share else (1, 2)
+    interval = f"{factor * estimate.low:.{digits}f}-{factor * estimate.high:.{digits}f}"
+    return Text(f"{factor * estimate.value:.{digits + 1}f}\n{interval}")

@@ -1,0 +1,90 @@
+"""What one contestant reached in one task, with its interval, its cost, and how far it is from another's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from deepen_llm.evaluation.accuracy import NUM_RESAMPLES, SEED, Estimate, wilson_estimate
+from deepen_llm.evaluation.requests import Answer
+
+
+@dataclass(frozen=True)
+class Tally:
+    """A value for each question. Shares: 1 or 0, each of size 1. Bits per byte: bits, and the passage's bytes."""
+
+    values: tuple[float, ...]
+    sizes: tuple[float, ...]
+    is_share: bool = True
+    """Whether the values are right (1) and wrong (0) answers: then higher is better, else lower."""
+
+    @property
+    def estimate(self) -> Estimate:
+        """The values over the sizes: Wilson's interval for shares, else a bootstrap over the questions."""
+        if self.is_share:
+            return wilson_estimate(round(sum(self.values)), len(self.values))
+        return ratio_estimate(self.values, self.sizes)
+
+    def minus(self, other: Tally) -> Estimate:
+        """How far this is above another contestant's on the same questions: a paired bootstrap.
+
+        Raises:
+            ValueError: The two did not answer the same questions.
+        """
+        if self.sizes != other.sizes:
+            raise ValueError(
+                f"both must have answered the same; got {len(self.sizes)} and {len(other.sizes)} questions"
+            )
+        return ratio_estimate([a - b for a, b in zip(self.values, other.values, strict=True)], self.sizes)
+
+
+def ratio_estimate(values: Sequence[float], sizes: Sequence[float]) -> Estimate:
+    """The sum of the values over the sum of the sizes, with the percentile bootstrap over pairs; the seed is fixed.
+
+    Raises:
+        ValueError: No pairs.
+    """
+    if not values:
+        raise ValueError("an estimate needs at least one question")
+    generator = torch.Generator().manual_seed(SEED)
+    pairs = torch.tensor([values, sizes], dtype=torch.float64)
+    ratios = []
+    for _ in range(NUM_RESAMPLES):
+        drawn = pairs[:, torch.randint(len(values), (len(values),), generator=generator)].sum(dim=1)
+        ratios.append(drawn[0] / drawn[1])
+    low, high = torch.quantile(torch.stack(ratios), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return Estimate(sum(values) / sum(sizes), low, high)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What answers took. `num_fused` is None where the ensemble does not count its fused steps."""
+
+    num_tokens: int
+    seconds: float
+    num_fused: int | None
+    num_shortened: int
+    """Requests whose prompts lost their beginning because the whole did not fit."""
+
+    @classmethod
+    def of(cls, answers: Sequence[Answer]) -> Cost:
+        """The sum over answers."""
+        counts = [answer.num_fused for answer in answers if answer.num_fused is not None]
+        return cls(
+            num_tokens=sum(answer.num_tokens for answer in answers),
+            seconds=sum(answer.seconds for answer in answers),
+            num_fused=sum(counts) if len(counts) == len(answers) and counts else None,
+            num_shortened=sum(answer.is_shortened for answer in answers),
+        )
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens generated or scored in a second; None where no time passed."""
+        return self.num_tokens / self.seconds if self.seconds > 0 else None
+
+    @property
+    def fused_share(self) -> float | None:
+        """The share of the tokens at which the members were fused; None where that is not counted."""
+        return None if self.num_fused is None or not self.num_tokens else self.num_fused / self.num_tokens

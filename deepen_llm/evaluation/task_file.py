@@ -1,0 +1,170 @@
+"""Task files: what is asked, where the questions lie, and how an answer is graded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from jinja2 import StrictUndefined, TemplateError, UndefinedError
+from jinja2.sandbox import SandboxedEnvironment
+from pydantic import Field, model_validator
+
+from deepen_llm.config import Settings
+from deepen_llm.errors import ConfigError
+from deepen_llm.evaluation.grading import LETTERS
+
+TASKS_FOLDER = Path(__file__).parent / "tasks"
+Kind = Literal["choice", "short", "number"]
+NEEDED = {"choice": ("choices", "gold"), "short": ("answers",), "number": ("gold",)}
+"""The fields that each kind of question must have, besides those that its prompt uses."""
+
+_ENVIRONMENT = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+_ENVIRONMENT.globals["LETTERS"] = LETTERS
+
+
+class LocalRows(Settings):
+    """Questions in JSON lines below the data folder."""
+
+    file: str
+    """The questions, a path below the data folder."""
+    examples_file: str | None = None
+    """Where worked examples are taken from, if not from the task file."""
+
+
+class HubRows(Settings):
+    """Questions in a data set on the Hugging Face hub."""
+
+    path: str
+    """The data set."""
+    name: str | None = None
+    """One of its configurations."""
+    split: str
+    """The questions."""
+    examples_split: str | None = None
+    """Where worked examples are taken from, if not from the task file."""
+    fields: dict[str, str] = Field(default_factory=dict)
+    """As `TaskFile.fields`, where the hub's rows differ from the local ones."""
+
+
+class TaskFile(Settings):
+    """One task. `prompt`, `target` and `introduction` are Jinja templates over a question's fields."""
+
+    task: str
+    """What the task is called."""
+    about: str
+    """One line for `--help` and the report: what is asked and how many examples are shown."""
+    kind: Kind
+    """`choice`: the most probable letter counts; `short`: the first line must match; `number`: the last number."""
+    local: LocalRows
+    hub: HubRows | None = None
+    fields: dict[str, str]
+    """A Jinja expression over a row for each field of a question."""
+    introduction: str = ""
+    """What stands before the examples."""
+    prompt: str
+    """One question, up to where its answer begins."""
+    target: str
+    """The answer as an example shows it, after one space."""
+    examples: tuple[dict[str, Any], ...] = ()
+    """Fields of questions that are shown with their answers."""
+    num_examples: int = Field(default=0, ge=0)
+    """How many examples are taken from `examples_file`."""
+    examples_like: str | None = None
+    """A field: only examples that have the question's own value in it are shown."""
+    stop: tuple[str, ...] = ()
+    """Where a generated answer ends."""
+    max_new_tokens: int = Field(default=32, ge=1)
+    """The longest generated answer."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if lacking := [name for name in NEEDED[self.kind] if name not in self.fields]:
+            raise ValueError(f"a task of kind {self.kind!r} must have `fields` for {', '.join(lacking)}")
+        if self.num_examples and self.local.examples_file is None:
+            raise ValueError("num_examples needs an examples_file to take them from")
+        for template in (self.introduction, self.prompt, self.target):
+            _compile(template)
+        for expression in self.fields.values():
+            _compile_expression(expression)
+        return self
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a YAML file.
+
+        Raises:
+            ConfigError: The file is not there or is not a mapping, a field is missing, unknown or cannot be used; it
+                names the file.
+        """
+        if not path.is_file():
+            raise ConfigError(f"there is no task file at {str(path)!r}")
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ConfigError(f"task file {str(path)!r} is not valid YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"task file {str(path)!r} must hold a mapping; got {type(values).__name__}")
+        try:
+            return cls(**values)
+        except ConfigError as error:
+            raise ConfigError(f"task file {str(path)!r}: {error}") from error
+
+    def read_fields(self, row: dict[str, Any], where: str, *, is_hub: bool = False) -> dict[str, Any]:
+        """The fields of one question.
+
+        Raises:
+            ConfigError: The row lacks something that a field needs; it names the row and the field.
+        """
+        expressions = {**self.fields, **(self.hub.fields if self.hub and is_hub else {})}
+        return {
+            name: _evaluate(expression, row, f"{where}: field {name!r}") for name, expression in expressions.items()
+        }
+
+    def write_question(self, fields: dict[str, Any]) -> str:
+        """A question up to where its answer begins."""
+        return _render(self.prompt, fields, f"task {self.task!r}: prompt")
+
+    def write_example(self, fields: dict[str, Any]) -> str:
+        """A question with its answer."""
+        return f"{self.write_question(fields)} {_render(self.target, fields, f'task {self.task!r}: target').strip()}"
+
+    def write_introduction(self, fields: dict[str, Any]) -> str:
+        """What stands before the examples."""
+        return _render(self.introduction, fields, f"task {self.task!r}: introduction").strip()
+
+
+def known_task_files() -> dict[str, Path]:
+    """The task files that come with the library, by name."""
+    return {path.stem: path for path in sorted(TASKS_FOLDER.glob("*.yaml"))}
+
+
+def _compile(template: str) -> Any:
+    try:
+        return _ENVIRONMENT.from_string(template)
+    except TemplateError as error:
+        raise ValueError(f"not a Jinja template: {error}; got {template!r}") from error
+
+
+def _compile_expression(expression: str) -> Any:
+    try:
+        return _ENVIRONMENT.compile_expression(expression, undefined_to_none=False)
+    except TemplateError as error:
+        raise ValueError(f"not a Jinja expression: {error}; got {expression!r}") from error
+
+
+def _render(template: str, fields: dict[str, Any], where: str) -> str:
+    try:
+        return str(_compile(template).render(fields))
+    except UndefinedError as error:
+        raise ConfigError(f"{where} uses a field that the question does not have: {error}") from error
+
+
+def _evaluate(expression: str, row: dict[str, Any], where: str) -> Any:
+    try:
+        value = _compile_expression(expression)(row)
+        if isinstance(value, StrictUndefined):
+            raise UndefinedError(f"there is no {expression!r}")
+    except (TemplateError, TypeError, ValueError, LookupError) as error:
+        raise ConfigError(f"{where} cannot be read from {sorted(row)}: {error}") from error
+    return value
