@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import accumulate, combinations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from deepen_llm.vocabulary import Vocabulary
 from deepen_llm.vocabulary.agreement import Agreement, comparable_texts, token_ends
@@ -97,6 +97,7 @@ def test_who_is_first_only_swaps_the_shares(a, b):
     assert there.least_share == back.least_share < 1.0
 
 
+@settings(deadline=None)
 @given(mixed_texts())
 def test_every_end_lies_inside_the_text(text):
     for name in ("gpt2", "llama", "unigram without bytes", "tiktoken"):
