@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -183,15 +184,19 @@ def _write(
 
 
 def results_table(results: Sequence[Result], tasks: Sequence[str]) -> Table:
-    """A row for each task, a column for each entrant, with intervals."""
+    """Who reached what, with intervals. Whichever are fewer, tasks or entrants, are the columns."""
     title = "Right answers in %, or bits per byte, with the 95% interval"
+    entrants = [result.entrant.name for result in results]
+    cells = [[_cell(result.outcomes[task].tally) for task in tasks] for result in results]
+    columns, rows = (tasks, entrants) if len(tasks) < len(entrants) else (entrants, tasks)
+    if columns is entrants:
+        cells = [list(column) for column in zip(*cells, strict=True)]
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("")
-    for result in results:
-        style = "" if result.entrant.is_member else "bold"
-        table.add_column(Text(result.entrant.name), justify="right", style=style)
-    for task in tasks:
-        table.add_row(Text(task), *(_cell(result.outcomes[task].tally) for result in results))
+    for name in columns:
+        table.add_column(Text(name), justify="right")
+    for name, row in zip(rows, cells, strict=True):
+        table.add_row(Text(name), *row)
     return table
 
 
@@ -200,6 +205,8 @@ def _cell(tally: Tally | None) -> Text:
     if tally is None:
         return Text("left out", style="yellow")
     estimate = tally.estimate
+    if not math.isfinite(estimate.value):
+        return Text("infinite", style="yellow")
     factor, digits = (100, 0) if tally.is_share else (1, 2)
     interval = f"{factor * estimate.low:.{digits}f}-{factor * estimate.high:.{digits}f}"
     return Text(f"{factor * estimate.value:.{digits + 1}f}\n{interval}")

@@ -8,8 +8,14 @@ from deepen_llm.errors import ConfigError
 METHODS: dict[str, FusionConfig] = {
     "default": FusionConfig(),
     "published": FusionConfig.published(),
+    "relative-token": FusionConfig(method="relative", reading="token"),
+    "relative-text": FusionConfig(method="relative", reading="text"),
+    "text": FusionConfig(method="text"),
+    "text-geometric": FusionConfig(method="text", mean="geometric"),
+    "equal-text": FusionConfig(method="equal_text"),
+    "union": FusionConfig(method="union"),
 }
-"""A name for every fusion setting worth comparing. Add to it to compare one of your own."""
+"""A name for every fusion setting worth comparing, whatever the default is. Add to it to compare one of your own."""
 
 
 def find_method(name: str) -> FusionConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,10 +39,10 @@ def plot_results(results: Sequence[Result], tasks: Sequence[str], file: Path) ->
     # A fixed salt and no date: the same results make the same file.
     with rc_context({"svg.hashsalt": "deepen", "svg.fonttype": "none"}):
         picture = Figure(figsize=size, layout="constrained")
-        fields = picture.subplots(num_rows, num_columns, squeeze=False, sharey=True).flat
+        fields = picture.subplots(num_rows, num_columns, squeeze=False, sharey=True).ravel().tolist()
         for axes, task in zip(fields, tasks, strict=False):
             _draw(axes, results, task)
-        for axes in list(fields)[len(tasks) :]:
+        for axes in fields[len(tasks) :]:
             axes.set_visible(False)
         picture.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 
@@ -54,7 +55,7 @@ def _draw(axes: object, results: Sequence[Result], task: str) -> None:
     is_share = all(result.outcomes[task].tally is None or _is_share(result, task) for result in results)
     for row, result in enumerate(results):
         tally = result.outcomes[task].tally
-        if tally is None:
+        if tally is None or not math.isfinite(tally.estimate.value):
             continue
         value, low, high = _in_units(tally.estimate, 100.0 if is_share else 1.0)
         colour = "0.45" if result.entrant.is_member else f"C{row % 10}"
@@ -64,6 +65,8 @@ def _draw(axes: object, results: Sequence[Result], task: str) -> None:
     axes.set_title(task, fontsize="medium")
     axes.set_xlabel("right answers in %" if is_share else "bits per byte (less is better)")
     axes.grid(axis="x", alpha=0.3)
+    if is_share:
+        axes.set_xlim(-3, 103)
 
 
 def _is_share(result: Result, task: str) -> bool:

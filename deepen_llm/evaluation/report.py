@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ Settings = dict[str, Any]
 
 
 def write_json(results: Sequence[Result], assignments: Sequence[Assignment], settings: Settings) -> dict[str, Any]:
-    """Everything, question by question, as JSON values."""
+    """Everything, question by question, as JSON values; null stands for an infinite number."""
     return {
         "version": __version__,
         "machine": describe_machine(),
@@ -28,11 +29,20 @@ def write_json(results: Sequence[Result], assignments: Sequence[Assignment], set
                 "name": result.entrant.name,
                 "is_member": result.entrant.is_member,
                 "identity": result.identity,
-                "outcomes": {name: _describe(outcome) for name, outcome in result.outcomes.items()},
+                "outcomes": {name: _finite(_describe(outcome)) for name, outcome in result.outcomes.items()},
             }
             for result in results
         ],
     }
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no infinity: None in its place, at any depth."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _describe(outcome: Outcome) -> dict[str, Any]:
@@ -66,7 +76,7 @@ def write_markdown(
         "## Cost",
         "Tokens of the main model, generated or scored, in a second, all requests side by side; answers from an "
         "earlier run count with the time that they took then. Of a question with options only the letters are scored, "
-        "so that nearly all of the time is its prompt's. In brackets the share of fused steps, where it is counted.",
+        "so that nearly all of the time is its prompt's. Of ensembles, in brackets the share of fused steps.",
         _table(_header(results), [[name, *(_speed(result, name) for result in results)] for name in names]),
         "## Tasks",
         "\n".join(f"- **{assignment.name}**: {_escape(assignment.about)}" for assignment in assignments),
@@ -135,10 +145,12 @@ def _note_section(results: Sequence[Result]) -> Iterator[str]:
             lines += [where + _escape(note) for note in outcome.notes]
             if outcome.refusal:
                 lines.append(f"{where}left out. {_escape(outcome.refusal)}")
-            if outcome.cost.num_shortened:
-                lines.append(
-                    f"{where}{outcome.cost.num_shortened} requests were too long: their prompts lost their beginning."
-                )
+    for task in results[0].outcomes if results else ():
+        counts = [(result.entrant.name, result.outcomes[task].cost.num_shortened) for result in results]
+        if shortened := ", ".join(f"{name} {count}" for name, count in counts if count):
+            lines.append(
+                f"- Requests that lost the beginning of their prompt, too long as a whole, {task}: {shortened}."
+            )
     if lines:
         yield "## To know"
         yield "\n".join(lines)
@@ -185,6 +197,8 @@ def describe_outcome(outcome: Outcome) -> str:
 
 def format_estimate(estimate: Estimate, *, is_share: bool, sign: str = "") -> str:
     """A value and its interval: percent or points with one digit, bits per byte with three."""
+    if not math.isfinite(estimate.value):
+        return "infinite"
     factor, digits = (100, 1) if is_share else (1, 3)
     value, low, high = (f"{factor * part:{sign}.{digits}f}" for part in (estimate.value, estimate.low, estimate.high))
     return f"{value} ({low} to {high})"
@@ -193,7 +207,8 @@ def format_estimate(estimate: Estimate, *, is_share: bool, sign: str = "") -> st
 def _speed(result: Result, task: str) -> str:
     cost = result.outcomes[task].cost
     speed = "-" if cost.tokens_per_s is None else f"{cost.tokens_per_s:.1f}"
-    return speed if cost.fused_share is None else f"{speed} ({100 * cost.fused_share:.0f}%)"
+    is_alone = result.entrant.is_member or cost.fused_share is None
+    return speed if is_alone else f"{speed} ({100 * (cost.fused_share or 0):.0f}%)"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
 from deepen_llm.config import SamplingParams
@@ -12,6 +12,7 @@ from deepen_llm.evaluation.fitting import fit_prompt
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
+    from deepen_llm.results import FusionReport
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,12 @@ class Answer:
     logprob: float = 0.0
     """Natural log, of a scored continuation."""
     is_greedy: bool = False
-    num_fused: int | None = None
-    """Of the tokens, those at which the members were fused; None where the ensemble does not count them."""
+    num_steps: int = 0
+    num_fused: int = 0
+    """Of the steps, those in which the other members had a say."""
+    num_extra_rows: int = 0
+    """Rows in which members' tokens were extended to be read as text, and forward passes that they were part of."""
+    num_extra_passes: int = 0
     is_shortened: bool = False
     """Whether the beginning of the prompt was left out because the whole did not fit."""
     seconds: float = 0.0
@@ -66,8 +71,7 @@ class GenerateRequest(Request):
         )
         result = ensemble.generate(prompt, self.params)
         num_tokens = result.usage.completion_tokens
-        is_shortened = prompt != self.prompt
-        return Answer(num_tokens, result.text, num_fused=count_fused(result.usage), is_shortened=is_shortened)
+        return _count(result.fusion, Answer(num_tokens, result.text, is_shortened=prompt != self.prompt))
 
 
 @final
@@ -86,7 +90,7 @@ class ChatRequest(Request):
     def ask(self, ensemble: Ensemble) -> Answer:
         """The generated text. Messages are never shortened."""
         result = ensemble.chat([{"role": role, "content": text} for role, text in self.messages], self.params)
-        return Answer(result.usage.completion_tokens, result.text, num_fused=count_fused(result.usage))
+        return _count(result.fusion, Answer(result.usage.completion_tokens, result.text))
 
 
 @final
@@ -110,13 +114,11 @@ class ScoreRequest(Request):
         check_expressible(ensemble, self.continuation)
         context = fit_prompt(ensemble.members, self.context, self.continuation)
         result = ensemble.score(context, self.continuation)
-        return Answer(
-            result.num_tokens,
-            logprob=result.logprob,
-            is_greedy=result.is_greedy,
-            num_fused=count_fused(result),
-            is_shortened=context != self.context,
+        is_shortened = context != self.context
+        answer = Answer(
+            result.num_tokens, logprob=result.logprob, is_greedy=result.is_greedy, is_shortened=is_shortened
         )
+        return _count(result.fusion, answer)
 
 
 def check_expressible(ensemble: Ensemble, text: str) -> None:
@@ -135,10 +137,17 @@ def check_expressible(ensemble: Ensemble, text: str) -> None:
     )
 
 
-def count_fused(result: object) -> int | None:
-    """The steps at which the members were fused, where a result counts them."""
-    count = getattr(result, "fused_steps", None)
-    return None if count is None else int(count)
+def _count(fusion: FusionReport | None, answer: Answer) -> Answer:
+    """The answer with what is kept of how the members worked together."""
+    if fusion is None:
+        return answer
+    return replace(
+        answer,
+        num_steps=fusion.num_steps,
+        num_fused=fusion.num_fused,
+        num_extra_rows=fusion.num_extra_rows,
+        num_extra_passes=fusion.num_extra_passes,
+    )
 
 
 def read_answer(values: dict[str, Any]) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,11 +44,15 @@ class Tally:
 def ratio_estimate(values: Sequence[float], sizes: Sequence[float]) -> Estimate:
     """The sum of the values over the sum of the sizes, with the percentile bootstrap over pairs; the seed is fixed.
 
+    Infinite where one of the values is: a text that a method gives no probability at all.
+
     Raises:
         ValueError: No pairs.
     """
     if not values:
         raise ValueError("an estimate needs at least one question")
+    if not all(map(math.isfinite, values)):
+        return Estimate(math.inf, math.inf, math.inf)
     generator = torch.Generator().manual_seed(SEED)
     pairs = torch.tensor([values, sizes], dtype=torch.float64)
     ratios = []
@@ -60,22 +65,27 @@ def ratio_estimate(values: Sequence[float], sizes: Sequence[float]) -> Estimate:
 
 @dataclass(frozen=True)
 class Cost:
-    """What answers took. `num_fused` is None where the ensemble does not count its fused steps."""
+    """What answers took: tokens generated or scored, and see `Answer`."""
 
     num_tokens: int
     seconds: float
-    num_fused: int | None
+    num_steps: int
+    num_fused: int
+    num_extra_rows: int
+    num_extra_passes: int
     num_shortened: int
     """Requests whose prompts lost their beginning because the whole did not fit."""
 
     @classmethod
     def of(cls, answers: Sequence[Answer]) -> Cost:
         """The sum over answers."""
-        counts = [answer.num_fused for answer in answers if answer.num_fused is not None]
         return cls(
             num_tokens=sum(answer.num_tokens for answer in answers),
             seconds=sum(answer.seconds for answer in answers),
-            num_fused=sum(counts) if len(counts) == len(answers) and counts else None,
+            num_steps=sum(answer.num_steps for answer in answers),
+            num_fused=sum(answer.num_fused for answer in answers),
+            num_extra_rows=sum(answer.num_extra_rows for answer in answers),
+            num_extra_passes=sum(answer.num_extra_passes for answer in answers),
             num_shortened=sum(answer.is_shortened for answer in answers),
         )
 
@@ -86,5 +96,5 @@ class Cost:
 
     @property
     def fused_share(self) -> float | None:
-        """The share of the tokens at which the members were fused; None where that is not counted."""
-        return None if self.num_fused is None or not self.num_tokens else self.num_fused / self.num_tokens
+        """The share of the steps in which the other members had a say; None where there was no step."""
+        return self.num_fused / self.num_steps if self.num_steps else None
