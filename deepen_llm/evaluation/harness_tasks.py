@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,9 +68,9 @@ def build_task(task: TaskFile, items: Sequence[Item], *, in_chat: bool = False) 
 
 
 def is_best_option(item: Item, scores: Sequence[tuple[float, bool]]) -> bool:
-    """Whether the right option's letter is the most probable one; of equals, the first counts."""
+    """Whether the right option's letter is the most probable one, of equals the first; no letter possible is wrong."""
     logprobs = [logprob for logprob, _ in scores]
-    return logprobs.index(max(logprobs)) == item.right_option
+    return max(logprobs) > -math.inf and logprobs.index(max(logprobs)) == item.right_option
 
 
 def is_right(task: TaskFile, item: Item, text: str) -> bool:

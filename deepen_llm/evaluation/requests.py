@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, final
 
 from deepen_llm.config import SamplingParams
-from deepen_llm.errors import VocabularyError
+from deepen_llm.errors import CacheError, VocabularyError
 from deepen_llm.evaluation.fitting import fit_prompt
 
 if TYPE_CHECKING:
@@ -151,8 +151,18 @@ def _count(fusion: FusionReport | None, answer: Answer) -> Answer:
 
 
 def read_answer(values: dict[str, Any]) -> Answer:
-    """An answer from JSON values. Raises TypeError for values of something else."""
-    return Answer(**values)
+    """An answer from JSON values.
+
+    Raises:
+        CacheError: They are not those of an answer, but of another version's, say.
+    """
+    try:
+        return Answer(**values)
+    except TypeError as error:
+        raise CacheError(
+            f"a finished request must have the fields of an answer; got {sorted(values)}: it was kept by another "
+            "version, so ask anew (--fresh, or delete the file)"
+        ) from error
 
 
 def write_answer(answer: Answer) -> dict[str, Any]:

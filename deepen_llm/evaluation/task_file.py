@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -139,6 +140,7 @@ def known_task_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(TASKS_FOLDER.glob("*.yaml"))}
 
 
+@cache
 def _compile(template: str) -> Any:
     try:
         return _ENVIRONMENT.from_string(template)
@@ -146,6 +148,7 @@ def _compile(template: str) -> Any:
         raise ValueError(f"not a Jinja template: {error}; got {template!r}") from error
 
 
+@cache
 def _compile_expression(expression: str) -> Any:
     try:
         return _ENVIRONMENT.compile_expression(expression, undefined_to_none=False)
