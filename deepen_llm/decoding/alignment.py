@@ -38,6 +38,8 @@ class Alignment:
         self._num_open = 0
         self.missing = b""
         """The bytes at the very end that no token spells yet: the vocabulary has none for them."""
+        self.num_unchanged = 0
+        """At most this many leading ids are as they were when somebody last set it to their number."""
         self._text = prompt.text
         segmentation = vocabulary.segment(prompt.text, at_start=prompt.at_start)
         self._starts = segmentation.starts
@@ -59,7 +61,13 @@ class Alignment:
         tail = tail + opened
         num_kept = first + _num_equal(self.ids[first:], tail)
         self.ids[first:] = tail
+        self.num_unchanged = min(self.num_unchanged, num_kept)
         return num_kept
+
+    @property
+    def ends_unknown(self) -> bool:
+        """Whether the last token is one for text that the vocabulary cannot express."""
+        return len(self.ids) > self._num_fixed and self._vocabulary.tokens[self.ids[-1]] is None
 
     def open_tail(self, prefixes: TokenPrefixes) -> tuple[int, bytes]:
         """The last tokens that the tokenizer might yet have made one token with what follows.
@@ -68,8 +76,8 @@ class Alignment:
             How many tokens, as many as possible, and their bytes with those missing behind them.
         """
         tail, found = self.missing, (0, self.missing)
-        for count, token_id in enumerate(reversed(self.ids[max(self._num_fixed, 1) :]), start=1):
-            token = self._vocabulary.tokens[token_id]
+        for count in range(1, len(self.ids) - max(self._num_fixed, 1) + 1):
+            token = self._vocabulary.tokens[self.ids[-count]]
             if token is None or len(tail := token + tail) > prefixes.longest:
                 break
             if prefixes.has_longer(tail):

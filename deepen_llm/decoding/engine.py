@@ -134,7 +134,8 @@ class Engine:
         for index in self._launch_order:
             self._extend(index, self._running)
         logits = self._gather_logits(range(len(self._members)), self._running)
-        return self._fuse_logits(self._running, logits) if self._running else None
+        fused = self._fuse_logits(self._running, logits) if self._running else None
+        return fused if self._running else None
 
     def _fuse_safely(self, safety: Safety) -> Tensor | None:
         """The same where the main model goes first, and the others are asked for some sequences only.
@@ -143,29 +144,38 @@ class Engine:
         """
         self._extend(self._main, self._running)
         own = self._gather_logits([self._main], self._running)
-        if not self._running:
-            return None
-        chosen = safety.choose(self._running, own[0])
+        chosen = safety.choose(self._running, own[0]) if self._running else []
         for index in self._launch_order:
             if index != self._main:
                 self._extend(index, chosen)
-        chosen = [sequence for sequence in chosen if sequence in self._running]
+                chosen = self._still_running(chosen)
         logits = self._gather_logits(range(len(self._members)), chosen)
-        chosen = [sequence for sequence in chosen if sequence in self._running]
+        chosen = self._still_running(chosen)
+        fused = self._fuse_logits(chosen, logits) if chosen else None
+        chosen = self._still_running(chosen)
         if not self._running:
             return None
-        mains = [sequence.tracks[self._main].logits for sequence in self._running]
-        alone = self._alone.fuse_main(torch.stack([rows for rows in mains if rows is not None]))
-        fused = self._fuse_logits(chosen, logits) if chosen else None
-        places = [self._running.index(sequence) for sequence in chosen]
         for sequence in self._running:
             sequence.is_fused = sequence in chosen
+        mains = [sequence.tracks[self._main].logits for sequence in self._running]
+        alone = self._alone.fuse_main(torch.stack([rows for rows in mains if rows is not None]))
+        places = [self._running.index(sequence) for sequence in chosen]
         return alone if fused is None else alone.index_copy(0, torch.tensor(places, device=alone.device), fused)
 
     def _fuse_logits(self, sequences: Sequence[RunningSequence], logits: Sequence[Tensor]) -> Tensor:
+        """The fused logprobs of some sequences, without those that fail while they are read."""
         if self._reader is None or not isinstance(self._fusion, ReadingMethod):
             return self._fusion.fuse(logits)
-        return self._fusion.fuse_readings(logits[self._main], self._reader.read(sequences, logits))
+        sequences = list(sequences)
+        readings, errors = self._reader.read(sequences, logits)
+        fused = self._fusion.fuse_readings(logits[self._main], readings)
+        for place, error in errors.items():
+            self._fail([sequences[place]], error)
+        return fused[[place for place in range(len(sequences)) if place not in errors]] if errors else fused
+
+    def _still_running(self, sequences: Sequence[RunningSequence]) -> list[RunningSequence]:
+        """Those of the sequences that have not failed."""
+        return [sequence for sequence in sequences if sequence in self._running]
 
     def _advance(self, sequence: RunningSequence, logprobs: Tensor, best: int) -> None:
         """One sequence's token, from the fused logprobs (num_logits,)."""

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import final
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from deepen_llm.decoding.boundary import Boundary
 from deepen_llm.decoding.sequence import RunningSequence
-from deepen_llm.decoding.track import Track
-from deepen_llm.errors import MemberError
+from deepen_llm.errors import DeepenError, MemberError, NumericalError
 from deepen_llm.fusion.base import Reading
-from deepen_llm.members.base import Branch, Member
+from deepen_llm.members.base import Member
 from deepen_llm.reading import ReadingBounds, TextReader
-from deepen_llm.reading.reader import Asking, Path, RowReading
+from deepen_llm.reading.row import Asking, Path, RowReading
 
-NUM_AHEAD = 32
-"""Where a member's context has room for fewer tokens than this, nothing is followed any more."""
+logger = logging.getLogger(__name__)
+
+Errors = dict[int, DeepenError]
+"""What went wrong, by the place of the sequence."""
 
 
 @final
 class EnsembleReader:
-    """Reads the members' distributions in the main model's tokens; every track keeps its boundary from step to step."""
+    """Reads the members' distributions in the main model's tokens; every sequence keeps its members' boundaries."""
 
     def __init__(self, members: Sequence[Member], main: int, bounds: ReadingBounds) -> None:
         """Make the tables. A member with the main model's own vocabulary needs none: its tokens are what they say."""
@@ -37,82 +38,121 @@ class EnsembleReader:
             else TextReader(member.vocabulary, vocabulary, bounds)
             for member in members
         ]
-        self._allowed = members[main].allowed
-        self._boundaries: WeakKeyDictionary[Track, Boundary] = WeakKeyDictionary()
+        self._forbidden = ~members[main].allowed
+        self._told: set[int] = set()
 
-    def read(self, sequences: Sequence[RunningSequence], logits: Sequence[Tensor]) -> list[Reading | None]:
+    def read(
+        self, sequences: Sequence[RunningSequence], logits: Sequence[Tensor]
+    ) -> tuple[list[Reading | None], Errors]:
         """One reading a member, None for the main model.
 
         Args:
             sequences: Those that take part in the step, each told what its reading took.
             logits: `(len(sequences), num_logits)` a member.
 
-        Raises:
-            MemberError: A member failed in a forward pass.
+        Returns:
+            The readings, and the errors of sequences for which a member failed in a forward pass; what is read there
+            means nothing.
         """
-        return [
-            None if index == self._main else self._read_member(index, sequences, rows)
+        errors: Errors = {}
+        readings = [
+            None if index == self._main else self._read_member(index, sequences, rows.float(), errors)
             for index, rows in enumerate(logits)
         ]
+        return readings, errors
 
-    def _read_member(self, index: int, sequences: Sequence[RunningSequence], logits: Tensor) -> Reading:
+    def _read_member(self, index: int, sequences: Sequence[RunningSequence], logits: Tensor, errors: Errors) -> Reading:
         reader = self._readers[index]
         if reader is None:
-            forbidden = ~self._allowed.to(logits.device)
-            return Reading(logits.float().masked_fill(forbidden, -torch.inf).softmax(dim=-1), None)
+            return Reading(logits.masked_fill(self._forbidden.to(logits.device), -torch.inf).softmax(dim=-1), None)
         probs = reader.to_probs(logits)
         read, rest = reader.read_closed(probs)
-        speaks = torch.ones(len(sequences), dtype=torch.bool)
+        silent: list[int] = []
         asking: dict[int, Asking] = {}
         for row, (sequence, is_open) in enumerate(zip(sequences, reader.find_open(probs), strict=True)):
-            track = sequence.tracks[index]
-            boundary = self._boundary(track, reader)
-            boundary.move(probs[row])
-            has_room = track.num_fed + NUM_AHEAD <= track.member.context_length
-            if (boundary.opened or is_open) and has_room:
-                asking[row] = reader.follow(boundary.opened, boundary.known)
-            elif boundary.opened:
-                speaks[row] = False
-        for row, found in self._follow(index, reader, sequences, asking).items():
+            boundary = self._move_boundary(index, sequence, reader, probs[row])
+            if sequence.tracks[index].alignment.ends_unknown:
+                silent.append(row)
+            elif boundary.opened or is_open:
+                asking[row] = reader.follow(boundary.opened, boundary.known, boundary.max_length)
+        for row, found in self._follow(index, reader, sequences, asking, errors).items():
             sequences[row].note_reading(index, found)
             read[row] = found.probs
             if rest is not None:
                 rest[row] = 0.0 if found.rest is None else found.rest
-            speaks[row] = bool(found.probs.any()) or found.rest is not None
-        return Reading(read, rest, None if bool(speaks.all()) else speaks)
+            if not found.speaks:
+                silent.append(row)
+        return Reading(read, rest, self._silence(index, sequences, silent) if silent else None)
+
+    def _move_boundary(self, index: int, sequence: RunningSequence, reader: TextReader, probs: Tensor) -> Boundary:
+        """The sequence's boundary of one member; `probs` `(num_logits,)` are what that says now."""
+        boundary = sequence.boundaries.get(index)
+        if boundary is None:
+            boundary = sequence.boundaries[index] = Boundary(sequence.tracks[index], reader.prefixes)
+        boundary.move(probs)
+        return boundary
 
     def _follow(
-        self, index: int, reader: TextReader, sequences: Sequence[RunningSequence], asking: Mapping[int, Asking]
+        self,
+        index: int,
+        reader: TextReader,
+        sequences: Sequence[RunningSequence],
+        asking: dict[int, Asking],
+        errors: Errors,
     ) -> dict[int, RowReading]:
         """Answer what the rows' readings ask for, all rows in one pass at a time, until every one is done."""
         done: dict[int, RowReading] = {}
-        paths: dict[int, list[Path]] = {}
-        answers: dict[int, dict[Path, Tensor] | None] = dict.fromkeys(asking)
+        answers: Mapping[int, dict[Path, Tensor] | None] = dict.fromkeys(asking)
         while answers:
+            wanted: dict[int, list[Path]] = {}
             for row, answer in answers.items():
                 try:
-                    paths[row] = next(asking[row]) if answer is None else asking[row].send(answer)
+                    wanted[row] = next(asking[row]) if answer is None else asking[row].send(answer)
                 except StopIteration as stop:
                     done[row] = stop.value
-                    paths.pop(row, None)
-            asked = [(row, path) for row, wanted in paths.items() for path in wanted]
-            if not asked:
-                break
-            boundaries = {row: self._boundaries[sequences[row].tracks[index]] for row in paths}
-            logits = self._peek(index, [boundaries[row].branch(path) for row, path in asked])
-            said = dict(zip(asked, reader.to_probs(logits), strict=True))
-            answers = {row: {path: said[row, path] for path in wanted} for row, wanted in paths.items()}
+            answers = self._ask(index, reader, sequences, wanted, errors) if wanted else {}
         return done
 
-    def _peek(self, index: int, branches: Sequence[Branch]) -> Tensor:
+    def _ask(
+        self,
+        index: int,
+        reader: TextReader,
+        sequences: Sequence[RunningSequence],
+        wanted: Mapping[int, list[Path]],
+        errors: Errors,
+    ) -> dict[int, dict[Path, Tensor] | None]:
+        """What the member says after the rows' paths, in one pass; rows where it fails get an error instead."""
         member = self._members[index]
+        asked = [(row, path) for row, paths in wanted.items() for path in paths]
         try:
-            return member.peek(branches)
+            logits = member.peek([sequences[row].boundaries[index].branch(path) for row, path in asked]).float()
         except Exception as error:
+            logger.exception("member %r failed; the sequences that it was extended for fail", member.name)
             reason = f"member {member.name!r} failed while its tokens were extended: {type(error).__name__}: {error}"
-            raise MemberError(f"{reason}; try again, or FusionConfig(reading='token')") from error
+            failed = MemberError(f"{reason}; try again, or FusionConfig(reading='token')")
+            failed.__cause__ = error
+            errors.update(dict.fromkeys(wanted, failed))
+            return {}
+        if not logits.amax().item() < torch.inf:  # NaN is the greatest of all, and not less
+            is_sound = (logits < torch.inf).all(dim=-1).tolist()
+            for row in {row for (row, _), sound in zip(asked, is_sound, strict=True) if not sound}:
+                errors[row] = NumericalError(
+                    f"NaN or infinity in the logits of {member.name!r} at step {sequences[row].num_steps}, while its "
+                    "tokens were extended: try another dtype, such as float32"
+                )
+        said = dict(zip(asked, reader.to_probs(logits), strict=True))
+        return {row: {path: said[row, path] for path in paths} for row, paths in wanted.items() if row not in errors}
 
-    def _boundary(self, track: Track, reader: TextReader) -> Boundary:
-        if track not in self._boundaries:
-            self._boundaries[track] = Boundary(track, reader)
-        return self._boundaries[track]
+    def _silence(self, index: int, sequences: Sequence[RunningSequence], silent: Sequence[int]) -> Tensor:
+        """Where the member speaks, `(len(sequences),)` bool; the first time that it does not, this is logged."""
+        if index not in self._told:
+            self._told.add(index)
+            logger.warning(
+                "member %r cannot express the text at step %d of an answer, or not be read behind it: it abstains, "
+                "there and wherever that happens again, and the main model gets its weight",
+                self._members[index].name,
+                sequences[silent[0]].num_steps,
+            )
+        speaks = torch.ones(len(sequences), dtype=torch.bool)
+        speaks[list(silent)] = False
+        return speaks

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from deepen_llm.config import SamplingParams
+from deepen_llm.decoding.boundary import Boundary
 from deepen_llm.decoding.detokenizer import Detokenizer
 from deepen_llm.decoding.sampling import apply_filters, make_generator, sample
 from deepen_llm.decoding.stopping import StopMatcher
 from deepen_llm.decoding.track import Track
 from deepen_llm.members.base import Member
-from deepen_llm.reading.reader import RowReading
+from deepen_llm.reading.row import RowReading
 from deepen_llm.results import (
     Candidate,
     Chunk,
@@ -47,9 +48,13 @@ class RunningSequence(ABC):
         # Members with the main model's own vocabulary take its tokens as they are, however they cut the text.
         self._takes_tokens = [member.vocabulary.fingerprint == vocabulary.fingerprint for member in members]
         self._detokenizer = Detokenizer(drop_leading_space=vocabulary.adds_prefix_space and begins_text)
+        self.main_ids = list(self._prompt.ids)
+        """The main model's tokens so far."""
         self.is_fused = True
         """Whether the others have a say at this step."""
         self._num_fused = 0
+        self.boundaries: dict[int, Boundary] = {}
+        """Where the tracks were last at a boundary, by member, where the members are read as text."""
         self.readings: dict[int, RowReading] = {}
         """What following the members' tokens found at this step, by member, where anything was followed."""
         self._num_extra_rows = self._num_extra_passes = 0
@@ -109,11 +114,15 @@ class RunningSequence(ABC):
         for track in self.tracks:
             track.release()
 
-    def _push(self, token_id: int) -> str:
-        """Add the token to the main model's track and its text to the others'; the text that became whole."""
+    def _count_step(self) -> None:
+        """One more step is done, the one that ends the sequence included."""
         self.num_steps += 1
+        self.main_ids.append(token_id)
         self._num_fused += self.is_fused
         self.readings = {}
+
+    def _push(self, token_id: int) -> str:
+        """Add the token to the main model's track and its text to the others'; the text that became whole."""
         text = self._detokenizer.push(self._vocabulary.tokens[token_id] or b"")
         for track, takes_tokens in zip(self.tracks, self._takes_tokens, strict=True):
             if takes_tokens:
@@ -160,6 +169,7 @@ class GeneratingSequence(RunningSequence):
 
     def accept(self, token_id: int, logprobs: Tensor, trace: StepTrace | None) -> None:
         """Record the token, release what text is certain, end at end-of-sequence, a stop string or the limit."""
+        self._count_step()
         self._token_ids.append(token_id)
         if self.params.logprobs is not None:
             self._logprobs.append(describe_choice(self._vocabulary, logprobs, token_id, self.params.logprobs))
@@ -241,6 +251,7 @@ class ScoringSequence(RunningSequence):
 
     def accept(self, token_id: int, logprobs: Tensor, trace: StepTrace | None) -> None:
         """Add the token's log-probability."""
+        self._count_step()
         self._logprob += float(logprobs[token_id])
         self._push(token_id)
         self.is_finished = self.num_steps == len(self._forced)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import final
 
-import torch
-from torch import Tensor
-
 from deepen_llm.vocabulary import Vocabulary
 from deepen_llm.vocabulary.prefixes import TokenPrefixes
 
@@ -20,59 +17,93 @@ class FirstTokens:
     """The main tokenizer's first token of any text that continues other text."""
 
     def __init__(self, main: Vocabulary, *, is_exact: bool = False) -> None:
-        """With `is_exact`, a text's first token is open wherever it is not proven to stay; see `is_open`."""
+        """With `is_exact`, a text's first token is open wherever it is not proven to stay."""
         self._main = main
         self._prefixes = TokenPrefixes(main.tokens)
         self._is_exact = is_exact
-        self._known: dict[bytes, int] = {}
+        self._known: dict[bytes, tuple[int, bool]] = {}
 
-    def of(self, text: bytes) -> int:
-        """The id of the first token of a text that is not empty; `NONE` where the main model cannot express it.
+    def look(self, text: bytes) -> tuple[int, bool]:
+        """The first token of a text that is not empty, and whether what follows the text may change it.
 
-        The bytes of a character that is not complete yet count as the longest token that they begin with.
+        The id is `NONE` where the main model cannot express the text. The bytes of a character that is not complete
+        yet count as the longest token that they begin with.
         """
         found = self._known.get(text)
         if found is None:
             if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()
-            found = self._known[text] = self._find(text)
+            first = self._find(text)
+            found = self._known[text] = first, self._is_open(text, first)
         return found
 
-    def is_open(self, text: bytes) -> bool:
-        """Whether what follows the text may change its first token.
+    def longer_mass(self, text: bytes, probs: Tensor) -> float:
+        """What probs `(num_logits,)` of the main model put on the tokens that begin with the text and go on."""
+        places = self._prefixes.beginning_with(text)
+        begin = places.start + len(self._prefixes.equal_to(text))
+        return float(probs[self._sorted_ids[begin : places.stop].to(probs.device)].sum())
 
-        The tokens that begin with the text and go on tell that in practice. Merges can reach back further; where the
-        answer is to be exact, only a safe cut behind the first token settles it.
+    def may_follow(self, tail: tuple[int, ...], text: bytes) -> bool:
+        """Whether the main tokenizer still cuts off the tokens of `tail` where the text follows them.
+
+        A tail that is not cut as its own text would be tells nothing: anything may follow it.
+        """
+        found = self._followed.get((tail, text))
+        if found is None:
+            if len(self._followed) >= MAX_REMEMBERED:
+                self._followed.clear()
+            found = self._followed[tail, text] = self._stays(tail, text)
+        return found
+
+    def _stays(self, tail: tuple[int, ...], text: bytes) -> bool:
+        before = self._main.join(tail)
+        if self._main.encode(_complete(before), at_start=False) != list(tail):
+            return True
+        ids = self._main.encode(_complete(before + text), at_start=False)
+        return ids[: len(tail)] == list(tail)
+
+    def read(self, member: Vocabulary) -> tuple[list[int], list[bool]]:
+        """For every token of a member: the first token of its text, and whether that is open.
+
+        Returns:
+            An id of the main model a token, `NONE` for one without text, end-of-sequence for end-of-sequence; and what
+            is open.
+        """
+        looks = [self.look(token) if token else (NONE, False) for token in member.tokens]
+        ids, opens = [first for first, _ in looks], [is_open for _, is_open in looks]
+        if self._main.eos_ids:
+            for eos_id in member.eos_ids:
+                ids[eos_id] = self._main.eos_ids[0]
+        return ids, opens
+
+    def _is_open(self, text: bytes, first: int) -> bool:
+        """The tokens that begin with the text and go on tell that in practice.
+
+        Merges can reach back further; where the answer is to be exact, only a safe cut behind the first token
+        settles it.
         """
         if not self._is_exact:
             return self._prefixes.has_longer(text)
         complete = _complete(text)
         cut = len(complete[: self._main.last_safe_cut(complete)].encode())
-        first = self.of(text)
         return first == NONE or cut < len(self._main.tokens[first] or b"")
-
-    def read(self, member: Vocabulary) -> tuple[Tensor, Tensor]:
-        """For every token of a member: the first token of its text, and whether that is open.
-
-        Returns:
-            Ids of the main model `(num_logits,)` int64, `NONE` for a token without text, end-of-sequence for
-            end-of-sequence; and `(num_logits,)` bool.
-        """
-        ids = [NONE if not token else self.of(token) for token in member.tokens]
-        opens = [bool(token) and self.is_open(token or b"") for token in member.tokens]
-        if self._main.eos_ids:
-            for eos_id in member.eos_ids:
-                ids[eos_id] = self._main.eos_ids[0]
-        return torch.tensor(ids), torch.tensor(opens)
 
     def _find(self, text: bytes) -> int:
         complete = _complete(text)
         if complete:
-            ids = self._main.encode(complete, at_start=False)
-            return ids[0] if ids and self._main.tokens[ids[0]] is not None else NONE
+            return self._first_of(complete)
         known = self._main.ids_by_token
         lengths = range(len(text), 0, -1)
         return next((known[text[:length]] for length in lengths if text[:length] in known), NONE)
+
+    def _first_of(self, text: str) -> int:
+        ids = self._main.encode(text, at_start=False)
+        token = self._main.tokens[ids[0]] if ids and ids[0] != self._main.unk_id else None
+        if token is None:
+            return NONE
+        # A tokenizer without an unknown token drops what it cannot express, and begins with what comes after.
+        is_there = text.encode().startswith(token) or self._main.can_express(text)
+        return ids[0] if is_there else NONE
 
 
 def _complete(text: bytes) -> str:
