@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from deepen_llm.evaluation.harness import HarnessModel
+from deepen_llm.evaluation.harness_tasks import is_best_option, is_right, run_task
+from deepen_llm.evaluation.items import Item
+from deepen_llm.evaluation.task_file import TaskFile, known_task_files
+
+
+def load(name):
+    return TaskFile.load(known_task_files()[name])
+
+
+def test_a_choice_goes_to_the_letter_that_the_models_find_most_probable(make_ensemble):
+    prompts = ["Goal: rest\nA. sleep\nB. run\nAnswer:", "Goal: tire\nA. sleep\nB. run\nAnswer:"]
+    model = HarnessModel.from_ensemble(make_ensemble([f"{prompts[0]} A", f"{prompts[1]} B"]))
+    items = [Item(prompts[0], num_options=2, right_option=0), Item(prompts[1], num_options=2, right_option=0)]
+    assert run_task(model, load("piqa"), items) == (True, False)
+
+
+def test_generated_answers_are_graded_by_the_tasks_kind(make_ensemble):
+    texts = ["Question: Sum?\nAnswer: 2 + 3 = 5. The answer is 5.", "Question: Who?\nAnswer: The Fox"]
+    model = HarnessModel.from_ensemble(make_ensemble(texts, kinds=("bpe",)))
+    items = [Item("Question: Sum?\nAnswer:", accepted=(gold,)) for gold in ("5", "6")]
+    assert run_task(model, load("gsm8k"), items) == (True, False)
+    assert run_task(model, load("nq"), [Item("Question: Who?\nAnswer:", accepted=("a dog", "fox"))]) == (True,)
+
+
+def test_grades_come_in_the_order_of_many_questions(make_ensemble):
+    texts = [f"Question: {n}?\nAnswer: {n}" for n in range(12)]
+    model = HarnessModel.from_ensemble(make_ensemble(texts, kinds=("bpe",), max_batch_size=3))
+    items = [Item(f"Question: {n}?\nAnswer:", accepted=(str(n) if n % 3 else "none",)) for n in range(12)]
+    assert run_task(model, load("triviaqa"), items) == tuple(bool(n % 3) for n in range(12))
+
+
+def test_of_equal_letters_the_first_counts_and_impossible_ones_are_wrong():
+    item = Item("", num_options=2, right_option=0)
+    assert is_best_option(item, [(-1.0, True), (-1.0, False)])
+    assert not is_best_option(item, [(-math.inf, False), (-math.inf, False)])
+
+
+@pytest.mark.parametrize(("text", "right"), [("The answer is B.", True), ("A", False), ("", False)])
+def test_in_a_chat_the_option_is_named_in_words(text, right):
+    assert is_right(load("mmlu"), Item("", num_options=4, right_option=1), text) is right

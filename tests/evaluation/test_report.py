@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from deepen_llm import EnsembleConfig
+from deepen_llm.evaluation.accuracy import Estimate
+from deepen_llm.evaluation.assignments import BITS_PER_BYTE, Assignment
+from deepen_llm.evaluation.contest import Entrant, Outcome, Result
+from deepen_llm.evaluation.report import (
+    best_member,
+    compare_with_best,
+    format_estimate,
+    mean_share,
+    write_json,
+    write_markdown,
+)
+from deepen_llm.evaluation.tally import Cost, Tally
+
+COST = Cost(
+    num_tokens=30, seconds=2.0, num_steps=30, num_fused=12, num_extra_rows=0, num_extra_passes=0, num_shortened=0
+)
+
+
+class Named(Assignment):
+    num_requests = 4
+
+    def __init__(self, name):
+        self.name, self.about = name, f"About {name}."
+
+    def run(self, respondent):
+        raise AssertionError("reports do not run")
+
+
+def shares(*values):
+    return Outcome(Tally(tuple(map(float, values)), (1.0,) * len(values)), COST)
+
+
+def bits(*values):
+    return Outcome(Tally(values, (8.0,) * len(values), is_share=False), COST)
+
+
+def make_result(name, *, is_member, **outcomes):
+    entrant = Entrant(name, EnsembleConfig(members=("a",)), is_member)
+    return Result(entrant, {"main": name}, {task.replace("_", " "): outcome for task, outcome in outcomes.items()})
+
+
+@pytest.fixture
+def results():
+    return [
+        make_result(
+            "a|b alone",
+            is_member=True,
+            facts=shares(1, 1, 1, 0),
+            sums=shares(0, 0, 0, 0),
+            bits_per_byte=bits(16.0, 8.0),
+        ),
+        make_result(
+            "c alone", is_member=True, facts=shares(0, 0, 1, 0), sums=shares(1, 1, 0, 0), bits_per_byte=bits(24.0, 8.0)
+        ),
+        make_result(
+            "ensemble, default",
+            is_member=False,
+            facts=shares(1, 1, 1, 1),
+            sums=shares(1, 1, 1, 0),
+            bits_per_byte=bits(12.0, 8.0),
+        ),
+    ]
+
+
+ASSIGNMENTS = [Named("facts"), Named("sums"), Named(BITS_PER_BYTE)]
+
+
+def line_of(page, section, name):
+    part = page.split(f"## {section}")[1].split("\n## ")[0]
+    return next(line for line in part.splitlines() if line.startswith(f"| {name}"))
+
+
+def test_the_page_has_every_value_with_its_interval(results):
+    page = write_markdown(results, ASSIGNMENTS, {"limit": 4}, "report.svg")
+    assert line_of(page, "Results", "facts, 4") == (
+        "| facts, 4 | 75.0 (30.1 to 95.4) | 25.0 (4.6 to 69.9) | 100.0 (51.0 to 100.0) |"
+    )
+    assert "1.500 (1.000 to 2.000)" in line_of(page, "Results", "bits per byte, 2")
+    assert line_of(page, "Results", "**mean over tasks**").split("|")[4].strip().startswith("87.5 (")
+    assert "![The results with their intervals](report.svg)" in page
+    assert "a\\|b alone" in page and "- **facts**: About facts." in page
+
+
+def test_the_best_member_is_found_task_by_task(results):
+    best = [best_member(results, name).entrant.name for name in ("facts", "sums", BITS_PER_BYTE)]
+    assert best == ["a|b alone", "c alone", "a|b alone"]
+    page = write_markdown(results, ASSIGNMENTS, {}, None)
+    assert line_of(page, "Against", "sums").startswith("| sums | c | +25.0 (+0.0 to +75.0)")
+    assert "report.svg" not in page
+    assert compare_with_best(results[2], results, BITS_PER_BYTE).value == pytest.approx(-0.25)
+
+
+def test_cost_shows_the_share_of_fused_steps_of_ensembles_only(results):
+    line = line_of(write_markdown(results, ASSIGNMENTS, {}, None), "Cost", "facts")
+    assert line == "| facts | 15.0 | 15.0 | 15.0 (40%) |"
+
+
+def test_refusals_notes_and_shortened_prompts_are_told(results):
+    results[0].outcomes["facts"] = Outcome(None, COST, refusal="cannot express <it>", notes=("Unknown tokens.",))
+    results[2].outcomes["sums"] = Outcome(shares(1).tally, Cost(1, 1.0, 1, 1, 0, 0, num_shortened=3))
+    page = write_markdown(results, ASSIGNMENTS, {}, None)
+    assert "left out" in line_of(page, "Results", "facts, 4")
+    assert "facts: left out. cannot express &lt;it>" in page
+    assert "facts: Unknown tokens." in page
+    assert "sums: ensemble, default 3." in page
+    assert mean_share(results[0]) is None
+
+
+def test_members_that_did_nothing_leave_no_comparison(results):
+    page = write_markdown(results[2:], ASSIGNMENTS, {}, None)
+    assert "## Against" not in page
+    assert best_member(results[2:], "facts") is None
+
+
+def test_infinite_bits_are_words_on_the_page_and_null_in_json(results):
+    results[2].outcomes[BITS_PER_BYTE] = bits(math.inf, 8.0)
+    assert "infinite" in line_of(write_markdown(results, ASSIGNMENTS, {}, None), "Results", "bits per byte")
+    values = json.loads(json.dumps(write_json(results, ASSIGNMENTS, {}), allow_nan=False))
+    assert values["results"][2]["outcomes"][BITS_PER_BYTE]["values"] == [None, 8.0]
+
+
+def test_json_holds_every_answer_and_what_told_the_entrants_apart(results):
+    values = write_json(results, ASSIGNMENTS, {"limit": 4})
+    entry = values["results"][1]
+    assert (entry["name"], entry["is_member"], entry["identity"]) == ("c alone", True, {"main": "c alone"})
+    assert entry["outcomes"]["sums"]["values"] == [1.0, 1.0, 0.0, 0.0]
+    assert entry["outcomes"]["sums"]["value"] == 0.5
+    assert entry["outcomes"]["sums"]["cost"]["tokens_per_s"] == 15.0
+
+
+def test_values_are_written_with_as_many_digits_as_they_deserve():
+    estimate = Estimate(0.5, 0.25, 0.75)
+    assert format_estimate(estimate, is_share=True) == "50.0 (25.0 to 75.0)"
+    assert format_estimate(estimate, is_share=False, sign="+") == "+0.500 (+0.250 to +0.750)"
