@@ -175,6 +175,15 @@ class FusionConfig(Settings):
     min_common_tokens: int = Field(default=64, ge=1)
     """Members that share fewer tokens than this are refused."""
 
+    @model_validator(mode="after")
+    def _check_reading(self) -> Self:
+        if self.reading == "text" and self.method in ("union", "equal_text"):
+            raise ValueError(
+                f"method={self.method!r} compares tokens as they are and reads no text: leave reading='token', or "
+                "take method='relative' or method='text' with reading='text'"
+            )
+        return self
+
     @classmethod
     def published(cls, **changes: Any) -> Self:
         """The published method, constant for constant (arXiv 2404.12715, section 3 and its released settings)."""

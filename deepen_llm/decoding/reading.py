@@ -55,13 +55,17 @@ class EnsembleReader:
             means nothing.
         """
         errors: Errors = {}
+        own = logits[self._main].float()
+        expected = own.masked_fill(self._forbidden.to(own.device), -torch.inf).softmax(dim=-1)
         readings = [
-            None if index == self._main else self._read_member(index, sequences, rows.float(), errors)
+            None if index == self._main else self._read_member(index, sequences, rows.float(), expected, errors)
             for index, rows in enumerate(logits)
         ]
         return readings, errors
 
-    def _read_member(self, index: int, sequences: Sequence[RunningSequence], logits: Tensor, errors: Errors) -> Reading:
+    def _read_member(
+        self, index: int, sequences: Sequence[RunningSequence], logits: Tensor, expected: Tensor, errors: Errors
+    ) -> Reading:
         reader = self._readers[index]
         if reader is None:
             return Reading(logits.masked_fill(self._forbidden.to(logits.device), -torch.inf).softmax(dim=-1), None)
@@ -74,7 +78,13 @@ class EnsembleReader:
             if sequence.tracks[index].alignment.ends_unknown:
                 silent.append(row)
             elif boundary.opened or is_open:
-                asking[row] = reader.follow(boundary.opened, boundary.known, boundary.max_length)
+                asking[row] = reader.follow(
+                    boundary.opened,
+                    boundary.known,
+                    boundary.max_length,
+                    tail=self._tail(sequence, len(boundary.opened)),
+                    expected=expected[row],
+                )
         for row, found in self._follow(index, reader, sequences, asking, errors).items():
             sequences[row].note_reading(index, found)
             read[row] = found.probs
@@ -82,7 +92,25 @@ class EnsembleReader:
                 rest[row] = 0.0 if found.rest is None else found.rest
             if not found.speaks:
                 silent.append(row)
-        return Reading(read, rest, self._silence(index, sequences, silent) if silent else None)
+        if not silent:
+            return Reading(read, rest)
+        if rest is not None:
+            rest[silent] = 0.0
+        return Reading(read, rest, self._silence(index, sequences, silent))
+
+    def _tail(self, sequence: RunningSequence, num_bytes: int) -> Path:
+        """The last tokens that the main model chose, spelling at least so many bytes; none where it chose too few.
+
+        A prompt may end anywhere, inside a word as well: how its last tokens were cut says nothing about what follows.
+        """
+        vocabulary = self._members[self._main].vocabulary
+        tail: list[int] = []
+        for token_id in reversed(sequence.chosen_ids if num_bytes else ()):
+            tail.append(token_id)
+            num_bytes -= len(vocabulary.tokens[token_id] or b"")
+            if num_bytes <= 0:
+                return tuple(reversed(tail))
+        return ()
 
     def _move_boundary(self, index: int, sequence: RunningSequence, reader: TextReader, probs: Tensor) -> Boundary:
         """The sequence's boundary of one member; `probs` `(num_logits,)` are what that says now."""

@@ -48,8 +48,8 @@ class RunningSequence(ABC):
         # Members with the main model's own vocabulary take its tokens as they are, however they cut the text.
         self._takes_tokens = [member.vocabulary.fingerprint == vocabulary.fingerprint for member in members]
         self._detokenizer = Detokenizer(drop_leading_space=vocabulary.adds_prefix_space and begins_text)
-        self.main_ids = list(self._prompt.ids)
-        """The main model's tokens so far."""
+        self.chosen_ids: list[int] = []
+        """The main model's tokens behind the prompt."""
         self.is_fused = True
         """Whether the others have a say at this step."""
         self._num_fused = 0
@@ -117,12 +117,12 @@ class RunningSequence(ABC):
     def _count_step(self) -> None:
         """One more step is done, the one that ends the sequence included."""
         self.num_steps += 1
-        self.main_ids.append(token_id)
         self._num_fused += self.is_fused
         self.readings = {}
 
     def _push(self, token_id: int) -> str:
         """Add the token to the main model's track and its text to the others'; the text that became whole."""
+        self.chosen_ids.append(token_id)
         text = self._detokenizer.push(self._vocabulary.tokens[token_id] or b"")
         for track, takes_tokens in zip(self.tracks, self._takes_tokens, strict=True):
             if takes_tokens:

@@ -38,7 +38,8 @@ class Reading:
     """A member's next-token distributions, read in the main model's tokens."""
 
     probs: Tensor
-    """`(batch, num_logits_main)`, float32, on any device; end-of-sequence is the main model's first."""
+    """`(batch, num_logits_main)`, float32, on any device. A member with the main model's own vocabulary is read as it
+    is; of any other, end-of-sequence is the main model's first."""
     rest: Tensor | None
     """Probs of the member's own tokens that the main model cannot express `(batch, num_logits)`; None: there are none.
     With `probs` they sum to 1."""

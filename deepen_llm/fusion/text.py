@@ -68,22 +68,26 @@ class TextFusion(ReadingMethod):
         others = [(w, reading) for w, reading in zip(self._weights, readings, strict=True) if reading is not None and w]
         if not others:
             return alone
-        own = alone.exp()
-        said = [(weight, self._complete(reading, own)) for weight, reading in others]
-        weight = 1 - sum(share for share, _ in said)
+        own, weight = alone.exp(), self._weights[self._main]
+        said = [(share, self._complete(reading, own)) for share, reading in others]
         if self._mean == "arithmetic":
             mean = weight * own
             for share, probs in said:
                 mean = mean + share * probs
             return self._verdict.settle(alone, mean.log())
-        logs = weight * alone
+        logs = torch.zeros_like(alone) if weight == 0 else weight * alone
         for share, probs in said:
             logs = logs + share * probs.clamp_min(FLOOR).log()
-        return self._verdict.settle(alone, logs)
+        return self._verdict.settle(alone, logs.masked_fill(alone == -torch.inf, -torch.inf))
 
     def _complete(self, reading: Reading, own: Tensor) -> Tensor:
-        """A reading's probs `(batch, num_logits_main)` on the main model's device, made to sum to 1."""
+        """A reading's probs `(batch, num_logits_main)` on the main model's device, made to sum to 1.
+
+        Tokens with the same bytes count as one, as they do in the main model's own.
+        """
         probs = reading.probs.to(own.device)
+        for sources, targets in self._reader.rounds:
+            probs = probs.index_add(1, targets, probs[:, sources]).index_fill(1, sources, 0.0)
         if reading.rest is not None:
             probs = probs + reading.rest.sum(dim=-1, keepdim=True).to(own.device) * own
         return probs if reading.speaks is None else torch.where(reading.speaks.to(own.device)[:, None], probs, own)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import final
 
+import torch
+from torch import Tensor
+
 from deepen_llm.vocabulary import Vocabulary
 from deepen_llm.vocabulary.prefixes import TokenPrefixes
 
@@ -22,6 +25,8 @@ class FirstTokens:
         self._prefixes = TokenPrefixes(main.tokens)
         self._is_exact = is_exact
         self._known: dict[bytes, tuple[int, bool]] = {}
+        self._followed: dict[tuple[tuple[int, ...], bytes], bool] = {}
+        self._sorted_ids = torch.tensor(self._prefixes.ids, dtype=torch.int64)
 
     def look(self, text: bytes) -> tuple[int, bool]:
         """The first token of a text that is not empty, and whether what follows the text may change it.
@@ -40,7 +45,7 @@ class FirstTokens:
     def longer_mass(self, text: bytes, probs: Tensor) -> float:
         """What probs `(num_logits,)` of the main model put on the tokens that begin with the text and go on."""
         places = self._prefixes.beginning_with(text)
-        begin = places.start + len(self._prefixes.equal_to(text))
+        begin = places.start + len(self._prefixes.ids_of(text))
         return float(probs[self._sorted_ids[begin : places.stop].to(probs.device)].sum())
 
     def may_follow(self, tail: tuple[int, ...], text: bytes) -> bool:

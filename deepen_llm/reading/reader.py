@@ -66,12 +66,24 @@ class TextReader:
         found: list[bool] = ((probs * self._tables.whole.opens).amax(dim=-1) > self.bounds.min_mass).tolist()
         return found
 
-    def follow(self, opened: bytes, known: dict[Path, Tensor], max_length: int | float = math.inf) -> Asking:
+    def follow(
+        self,
+        opened: bytes,
+        known: dict[Path, Tensor],
+        max_length: int | float = math.inf,
+        *,
+        tail: Path = (),
+        expected: Tensor | None = None,
+    ) -> Asking:
         """Read one distribution behind open bytes.
 
         Args:
             opened: The bytes since the member's last boundary.
             known: The member's probs `(num_logits,)` after paths that were followed before; what is asked for is added.
             max_length: The most tokens of a path that the member's context has room for.
+            tail: The main model's last tokens, those that spell the open bytes at least. Only texts count behind which
+                its tokenizer would have cut off just these; none: any text.
+            expected: The main model's own probs `(num_main_logits,)`. A text is only worth extending where the main
+                model itself expects a longer token that begins with it; None: wherever there is such a token.
         """
-        return Following(self._tables, self.bounds, opened, known, max_length).run()
+        return Following(self._tables, self.bounds, opened, known, max_length, tail, expected).run()

@@ -33,6 +33,6 @@ class TokenPrefixes:
         place = bisect_right(self._tokens, text)
         return place < len(self._tokens) and self._tokens[place].startswith(text)
 
-    def equal_to(self, text: bytes) -> range:
-        """The places in `ids` of the tokens that are the bytes."""
-        return range(bisect_left(self._tokens, text), bisect_right(self._tokens, text))
+    def ids_of(self, text: bytes) -> list[int]:
+        """The tokens that are the bytes."""
+        return self.ids[bisect_left(self._tokens, text) : bisect_right(self._tokens, text)]

@@ -14,6 +14,6 @@ def test_every_question_is_answered_as_by_a_look_at_every_token(tokens, text):
     used = {token_id: token for token_id, token in enumerate(tokens) if token}
     begin = {token_id for token_id, token in used.items() if token.startswith(text)}
     assert {prefixes.ids[place] for place in prefixes.beginning_with(text)} == begin
-    assert {prefixes.ids[place] for place in prefixes.equal_to(text)} == {i for i in begin if used[i] == text}
+    assert set(prefixes.ids_of(text)) == {i for i in begin if used[i] == text}
     assert prefixes.has_longer(text) == any(used[i] != text for i in begin)
     assert prefixes.longest == max(map(len, used.values()), default=0)

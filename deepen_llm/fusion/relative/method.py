@@ -143,13 +143,22 @@ class RelativeFusion(ReadingMethod):
         for index in self._others:
             if (reading := readings[index]) is None:
                 continue
-            read = reading.probs.to(self.device)
+            read = self._fold_ends(reading.probs.to(self.device))
             if reading.speaks is not None:
                 read = torch.where(reading.speaks.to(self.device)[:, None], read, probs)
             voices.append(self._voice(index, self._main_index, read))
             if reading.rest is not None:
                 voices.append(self._voice(index, index, reading.rest))
         return self._fuse(alone, voices)
+
+    def _fold_ends(self, probs: Tensor) -> Tensor:
+        """Probs over the main model's tokens, with its ends of sequence as one where its own are."""
+        reader = self._readers[self._main_index]
+        if not reader.folds_eos:
+            return probs
+        ids = reader.eos_ids.to(probs.device)
+        together = probs.index_select(1, ids).sum(dim=-1, keepdim=True)
+        return probs.index_fill(1, ids, 0.0).index_copy(1, ids[:1], together)
 
     @property
     def _others(self) -> list[int]:

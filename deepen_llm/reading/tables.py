@@ -1,0 +1,95 @@
+"""How the tokens of one member count for the tokens of the main model, as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self, final
+
+import torch
+from torch import Tensor
+
+from deepen_llm.reading.first_tokens import NONE, FirstTokens
+from deepen_llm.vocabulary import Vocabulary
+from deepen_llm.vocabulary.prefixes import TokenPrefixes
+
+MAX_ENTRIES = 1 << 21
+"""The most entries of the tables behind open bytes that are kept, 34 MB of them."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class TokenTable:
+    """Some of a member's tokens, and the main model's token that each begins."""
+
+    ids: Tensor
+    """`(num,)` int64, of the member."""
+    targets: Tensor
+    """`(num,)` int64, of the main model; any where `carries` is False."""
+    carries: Tensor
+    """`(num,)` bool: whether the main model can express it."""
+    opens: Tensor
+    """`(num,)` bool: whether what follows may change that."""
+
+    @classmethod
+    def make(cls, ids: list[int], first: list[int], opens: list[bool]) -> Self:
+        """From lists of equal length; `first` is `NONE` where the main model cannot express the token."""
+        targets = torch.tensor(first, dtype=torch.int64)
+        is_open = torch.tensor(opens, dtype=torch.bool)
+        return cls(torch.tensor(ids, dtype=torch.int64), targets.clamp_min(0), targets != NONE, is_open)
+
+    def to(self, device: torch.device) -> Self:
+        """The same on another device."""
+        tensors = {name: getattr(self, name).to(device) for name in ("ids", "targets", "carries", "opens")}
+        return replace(self, **tensors)
+
+
+@final
+class ReadingTables:
+    """What reading one member's distributions needs; on the device of its logits once `move` was told it."""
+
+    def __init__(self, member: Vocabulary, main: Vocabulary, *, is_exact: bool = False) -> None:
+        """Read every token of the member; see `FirstTokens` for `is_exact`."""
+        self.member = member
+        self.first = FirstTokens(main, is_exact=is_exact)
+        self.prefixes = TokenPrefixes(member.tokens)
+        self.num_main = len(main)
+        self.device = torch.device("cpu")
+        ids, opens = self.first.read(member)
+        self.whole = TokenTable.make(list(range(len(member))), ids, opens)
+        """Every token, as it stands at a boundary."""
+        may_come = torch.tensor([bool(token) for token in member.tokens])
+        may_come[list(member.eos_ids)] = True
+        self.mask = torch.zeros(len(member)).masked_fill_(~may_come, -torch.inf)
+        """`(num_logits,)`: 0 for tokens that have text or end it, else `-inf`."""
+        self.has_rest = bool((may_come & ~self.whole.carries).any())
+        """Whether some token that may come is beyond the main model."""
+        self.eos_ids = torch.tensor(member.eos_ids, dtype=torch.int64)
+        self._behind: dict[bytes, TokenTable] = {}
+        self._num_entries = 0
+
+    def move(self, device: torch.device) -> None:
+        """Keep the tables where the member's logits are."""
+        if device != self.device:
+            self.device = device
+            self.whole = self.whole.to(device)
+            self.mask, self.eos_ids = self.mask.to(device), self.eos_ids.to(device)
+            self._behind = {inside: table.to(device) for inside, table in self._behind.items()}
+
+    def behind(self, inside: bytes) -> TokenTable:
+        """The tokens that begin with open bytes, by what they say behind these; one that is the bytes is open."""
+        found = self._behind.get(inside)
+        if found is None:
+            places = self.prefixes.beginning_with(inside)
+            ids = self.prefixes.ids[places.start : places.stop]
+            texts = [(self.member.tokens[token_id] or b"")[len(inside) :] for token_id in ids]
+            looks = [self.first.look(text) if text else (NONE, True) for text in texts]
+            firsts, opens = [first for first, _ in looks], [is_open for _, is_open in looks]
+            found = TokenTable.make(ids, firsts, opens).to(self.device)
+            self._keep(inside, found)
+        return found
+
+    def _keep(self, inside: bytes, table: TokenTable) -> None:
+        self._num_entries += len(table.ids)
+        if self._num_entries > MAX_ENTRIES:
+            self._behind, self._num_entries = {}, len(table.ids)
+        self._behind[inside] = table
