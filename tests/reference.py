@@ -6,7 +6,7 @@ Lists of numbers in, lists of numbers out; a distribution is one list, a matrix 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 Vector = Sequence[float]
@@ -188,3 +188,39 @@ def trusting(alone: Vector, found: Vector, trust: float) -> list[float]:
     """softmax((1 - trust) log alone + trust log found)."""
     powers = [a ** (1 - trust) * f**trust if a > 0 else 0.0 for a, f in zip(alone, found, strict=True)]
     return [power / math.fsum(powers) for power in powers]
+
+
+Path = tuple[int, ...]
+
+
+def complete_sequences(
+    tokens: Sequence[bytes | None], eos_ids: Sequence[int], model: Callable[[Path], Vector], path: Path = ()
+) -> Iterator[tuple[bytes, float]]:
+    """Every sequence of a member's tokens up to end-of-sequence: its bytes, and its probability."""
+    for token_id, prob in enumerate(model(path)):
+        if prob == 0:
+            continue
+        if token_id in eos_ids:
+            yield b"".join(tokens[earlier] or b"" for earlier in path), prob
+            continue
+        for text, rest in complete_sequences(tokens, eos_ids, model, (*path, token_id)):
+            yield text, prob * rest
+
+
+def read_as_text(
+    tokens: Sequence[bytes | None],
+    eos_ids: Sequence[int],
+    model: Callable[[Path], Vector],
+    opened: bytes,
+    first_token: Callable[[bytes], int],
+    num_main: int,
+) -> list[float]:
+    """What a member's distribution reads as behind open bytes, from all the sequences that it could say.
+
+    `first_token` gives the main model's first token of a text, and its end-of-sequence where there is none.
+    """
+    read = [0.0] * num_main
+    for text, prob in complete_sequences(tokens, eos_ids, model):
+        if text.startswith(opened):
+            read[first_token(text[len(opened) :])] += prob
+    return [mass / math.fsum(read) for mass in read]

@@ -24,6 +24,8 @@ class Boundary:
         """The tokens before the boundary."""
         self.opened = b""
         """The bytes behind it."""
+        self.own_path: Path = ()
+        """The member's own tokens for them, as far as it has any."""
         self.known: dict[Path, Tensor] = {}
         """The member's probs `(num_logits,)` after paths from the boundary that agree with the open bytes."""
 
@@ -43,7 +45,8 @@ class Boundary:
         else:
             self.known = {}
         self._num_before, alignment.num_unchanged = begin, len(alignment.ids)
-        self.known[tuple(alignment.ids[begin:])] = probs
+        self.own_path = tuple(alignment.ids[begin:])
+        self.known[self.own_path] = probs
 
     def branch(self, path: Path) -> Branch:
         """What `Member.peek` needs to say what comes after a path."""

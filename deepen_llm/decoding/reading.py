@@ -82,6 +82,7 @@ class EnsembleReader:
                     boundary.opened,
                     boundary.known,
                     boundary.max_length,
+                    own_path=boundary.own_path,
                     tail=self._tail(sequence, len(boundary.opened)),
                     expected=expected[row],
                 )

@@ -37,12 +37,13 @@ class Following:
         opened: bytes,
         known: dict[Path, Tensor],
         max_length: int | float,
+        own_path: Path,
         tail: Path,
         expected: Tensor | None,
     ) -> None:
         """See `TextReader.follow`."""
         self._tables, self._bounds = tables, bounds
-        self._tail, self._expected = tail, expected
+        self._own_path, self._tail, self._expected = own_path, tail, expected
         self._opened, self._known, self._max_length = opened, known, max_length
         self._reading = RowReading(torch.zeros(tables.num_main, device=tables.device))
         self._counted: dict[int, float] = {}
@@ -98,23 +99,20 @@ class Following:
         if not branch.path:
             self._least *= float(masses.sum()) + sum(child.mass for child in shorter)
         if self._tail:
-            masses = self._drop_impossible(table, len(inside), masses)
+            masses = self._drop_unfit(table, len(inside), masses)
         children, counted = self._split(branch, table, masses)
         self._reading.neglected += float((counted * ~table.carries).sum())
         return children + shorter
 
-    def _drop_impossible(self, table: TokenTable, num_inside: int, masses: Tensor) -> Tensor:
-        """Masses without those of tokens that go on as the text cannot, since the main model would have said another.
-
-        Its tail is what it has said; had the text been going on like this, its tokenizer would have cut it otherwise.
-        """
+    def _drop_unfit(self, table: TokenTable, num_inside: int, masses: Tensor) -> Tensor:
+        """Masses without those of tokens that go on as the text cannot: the main model would have said another."""
         real = (masses > self._least).nonzero().flatten()
-        impossible = []
+        unfit = []
         for place, token_id in zip(real.tolist(), table.ids[real].tolist(), strict=True):
             beyond = (self._tables.member.tokens[token_id] or b"")[num_inside:]
             if beyond and not self._tables.first.may_follow(self._tail, beyond):
-                impossible.append(place)
-        return masses.index_fill(0, torch.tensor(impossible, device=masses.device), 0.0) if impossible else masses
+                unfit.append(place)
+        return masses.index_fill(0, torch.tensor(unfit, device=masses.device), 0.0) if unfit else masses
 
     def _expand_beyond(self, branch: Branch, beyond: bytes, probs: Tensor) -> list[Branch]:
         """One token further behind the open bytes; end-of-sequence settles the text as it stands."""
@@ -141,7 +139,10 @@ class Following:
         Returns:
             The branches, and the masses `(num,)` without theirs.
         """
-        real = ((masses > self._least) & table.opens).nonzero().flatten()
+        is_real = (masses > self._least) & table.opens
+        if len(branch.path) == len(self._own_path) - 1 and self._is_own(branch.path):
+            is_real |= table.ids == self._own_path[-1]  # the member's own way counts, however little it gave it
+        real = is_real.nonzero().flatten()
         if len(real) > self._bounds.num_tokens:
             real = real[masses[real].topk(int(self._bounds.num_tokens)).indices]
         places: list[int] = []
@@ -171,7 +172,7 @@ class Following:
         for child in sorted(children, key=lambda child: -child.mass):
             is_known = child.path in self._known
             may_ask = room > 0 and len(child.path) <= self._max_length
-            if child.mass > self._least and (is_known or may_ask):
+            if self._is_real(child) and (is_known or may_ask):
                 room -= not is_known
                 chosen.append(child)
                 if len(child.text) > num_open:
@@ -181,6 +182,20 @@ class Following:
             else:
                 self._reading.neglected += child.mass
         return chosen
+
+    def _is_real(self, branch: Branch) -> bool:
+        """Whether a branch is worth following.
+
+        Within the open bytes a tokenizer has one way, and the member knows its own; what it gives the others is noise,
+        but it can be more than what it gave this text.
+        """
+        if len(branch.text) <= len(self._opened) and not self._bounds.is_exact:
+            return self._is_own(branch.path)
+        return branch.mass > self._least
+
+    def _is_own(self, path: Path) -> bool:
+        """Whether the member's own tokens for the open bytes begin with the path."""
+        return path == self._own_path[: len(path)]
 
     def _count_branch(self, branch: Branch) -> None:
         """Count a branch as it stands; a token of the member's own that the main model cannot express is rest."""

@@ -72,6 +72,7 @@ class TextReader:
         known: dict[Path, Tensor],
         max_length: int | float = math.inf,
         *,
+        own_path: Path = (),
         tail: Path = (),
         expected: Tensor | None = None,
     ) -> Asking:
@@ -81,9 +82,11 @@ class TextReader:
             opened: The bytes since the member's last boundary.
             known: The member's probs `(num_logits,)` after paths that were followed before; what is asked for is added.
             max_length: The most tokens of a path that the member's context has room for.
+            own_path: The member's own tokens for the open bytes, the only ones that are followed within them unless the
+                bounds are exact.
             tail: The main model's last tokens, those that spell the open bytes at least. Only texts count behind which
                 its tokenizer would have cut off just these; none: any text.
             expected: The main model's own probs `(num_main_logits,)`. A text is only worth extending where the main
                 model itself expects a longer token that begins with it; None: wherever there is such a token.
         """
-        return Following(self._tables, self.bounds, opened, known, max_length, tail, expected).run()
+        return Following(self._tables, self.bounds, opened, known, max_length, own_path, tail, expected).run()

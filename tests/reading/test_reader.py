@@ -1,0 +1,134 @@
+"""Readings against an enumeration of everything that a member could say."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deepen_llm.reading import ReadingBounds, TextReader
+from tests import reference
+from tests.reading.toys import END, Answers, FewTokens, first_token, random_model
+from tests.vocabularies import load_toy
+
+MAINS = ("gpt2", "llama", "unigram")
+CHARACTERS = [bytes((byte,)) for byte in "é世".encode()]
+MEMBERS = {
+    "letters": (FewTokens("t", "h", "e", " ", END), 5, ["", "t", "th", " th", "e "]),
+    "word pieces": (
+        FewTokens(None, "the", " the", " there", "re", " dog", " ", "s", END),
+        4,
+        ["", " the", " ", "ther"],
+    ),
+    "words and letters": (FewTokens("d", "o", "g", " dog", "dog", " d", " and", END), 4, ["", " d", " do", "dog"]),
+    "parts of characters": (FewTokens("a", *CHARACTERS, "世", END), 4, ["", "é", "a", "世"]),
+    "signs and spaces": (FewTokens("?", " ", "  ", "\n", "It", "'s", END, END), 4, ["", " ", "It", "  "]),
+}
+CASES = [(name, opened) for name, (_, _, open_texts) in MEMBERS.items() for opened in open_texts]
+
+
+@pytest.mark.parametrize("kind", MAINS)
+@pytest.mark.parametrize(("name", "opened"), CASES)
+def test_without_bounds_a_reading_equals_enumeration(kind, name, opened):
+    main, (member, max_tokens, _) = load_toy(kind), MEMBERS[name]
+    answers = Answers(random_model(member, max_tokens, seed=len(opened)))
+
+    reading = answers.drive(TextReader(member, main, ReadingBounds.lifted()).follow(opened.encode(), {}))
+
+    expected = reference.read_as_text(
+        member.tokens, member.eos_ids, answers.model, opened.encode(), lambda text: first_token(main, text), len(main)
+    )
+    assert sum(expected) == pytest.approx(1)
+    assert reading.probs.dtype == torch.float64
+    assert reading.probs.tolist() == pytest.approx(expected, abs=1e-9)
+    assert float(reading.probs.sum()) == pytest.approx(1, abs=1e-12)
+    assert (reading.rest, reading.neglected, reading.speaks) == (None, 0.0, True)
+
+
+@pytest.mark.parametrize("kind", MAINS)
+def test_open_bytes_may_end_inside_a_character(kind):
+    main, (member, max_tokens, _) = load_toy(kind), MEMBERS["parts of characters"]
+    opened = "a世".encode()[:2]
+    answers = Answers(random_model(member, max_tokens))
+
+    reading = answers.drive(TextReader(member, main, ReadingBounds.lifted()).follow(opened, {}))
+
+    expected = reference.read_as_text(
+        member.tokens, member.eos_ids, answers.model, opened, lambda text: first_token(main, text), len(main)
+    )
+    assert reading.probs.tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_what_was_proven_is_not_followed_further():
+    main, member = load_toy("gpt2"), FewTokens("a", " b", "c", END)
+    answers = Answers(random_model(member, 4))
+    answers.drive(TextReader(member, main, ReadingBounds.lifted()).follow(b"", {}))
+    paths = {path for wanted in answers.asked for path in wanted}
+    assert (0,) in paths and (0, 0, 0) in paths
+    assert (0, 1) not in paths  # "a b": what stands before the space is settled
+
+
+@pytest.mark.parametrize("kind", MAINS)
+@pytest.mark.parametrize("name", ["letters", "word pieces"])
+def test_where_no_merge_reaches_back_longer_tokens_alone_tell_what_is_open(kind, name):
+    main, (member, max_tokens, _) = load_toy(kind), MEMBERS[name]
+    answers = Answers(random_model(member, max_tokens))
+    bounds = ReadingBounds(min_mass=0.0, max_rows=10**6, max_passes=10**6, num_tokens=10**6)
+    reading = answers.drive(TextReader(member, main, bounds).follow(b"", {}))
+    exact = answers.drive(TextReader(member, main, ReadingBounds.lifted()).follow(b"", {}))
+    assert float((reading.probs - exact.probs).abs().sum()) / 2 < 0.02
+
+
+@pytest.mark.parametrize("kind", MAINS)
+def test_at_a_boundary_every_token_counts_as_it_stands(kind):
+    main, (member, _, _) = load_toy(kind), MEMBERS["word pieces"]
+    reader = TextReader(member, main, ReadingBounds.lifted())
+    logits = torch.randn(3, len(member), generator=torch.Generator().manual_seed(0))
+
+    probs = reader.to_probs(logits)
+    read, rest = reader.read_closed(probs)
+
+    assert rest is None
+    torch.testing.assert_close(probs.sum(dim=-1), torch.ones(3))
+    assert not probs[:, 0].any()  # the token that must never come
+    expected = torch.zeros(3, len(main))
+    for token_id in range(1, len(member)):
+        expected[:, first_token(main, member.tokens[token_id] or b"")] += probs[:, token_id]
+    torch.testing.assert_close(read, expected)
+
+
+def test_all_ends_of_sequence_count_for_the_main_models_first():
+    main, (member, _, _) = load_toy("llama"), MEMBERS["signs and spaces"]
+    reader = TextReader(member, main, ReadingBounds.lifted())
+    probs = torch.zeros(1, len(member))
+    probs[0, list(member.eos_ids)] = torch.tensor([0.25, 0.75])
+    assert reader.read_closed(probs)[0][0, main.eos_ids[0]] == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_probs_of_short_floats_are_float32(dtype):
+    reader = TextReader(FewTokens("a", None, END), load_toy("gpt2"), ReadingBounds.lifted())
+    probs = reader.to_probs(torch.tensor([[1.0, 9.0, 1.0]], dtype=dtype))
+    assert probs.dtype == torch.float32
+    assert probs.tolist() == [[0.5, 0.0, 0.5]]
+
+
+def test_only_distributions_with_real_mass_on_an_open_token_are_open():
+    member = FewTokens(" t", "?", END)
+    bounds = ReadingBounds(min_mass=0.1, max_rows=1, max_passes=1, num_tokens=8)
+    reader = TextReader(member, load_toy("gpt2"), bounds)
+    assert reader.find_open(torch.tensor([[0.2, 0.8, 0.0], [0.1, 0.9, 0.0], [0.0, 1.0, 0.0]])) == [True, False, False]
+
+
+def test_what_the_main_model_cannot_express_stays_in_the_members_own_tokens():
+    member = FewTokens("a", "☃", "a☃", END)
+    main = load_toy("llama without bytes")
+    answers = Answers(lambda path: [0.1, 0.5, 0.3, 0.1] if not path else [0.0, 0.0, 0.0, 1.0])
+    reader = TextReader(member, main, ReadingBounds(min_mass=0.01, max_rows=4, max_passes=4, num_tokens=8))
+
+    read, rest = reader.read_closed(answers.probs()[None])
+    reading = answers.drive(reader.follow(b"", {}))
+
+    assert rest is not None and rest.tolist() == [[0.0, 0.5, 0.0, 0.0]]
+    assert read[0, first_token(main, b"a")].item() == pytest.approx(0.4)
+    assert reading.rest is not None and reading.rest.tolist() == rest[0].tolist()
+    assert float(reading.probs.sum() + reading.rest.sum()) == pytest.approx(1)
