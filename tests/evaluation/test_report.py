@@ -105,7 +105,7 @@ def test_cost_shows_the_share_of_fused_steps_of_ensembles_only(results):
 
 def test_refusals_notes_and_shortened_prompts_are_told(results):
     results[0].outcomes["facts"] = Outcome(None, COST, refusal="cannot express <it>", notes=("Unknown tokens.",))
-    results[2].outcomes["sums"] = Outcome(shares(1).tally, Cost(1, 1.0, 1, 1, 0, 0, num_shortened=3))
+    results[2].outcomes["sums"] = Outcome(shares(1, 1, 1, 0).tally, Cost(1, 1.0, 1, 1, 0, 0, num_shortened=3))
     page = write_markdown(results, ASSIGNMENTS, {}, None)
     assert "left out" in line_of(page, "Results", "facts, 4")
     assert "facts: left out. cannot express &lt;it>" in page
