@@ -208,5 +208,6 @@ def _cell(tally: Tally | None) -> Text:
     if not math.isfinite(estimate.value):
         return Text("infinite", style="yellow")
     factor, digits = (100, 0) if tally.is_share else (1, 2)
-    interval = f"{factor * estimate.low:.{digits}f}-{factor * estimate.high:.{digits}f}"
+    low, high = factor * estimate.low, factor * estimate.high
+    interval = "no interval" if math.isnan(low) else f"{low:.{digits}f}-{high:.{digits}f}"
     return Text(f"{factor * estimate.value:.{digits + 1}f}\n{interval}")

@@ -59,7 +59,8 @@ def _draw(axes: object, results: Sequence[Result], task: str) -> None:
             continue
         value, low, high = _in_units(tally.estimate, 100.0 if is_share else 1.0)
         colour = "0.45" if result.entrant.is_member else f"C{row % 10}"
-        axes.errorbar(value, row, xerr=[[value - low], [high - value]], fmt="o", color=colour, capsize=3)
+        spread = None if math.isnan(low) else [[value - low], [high - value]]
+        axes.errorbar(value, row, xerr=spread, fmt="o", color=colour, capsize=3)
     axes.set_yticks(range(len(results)), [result.entrant.name for result in results])
     axes.set_ylim(len(results) - 0.5, -0.5)
     axes.set_title(task, fontsize="medium")

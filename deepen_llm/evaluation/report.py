@@ -201,7 +201,7 @@ def format_estimate(estimate: Estimate, *, is_share: bool, sign: str = "") -> st
         return "infinite"
     factor, digits = (100, 1) if is_share else (1, 3)
     value, low, high = (f"{factor * part:{sign}.{digits}f}" for part in (estimate.value, estimate.low, estimate.high))
-    return f"{value} ({low} to {high})"
+    return f"{value} (no interval)" if math.isnan(estimate.low) else f"{value} ({low} to {high})"
 
 
 def _speed(result: Result, task: str) -> str:

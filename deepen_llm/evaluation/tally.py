@@ -44,7 +44,8 @@ class Tally:
 def ratio_estimate(values: Sequence[float], sizes: Sequence[float]) -> Estimate:
     """The sum of the values over the sum of the sizes, with the percentile bootstrap over pairs; the seed is fixed.
 
-    Infinite where one of the values is: a text that a method gives no probability at all.
+    Infinite where one of the values is: a text that a method gives no probability at all. Of a single pair, the
+    interval is not a number.
 
     Raises:
         ValueError: No pairs.
@@ -53,6 +54,8 @@ def ratio_estimate(values: Sequence[float], sizes: Sequence[float]) -> Estimate:
         raise ValueError("an estimate needs at least one question")
     if not all(map(math.isfinite, values)):
         return Estimate(math.inf, math.inf, math.inf)
+    if len(values) == 1:
+        return Estimate(values[0] / sizes[0], math.nan, math.nan)
     generator = torch.Generator().manual_seed(SEED)
     pairs = torch.tensor([values, sizes], dtype=torch.float64)
     ratios = []

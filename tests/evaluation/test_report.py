@@ -139,4 +139,5 @@ def test_json_holds_every_answer_and_what_told_the_entrants_apart(results):
 def test_values_are_written_with_as_many_digits_as_they_deserve():
     estimate = Estimate(0.5, 0.25, 0.75)
     assert format_estimate(estimate, is_share=True) == "50.0 (25.0 to 75.0)"
+    assert format_estimate(Estimate(0.5, math.nan, math.nan), is_share=False) == "0.500 (no interval)"
     assert format_estimate(estimate, is_share=False, sign="+") == "+0.500 (+0.250 to +0.750)"

@@ -33,6 +33,11 @@ def test_text_without_probability_is_infinite_and_not_nan():
     assert (estimate.value, estimate.low, estimate.high) == (math.inf,) * 3
 
 
+def test_a_single_question_has_no_interval():
+    estimate = ratio_estimate([3.0], [2.0])
+    assert estimate.value == 1.5 and math.isnan(estimate.low) and math.isnan(estimate.high)
+
+
 def test_no_questions_are_refused():
     with pytest.raises(ValueError, match="at least one question"):
         ratio_estimate([], [])
