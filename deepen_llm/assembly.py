@@ -80,7 +80,7 @@ def build_fusion(members: Sequence[Member], main: int, weights: Sequence[float],
 
 def build_reader(members: Sequence[Member], main: int, config: FusionConfig) -> EnsembleReader | None:
     """What reads the members' distributions as text; None where they are fused as they are."""
-    if len(members) == 1 or (config.reading == "token" and config.method != "text"):
+    if len(members) == 1 or not config.reads_text:
         return None
     bounds = ReadingBounds(
         min_mass=config.min_mass, max_rows=config.max_rows, max_passes=config.max_passes, num_tokens=NUM_EXTENDED

@@ -133,9 +133,10 @@ class FusionConfig(Settings):
     """For `union`: how many of its best tokens each member brings in; no other token can come."""
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
     """For `text` and `equal_text`: the mean of the members' probabilities."""
-    reading: Literal["token", "text"] = "token"
+    reading: Literal["token", "text"] = "text"
     """How the members' distributions are read: `token`, as they are (the published way), or `text`, as what they say
-    about how the text goes on, cut as the main model's own tokenizer would cut it."""
+    about how the text goes on, cut as the main model's own tokenizer would cut it. `union` and `equal_text` compare
+    tokens as they are."""
     min_mass: float = Field(default=0.02, ge=0.0, le=1.0)
     """For `text`: a token that may still grow into a longer one of the main model is extended by a forward pass before
     it counts, if this much probability hangs on it."""
@@ -177,17 +178,27 @@ class FusionConfig(Settings):
 
     @model_validator(mode="after")
     def _check_reading(self) -> Self:
+        if "reading" not in self.model_fields_set:
+            return self
         if self.reading == "text" and self.method in ("union", "equal_text"):
             raise ValueError(
-                f"method={self.method!r} compares tokens as they are and reads no text: leave reading='token', or "
-                "take method='relative' or method='text' with reading='text'"
+                f"method={self.method!r} compares tokens as they are and reads no text: leave reading out, or take "
+                "method='relative' or method='text'"
             )
+        if self.reading == "token" and self.method == "text":
+            raise ValueError("method='text' is nothing but reading as text: leave reading out, or take method='relative'")
         return self
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the members' distributions are read as text before they are fused."""
+        return self.method == "text" or (self.method == "relative" and self.reading == "text")
 
     @classmethod
     def published(cls, **changes: Any) -> Self:
         """The published method, constant for constant (arXiv 2404.12715, section 3 and its released settings)."""
         settings: dict[str, Any] = {
+            "reading": "token",
             "search": "gradient",
             "num_steps": 5,
             "learning_rate": 0.15,
