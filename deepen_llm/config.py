@@ -186,7 +186,7 @@ class FusionConfig(Settings):
                 "method='relative' or method='text'"
             )
         if self.reading == "token" and self.method == "text":
-            raise ValueError("method='text' is nothing but reading as text: leave reading out, or take method='relative'")
+            raise ValueError("method='text' is reading as text alone: leave reading out, or take method='relative'")
         return self
 
     @property
