@@ -159,8 +159,10 @@ class Engine:
             sequence.is_fused = sequence in chosen
         mains = [sequence.tracks[self._main].logits for sequence in self._running]
         alone = self._alone.fuse_main(torch.stack([rows for rows in mains if rows is not None]))
+        if not chosen or fused is None:
+            return alone
         places = [self._running.index(sequence) for sequence in chosen]
-        return alone if fused is None else alone.index_copy(0, torch.tensor(places, device=alone.device), fused)
+        return alone.index_copy(0, torch.tensor(places, device=alone.device), fused)
 
     def _fuse_logits(self, sequences: Sequence[RunningSequence], logits: Sequence[Tensor]) -> Tensor:
         """The fused logprobs of some sequences, without those that fail while they are read."""
