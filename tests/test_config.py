@@ -90,11 +90,36 @@ def test_the_published_method_has_the_published_constants():
         ({"method": "onion"}, "method.*'relative'.*'union'.*'equal_text'.*got 'onion'"),
         ({"method": "union", "top_k": 0}, "top_k.*greater than or equal to 1.*got 0"),
         ({"method": "equal_text", "mean": "harmonic"}, "mean.*'arithmetic' or 'geometric'.*got 'harmonic'"),
+        ({"method": "union", "reading": "text"}, "method='union' compares tokens as they are.*leave reading out"),
+        ({"method": "equal_text", "reading": "text"}, "method='equal_text' compares tokens.*take method='relative'"),
+        ({"method": "text", "reading": "token"}, "method='text' is reading as text alone: leave reading out"),
+        ({"reading": "letters"}, "reading.*'token' or 'text'.*got 'letters'"),
+        ({"min_mass": 1.5}, "min_mass.*less than or equal to 1.*got 1.5"),
+        ({"max_rows": 0}, "max_rows.*greater than or equal to 1.*got 0"),
+        ({"max_passes": -1}, "max_passes.*greater than or equal to 0.*got -1"),
+        ({"fuse": "sometimes"}, "fuse.*'always' or 'safe'.*got 'sometimes'"),
+        ({"confidence": 0.0}, "confidence.*greater than 0.*got 0"),
     ],
 )
 def test_a_fusion_that_does_not_exist_is_refused_with_those_that_do(settings, message):
     with pytest.raises(ConfigError, match=message):
         FusionConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "reads"),
+    [
+        ({"reading": "text"}, True),
+        ({"reading": "token"}, False),
+        ({"method": "text"}, True),
+        ({"method": "text", "reading": "text"}, True),
+        ({"method": "union"}, False),
+        ({"method": "equal_text", "reading": "token"}, False),
+    ],
+)
+def test_members_are_read_as_text_where_the_method_takes_it(settings, reads):
+    assert FusionConfig(**settings).reads_text == reads
+    assert not FusionConfig.published().reads_text
 
 
 def test_a_yaml_file_is_read_and_its_paths_are_its_own(tmp_path):
