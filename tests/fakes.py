@@ -14,7 +14,8 @@ from deepen_llm.vocabulary import Vocabulary
 class ScriptedMember(Member):
     """Goes on with the first of its texts that begins with the row's text, then says end-of-sequence.
 
-    Every call is recorded: `passes` holds one {row: tokens} a forward pass, `peeks` the tokens of the branches, `rows` the tokens of the open rows.
+    Every call is recorded: `passes` holds one {row: tokens} a forward pass, `peeks` the tokens of the branches,
+    `measured` those of `measure`, `rows` the tokens of the open rows.
     `before_pass` is called with each of them and may raise; `change` may alter the logits of a row's text.
     """
 
@@ -36,6 +37,7 @@ class ScriptedMember(Member):
         self.change: Callable[[bytes, Tensor], Tensor] = lambda text, logits: logits
         self.passes: list[dict[int, list[int]]] = []
         self.peeks: list[list[list[int]]] = []
+        self.measured: list[list[int]] = []
         self.rows: dict[int, list[int]] = {}
         self.num_rolled_back = 0
         self.is_closed = False
@@ -81,6 +83,11 @@ class ScriptedMember(Member):
         assert all(ids for _, _, ids in branches), "every branch has tokens"
         self.peeks.append(texts)
         return torch.stack([self._logits(ids) for ids in texts])
+
+    def measure(self, ids: Sequence[int]) -> Tensor:
+        self.measured.append(list(ids))
+        logprobs = [self._logits(ids[:end]).log_softmax(dim=-1)[ids[end]] for end in range(1, len(ids))]
+        return torch.stack(logprobs) if logprobs else torch.zeros(0)
 
     def rollback(self, row: int, num_tokens: int) -> None:
         assert 0 < num_tokens <= len(self.rows[row])

@@ -26,10 +26,10 @@ class RecordingFusion(FusionMethod):
         self._method = method
         self._steps: list[list[Tensor]] = []
 
-    def fuse(self, logits: Sequence[Tensor]) -> Tensor:
+    def fuse(self, logits: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
         """See `FusionMethod.fuse`."""
         self._steps.append([rows.clone() for rows in logits])
-        return self._method.fuse(logits)
+        return self._method.fuse(logits, weights)
 
     @property
     def num_bytes(self) -> int:

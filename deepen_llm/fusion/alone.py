@@ -20,8 +20,9 @@ class MainAlone(FusionMethod):
         self._main = main
         self._forbidden = ~allowed
 
-    def fuse(self, logits: Sequence[Tensor]) -> Tensor:
-        """Log-softmax of the main model's logits over the allowed tokens."""
+    def fuse(self, logits: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
+        """Log-softmax of the main model's logits over the allowed tokens, whatever the weights are."""
+        del weights
         return self.fuse_main(logits[self._main])
 
     def fuse_main(self, logits: Tensor) -> Tensor:

@@ -14,12 +14,14 @@ class FusionMethod(ABC):
     """Turns the members' next-token logits into log-probabilities over the main model's vocabulary."""
 
     @abstractmethod
-    def fuse(self, logits: Sequence[Tensor]) -> Tensor:
+    def fuse(self, logits: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
         """The fused next-token distribution, row by row; a row never depends on the other rows of the batch.
 
         Args:
             logits: One tensor a member, `(batch, num_logits_i)`, in the order of the members, of any float dtype and
                 on any device. Left unchanged. They must be free of NaN and +infinity; the caller checks.
+            weights: Each row's own, `(batch, num_members)`, not negative, rows summing to 1, on any device; None takes
+                those that the method was built with.
 
         Returns:
             Logprobs `(batch, num_logits_main)`, float32, on the main model's device; `-inf` where a token must never
@@ -51,10 +53,13 @@ class ReadingMethod(FusionMethod):
     """A fusion method that takes members' distributions read as text, too."""
 
     @abstractmethod
-    def fuse_readings(self, logits: Tensor, readings: Sequence[Reading | None]) -> Tensor:
+    def fuse_readings(
+        self, logits: Tensor, readings: Sequence[Reading | None], weights: Tensor | None = None
+    ) -> Tensor:
         """As `fuse`, where every member but the main model was read.
 
         Args:
             logits: The main model's, `(batch, num_logits)`.
             readings: One a member in the order of the members, None for the main model.
+            weights: As in `fuse`.
         """

@@ -20,6 +20,10 @@ from torch import Tensor
 
 from deepen_llm.fusion.base import FusionMethod
 from deepen_llm.fusion.bytewise import BytewiseReader, Verdict, renormalize, select
+from deepen_llm.fusion.weights import keep_alone
+
+TINY = 1e-35
+"""Keeps shares finite where no member has a token."""
 
 
 @final
@@ -52,12 +56,10 @@ class EqualTextFusion(FusionMethod):
         self._main, self._verdict, self._mean = main, verdict, mean
         self._voters = [index for index, weight in enumerate(weights) if weight > 0]
         home = self._ids[main].device
-        held = torch.stack([self._ids[index].to(home) >= 0 for index in self._voters])
-        shares = torch.tensor([weights[index] for index in self._voters], device=home)[:, None] * held
-        if mean == "geometric":
-            shares = shares / shares.sum(dim=0).clamp_min(torch.finfo(shares.dtype).tiny)
-        self._shares = shares
-        """What each member's word counts, `(num_voters, num_logits_main)`."""
+        self._held = torch.stack([ids.to(home) >= 0 for ids in self._ids])
+        """Which tokens of the main model each member has, `(num_members, num_logits_main)` bool."""
+        self._shares = self._weigh(torch.tensor([list(weights)]))[self._voters]
+        """What each member's word counts, `(num_voters, 1, num_logits_main)`."""
 
     @property
     def num_bytes(self) -> int:
@@ -65,16 +67,26 @@ class EqualTextFusion(FusionMethod):
         return (
             sum(ids.nbytes for ids in self._ids)
             + self._shares.nbytes
+            + self._held.nbytes
             + sum(reader.num_bytes for reader in self._readers)
         )
 
-    def fuse(self, logits: Sequence[Tensor]) -> Tensor:
+    def fuse(self, logits: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
         """See `FusionMethod.fuse`."""
         alone = self._readers[self._main].read(logits[self._main])
-        if self._voters == [self._main]:
-            return alone
-        said = torch.stack([self._heard(logits[index], index).to(alone.device) for index in self._voters])
-        shares = self._shares[:, None]
+        if weights is None:
+            return alone if self._voters == [self._main] else self._average(alone, logits, self._voters, self._shares)
+        fused = self._average(alone, logits, range(len(logits)), self._weigh(weights))
+        return keep_alone(weights[:, self._main, None].to(alone.device), alone, fused)
+
+    def _weigh(self, weights: Tensor) -> Tensor:
+        """What each word counts, `(num_members, batch, num_logits_main)`, under weights `(batch, num_members)`."""
+        shares = weights.to(self._held.device, torch.float32).T[..., None] * self._held[:, None]
+        return shares if self._mean == "arithmetic" else shares / shares.sum(dim=0).clamp_min(TINY)
+
+    def _average(self, alone: Tensor, logits: Sequence[Tensor], voters: Sequence[int], shares: Tensor) -> Tensor:
+        """The mean of what the voters say, each with its shares `(num_voters, batch or 1, num_logits_main)`."""
+        said = torch.stack([self._heard(logits[index], index).to(alone.device) for index in voters])
         if self._mean == "arithmetic":
             return self._verdict.settle(alone, (said + shares.log()).logsumexp(dim=0))
         # 0 * -inf is no number: a member without the token must not speak at all.

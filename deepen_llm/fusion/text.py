@@ -19,6 +19,7 @@ from torch import Tensor
 
 from deepen_llm.fusion.base import Reading, ReadingMethod
 from deepen_llm.fusion.bytewise import BytewiseReader, Verdict
+from deepen_llm.fusion.weights import counts, keep_alone, share_out
 
 FLOOR = 1e-6
 """The least probability of a token of a reading under the geometric mean."""
@@ -54,31 +55,37 @@ class TextFusion(ReadingMethod):
         """Memory of the tables."""
         return self._reader.num_bytes
 
-    def fuse(self, logits: Sequence[Tensor]) -> Tensor:
+    def fuse(self, logits: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
         """Refused: logits alone are not read yet.
 
         Raises:
             TypeError: Always.
         """
+        del weights
         raise TypeError(f"{type(self).__name__} takes readings of {len(logits)} members: call fuse_readings")
 
-    def fuse_readings(self, logits: Tensor, readings: Sequence[Reading | None]) -> Tensor:
+    def fuse_readings(
+        self, logits: Tensor, readings: Sequence[Reading | None], weights: Tensor | None = None
+    ) -> Tensor:
         """See `ReadingMethod`. What the main model cannot express counts for its own distribution."""
         alone = self._reader.read(logits)
-        others = [(w, reading) for w, reading in zip(self._weights, readings, strict=True) if reading is not None and w]
+        shares = share_out(self._weights, weights, alone.device)
+        pairs = zip(shares, readings, strict=True)
+        others = [(share, reading) for share, reading in pairs if reading is not None and counts(share)]
         if not others:
             return alone
-        own, weight = alone.exp(), self._weights[self._main]
+        own, weight = alone.exp(), shares[self._main]
         said = [(share, self._complete(reading, own)) for share, reading in others]
         if self._mean == "arithmetic":
             mean = weight * own
             for share, probs in said:
                 mean = mean + share * probs
-            return self._verdict.settle(alone, mean.log())
-        logs = torch.zeros_like(alone) if weight == 0 else weight * alone
+            return keep_alone(weight, alone, self._verdict.settle(alone, mean.log()))
+        logs = weight * alone  # 0 * -inf is no number, and is masked below
         for share, probs in said:
             logs = logs + share * probs.clamp_min(FLOOR).log()
-        return self._verdict.settle(alone, logs.masked_fill(alone == -torch.inf, -torch.inf))
+        fused = self._verdict.settle(alone, logs.masked_fill(alone == -torch.inf, -torch.inf))
+        return keep_alone(weight, alone, fused)
 
     def _complete(self, reading: Reading, own: Tensor) -> Tensor:
         """A reading's probs `(batch, num_logits_main)` on the main model's device, made to sum to 1.

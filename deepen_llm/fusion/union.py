@@ -24,6 +24,7 @@ from torch import Tensor
 
 from deepen_llm.fusion.base import FusionMethod
 from deepen_llm.fusion.bytewise import BytewiseReader, Verdict, renormalize, select
+from deepen_llm.fusion.weights import Share, counts, keep_alone, share_out
 
 
 @final
@@ -64,7 +65,7 @@ class UnionFusion(FusionMethod):
         self._members = list(members)
         self._readers = [BytewiseReader.build(member.counts_as) for member in members]
         self._main, self._verdict, self._top_k = main, verdict, top_k
-        self._voters = [(index, weight) for index, weight in enumerate(weights) if weight > 0]
+        self._weights = tuple(weights)
 
     @property
     def num_bytes(self) -> int:
@@ -72,19 +73,21 @@ class UnionFusion(FusionMethod):
         tables = sum(member.text_of.nbytes + member.first_id.nbytes for member in self._members)
         return tables + sum(reader.num_bytes for reader in self._readers)
 
-    def fuse(self, logits: Sequence[Tensor]) -> Tensor:
+    def fuse(self, logits: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
         """See `FusionMethod.fuse`; `-inf` is also where a token is not in the union."""
         alone = self._readers[self._main].read(logits[self._main])
-        if [index for index, _ in self._voters] == [self._main]:
+        shares = share_out(self._weights, weights, alone.device)
+        voters = [(index, share) for index, share in enumerate(shares) if counts(share)]
+        if [index for index, _ in voters] == [self._main]:
             return alone
-        read = {index: self._readers[index].read(logits[index]) for index, _ in self._voters}
-        best = torch.cat([self._best_texts(read[index], index).to(alone.device) for index, _ in self._voters], dim=1)
-        texts, answers = self._unite(best)
+        read = {index: self._readers[index].read(logits[index]) for index, _ in voters}
+        best = [_heard(self._best_texts(read[index], index).to(alone.device), share) for index, share in voters]
+        texts, answers = self._unite(torch.cat(best, dim=1))
         total = torch.zeros_like(texts, dtype=alone.dtype)
-        for index, weight in self._voters:
-            total += weight * self._over_union(read[index], texts, index).exp().to(alone.device)
+        for index, share in voters:
+            total += share * self._over_union(read[index], texts, index).exp().to(alone.device)
         fused = torch.zeros_like(alone).scatter_add_(1, answers, total)
-        return self._verdict.settle(alone, fused.log())
+        return keep_alone(shares[self._main], alone, self._verdict.settle(alone, fused.log()))
 
     def _best_texts(self, logprobs: Tensor, index: int) -> Tensor:
         """The numbers of a member's best texts `(batch, top_k)`, -1 for those that may not come."""
@@ -108,3 +111,8 @@ class UnionFusion(FusionMethod):
         texts = texts.to(logprobs.device)
         ids = self._members[index].first_id[texts.clamp_min(0)]
         return renormalize(select(logprobs, ids.masked_fill(texts < 0, -1)))
+
+
+def _heard(texts: Tensor, share: Share) -> Tensor:
+    """A member's best texts `(batch, top_k)`, -1 in rows where it has no weight."""
+    return texts.masked_fill(share == 0, -1) if isinstance(share, Tensor) else texts

@@ -82,6 +82,18 @@ class Member(ABC):
         """
 
     @abstractmethod
+    def measure(self, ids: Sequence[int]) -> Tensor:
+        """How well the member predicts tokens, in one forward pass beside its rows; no row is changed.
+
+        Args:
+            ids: At most as many as a row can hold.
+
+        Returns:
+            The natural-log probability of each token but the first, after all those before it: `(len(ids) - 1,)`,
+            float32, on the CPU; empty where there are less than two.
+        """
+
+    @abstractmethod
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last `num_tokens` tokens of a row."""
 

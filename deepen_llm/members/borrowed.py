@@ -61,6 +61,10 @@ class BorrowedMember(Member):
         """As the lender does it."""
         return self._lender.peek(branches)
 
+    def measure(self, ids: Sequence[int]) -> Tensor:
+        """As the lender does it."""
+        return self._lender.measure(ids)
+
     def rollback(self, row: int, num_tokens: int) -> None:
         """As the lender does it."""
         self._lender.rollback(row, num_tokens)

@@ -28,6 +28,7 @@ from deepen_llm.members.recurrent import RecurrentRows
 from deepen_llm.vocabulary import Vocabulary
 
 NO_LIMIT = 10**9
+MEASURED_AT_ONCE = 256
 
 
 @final
@@ -142,6 +143,17 @@ class TransformersMember(Member):
     def peek(self, branches: Sequence[Branch]) -> Tensor:
         """Logits after other tokens (len(branches), num_logits); no row is changed."""
         return self._rows.peek(branches)
+
+    def measure(self, ids: Sequence[int]) -> Tensor:
+        """The natural-log probability of each token but the first, `(len(ids) - 1,)` float32 on the CPU."""
+        if len(ids) < 2:
+            return torch.zeros(0)
+        logits = self._model(input_ids=torch.tensor([list(ids)], device=self._model.device), use_cache=False).logits[0]
+        said = torch.tensor(list(ids[1:]), device=logits.device)
+        # A long prompt's logits in float32 would take more memory than some models.
+        pieces = zip(torch.split(logits[:-1], MEASURED_AT_ONCE), torch.split(said, MEASURED_AT_ONCE), strict=True)
+        found = [rows.float().log_softmax(dim=-1).gather(1, ids[:, None])[:, 0] for rows, ids in pieces]
+        return torch.cat(found).cpu()
 
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last tokens of a row."""

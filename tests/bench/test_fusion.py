@@ -102,7 +102,7 @@ def test_recording_changes_nothing():
     class Half:
         num_bytes = 7
 
-        def fuse(self, logits):
+        def fuse(self, logits, weights=None):
             return logits[0] / 2
 
     method = RecordingFusion(Half())

@@ -17,6 +17,7 @@ def test_everything_but_close_reaches_the_lender(vocabularies):
     logits = member.extend({row: ids})
     assert lender.rows == {row: ids}
     assert torch.equal(member.peek([(row, 0, ids[:1])]), lender.peek([(row, 0, ids[:1])]))
+    assert torch.equal(member.measure(ids), lender.measure(ids)) and lender.measured == [ids, ids]
     member.rollback(row, 1)
     assert lender.rows == {row: ids[:-1]} and logits.shape == (1, len(member.vocabulary))
     member.release(row)

@@ -29,6 +29,7 @@ from torch import Tensor
 from deepen_llm.fusion.relative.inverse import LEAST_REST, TINY, InverseSearch, mix
 from deepen_llm.fusion.relative.largest import largest
 from deepen_llm.fusion.relative.look import OwnAnchors, look
+from deepen_llm.fusion.weights import Share
 
 
 @final
@@ -93,13 +94,14 @@ class Voice:
 
     tables: MemberTables
     """Of the member whose tokens they are."""
-    weight: float
+    weight: Share
+    """On the main model's device."""
     probs: Tensor
     """`(batch, num_logits)`, on the device of that member's logits. They may sum to less than 1."""
 
-    def carry(self) -> Tensor:
-        """What it puts on the tokens' own anchors, weighted: `(batch, num_anchors)`."""
-        return self.weight * self.tables.own.carry(self.probs)
+    def carry(self, device: torch.device) -> Tensor:
+        """What it puts on the tokens' own anchors, weighted: `(batch, num_anchors)` on the main model's device."""
+        return self.weight * self.tables.own.carry(self.probs).to(device)
 
 
 @final
@@ -130,7 +132,7 @@ class CandidateForm:
         self._search = search
         self._max_candidates = max_candidates
 
-    def find(self, alone: Tensor, weight: float, voices: Sequence[Voice]) -> Tensor:
+    def find(self, alone: Tensor, weight: Share, voices: Sequence[Voice]) -> Tensor:
         """What the search finds: logprobs `(batch, num_logits)`.
 
         Args:
@@ -140,7 +142,7 @@ class CandidateForm:
         """
         probs, main = alone.exp(), self._main
         spoken = [largest(voice.probs, self._max_candidates) for voice in voices]
-        factors = look(main.own, probs, weight, [voice.carry().to(alone.device) for voice in voices])
+        factors = look(main.own, probs, weight, [voice.carry(alone.device) for voice in voices])
         looked = probs * factors
         best, candidates = largest(looked, self._max_candidates)
         tokens = [(voice.tables, token_ids) for voice, (_, token_ids) in zip(voices, spoken, strict=True)]

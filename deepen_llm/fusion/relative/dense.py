@@ -17,6 +17,7 @@ from deepen_llm.fusion.relative.isotropy import CommonPart
 from deepen_llm.fusion.relative.look import OwnAnchors
 from deepen_llm.fusion.relative.member import MemberSpace
 from deepen_llm.fusion.relative.space import build_relative_matrix, find_own_anchors
+from deepen_llm.fusion.weights import Share
 
 
 @final
@@ -82,7 +83,7 @@ class ExactForm:
         self._main = members[main]
         self._search = search
 
-    def find(self, alone: Tensor, weight: float, voices: Sequence[Voice]) -> Tensor:
+    def find(self, alone: Tensor, weight: Share, voices: Sequence[Voice]) -> Tensor:
         """What the search finds: logprobs `(batch, num_logits)`; see `CandidateForm.find`."""
         target = weight * self._main.mix_all(alone.exp())
         for voice in voices:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.fusion.relative.inverse import TINY
+from deepen_llm.fusion.weights import Share
 
 
 @final
@@ -47,7 +48,7 @@ class OwnAnchors:
         return carried.index_add_(1, self.positions.to(probs.device), probs * self.shares.to(probs.device))
 
 
-def look(main: OwnAnchors, probs: Tensor, weight: float, others: Sequence[Tensor]) -> Tensor:
+def look(main: OwnAnchors, probs: Tensor, weight: Share, others: Sequence[Tensor]) -> Tensor:
     """By what the search would multiply each main-model token, `(batch, num_logits)`.
 
     Args:

@@ -26,6 +26,7 @@ from deepen_llm.fusion.relative.inverse import InverseSearch
 from deepen_llm.fusion.relative.member import MemberReader, MemberSpace
 from deepen_llm.fusion.relative.sampled import SampledTables, draw_sample
 from deepen_llm.fusion.relative.storage import TableStore
+from deepen_llm.fusion.weights import Share, counts, keep_alone, share_out
 
 __all__ = ["MemberSpace", "RelativeFusion"]
 
@@ -126,30 +127,34 @@ class RelativeFusion(ReadingMethod):
         """Memory of all tables."""
         return sum(self.member_bytes)
 
-    def fuse(self, logits: Sequence[Tensor]) -> Tensor:
+    def fuse(self, logits: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
         """See `FusionMethod.fuse`. Shapes are fixed, and nothing waits for a device but the moves between devices."""
-        alone = self._read_main(logits[self._main_index])
-        return self._fuse(
-            alone, [self._voice(index, index, self._readers[index].read_probs(logits[index])) for index in self._others]
-        )
+        alone, shares = self._read_main(logits[self._main_index]), self._share_out(weights)
+        voices = [
+            Voice(self._form.members[index], shares[index], self._readers[index].read_probs(logits[index]))
+            for index in self._others(shares)
+        ]
+        return self._fuse(alone, shares[self._main_index], voices)
 
-    def fuse_readings(self, logits: Tensor, readings: Sequence[Reading | None]) -> Tensor:
+    def fuse_readings(
+        self, logits: Tensor, readings: Sequence[Reading | None], weights: Tensor | None = None
+    ) -> Tensor:
         """See `ReadingMethod`.
 
         A reading enters the relative space through the main model's rows, its rest through the member's own.
         """
-        alone = self._read_main(logits)
-        probs, voices = alone.exp(), []
-        for index in self._others:
+        alone, shares = self._read_main(logits), self._share_out(weights)
+        probs, voices, tables = alone.exp(), [], self._form.members
+        for index in self._others(shares):
             if (reading := readings[index]) is None:
                 continue
             read = self._fold_ends(reading.probs.to(self.device))
             if reading.speaks is not None:
                 read = torch.where(reading.speaks.to(self.device)[:, None], read, probs)
-            voices.append(self._voice(index, self._main_index, read))
+            voices.append(Voice(tables[self._main_index], shares[index], read))
             if reading.rest is not None:
-                voices.append(self._voice(index, index, reading.rest))
-        return self._fuse(alone, voices)
+                voices.append(Voice(tables[index], shares[index], reading.rest))
+        return self._fuse(alone, shares[self._main_index], voices)
 
     def _fold_ends(self, probs: Tensor) -> Tensor:
         """Probs over the main model's tokens, with its ends of sequence as one where its own are."""
@@ -160,24 +165,22 @@ class RelativeFusion(ReadingMethod):
         together = probs.index_select(1, ids).sum(dim=-1, keepdim=True)
         return probs.index_fill(1, ids, 0.0).index_copy(1, ids[:1], together)
 
-    @property
-    def _others(self) -> list[int]:
+    def _share_out(self, weights: Tensor | None) -> list[Share]:
+        return share_out([reader.weight for reader in self._readers], weights, self.device)
+
+    def _others(self, shares: Sequence[Share]) -> list[int]:
         """Members with a weight, but for the main model."""
-        return [i for i, reader in enumerate(self._readers) if i != self._main_index and reader.weight > 0]
+        return [index for index, share in enumerate(shares) if index != self._main_index and counts(share)]
 
     def _read_main(self, logits: Tensor) -> Tensor:
         return self._readers[self._main_index].read(logits).to(self.device)
 
-    def _voice(self, index: int, tokens_of: int, probs: Tensor) -> Voice:
-        """What the member at `index` says, told in the tokens of the one at `tokens_of`."""
-        return Voice(self._form.members[tokens_of], self._readers[index].weight, probs)
-
-    def _fuse(self, alone: Tensor, voices: Sequence[Voice]) -> Tensor:
-        """The fused logprobs `(batch, num_logits)`."""
+    def _fuse(self, alone: Tensor, share: Share, voices: Sequence[Voice]) -> Tensor:
+        """The fused logprobs `(batch, num_logits)`; `share` is the main model's."""
         reader = self._readers[self._main_index]
         if self.trust == 0 or self.num_steps == 0 or not voices:
             return alone
-        fused = self._form.find(alone, reader.weight, voices)
+        fused = keep_alone(share, alone, self._form.find(alone, share, voices))
         if self.trust < 1:
             fused = torch.log_softmax((1 - self.trust) * alone + self.trust * fused, dim=-1)
         return torch.where(reader.ends(alone), alone, fused) if self.main_ends else fused
