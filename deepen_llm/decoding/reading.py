@@ -70,7 +70,7 @@ class EnsembleReader:
         if reader is None:
             return Reading(logits.masked_fill(self._forbidden.to(logits.device), -torch.inf).softmax(dim=-1), None)
         probs = reader.to_probs(logits)
-        read, rest = reader.read_closed(probs)
+        read, rest = reader.read_closed(probs, expected)
         silent: list[int] = []
         asking: dict[int, Asking] = {}
         for row, (sequence, is_open) in enumerate(zip(sequences, reader.find_open(probs), strict=True)):

@@ -48,6 +48,11 @@ class FirstTokens:
         begin = places.start + len(self._prefixes.ids_of(text))
         return float(probs[self._sorted_ids[begin : places.stop].to(probs.device)].sum())
 
+    def compatible(self, text: bytes) -> Tensor:
+        """The main model's tokens that begin with the text, it itself included: `(num,)` int64, on the CPU."""
+        places = self._prefixes.beginning_with(text)
+        return self._sorted_ids[places.start : places.stop]
+
     def may_follow(self, tail: tuple[int, ...], text: bytes) -> bool:
         """Whether the main tokenizer still cuts off the tokens of `tail` where the text follows them.
 
@@ -62,9 +67,9 @@ class FirstTokens:
 
     def _stays(self, tail: tuple[int, ...], text: bytes) -> bool:
         before = self._main.join(tail)
-        if self._main.encode(_complete(before), at_start=False) != list(tail):
+        if self._main.encode(complete(before), at_start=False) != list(tail):
             return True
-        ids = self._main.encode(_complete(before + text), at_start=False)
+        ids = self._main.encode(complete(before + text), at_start=False)
         return ids[: len(tail)] == list(tail)
 
     def read(self, member: Vocabulary) -> tuple[list[int], list[bool]]:
@@ -89,14 +94,14 @@ class FirstTokens:
         """
         if not self._is_exact:
             return self._prefixes.has_longer(text)
-        complete = _complete(text)
-        cut = len(complete[: self._main.last_safe_cut(complete)].encode())
+        whole = complete(text)
+        cut = len(whole[: self._main.last_safe_cut(whole)].encode())
         return first == NONE or cut < len(self._main.tokens[first] or b"")
 
     def _find(self, text: bytes) -> int:
-        complete = _complete(text)
-        if complete:
-            return self._first_of(complete)
+        whole = complete(text)
+        if whole:
+            return self._first_of(whole)
         known = self._main.ids_by_token
         lengths = range(len(text), 0, -1)
         return next((known[text[:length]] for length in lengths if text[:length] in known), NONE)
@@ -111,7 +116,7 @@ class FirstTokens:
         return ids[0] if is_there else NONE
 
 
-def _complete(text: bytes) -> str:
+def complete(text: bytes) -> str:
     """The text up to its first byte that is no part of a complete character."""
     try:
         return text.decode()

@@ -12,7 +12,7 @@ from torch import Tensor
 from deepen_llm.reading.bounds import ReadingBounds
 from deepen_llm.reading.first_tokens import NONE
 from deepen_llm.reading.row import Asking, Path, RowReading
-from deepen_llm.reading.tables import ReadingTables, TokenTable
+from deepen_llm.reading.tables import LEAST_EXPECTED, ReadingTables, TokenTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,8 @@ class Following:
         """One token further from where the open bytes end."""
         masses = probs * branch.mass
         children, counted = self._split(branch, self._tables.whole, masses)
+        expected = None if self._expected is None else self._expected[None]
+        self._reading.probs = self._reading.probs + self._tables.count(counted[None], expected)[0]
         if self._tables.has_rest:
             rest = counted * ~self._tables.whole.carries
             self._reading.rest = rest if self._reading.rest is None else self._reading.rest + rest
@@ -101,6 +103,7 @@ class Following:
         if self._tail:
             masses = self._drop_unfit(table, len(inside), masses)
         children, counted = self._split(branch, table, masses)
+        self._add_at(table.targets, counted * table.carries)
         self._reading.neglected += float((counted * ~table.carries).sum())
         return children + shorter
 
@@ -128,13 +131,14 @@ class Following:
             first, is_open = tables.first.look(text)
             if is_open and share > self._least and self._is_expected(text):
                 children.append(self._extend(branch, token_id, share))
-            else:
+            elif not (is_open and self._spread(text, share)):
                 self._count(first, share)
-        self._count(tables.first.look(beyond)[0], max(left, 0.0))
+        if not self._spread(beyond, max(left, 0.0)):
+            self._count(tables.first.look(beyond)[0], max(left, 0.0))
         return children
 
     def _split(self, branch: Branch, table: TokenTable, masses: Tensor) -> tuple[list[Branch], Tensor]:
-        """Branches for the open tokens with real mass; the others are counted as they stand.
+        """Branches for the open tokens with real mass.
 
         Returns:
             The branches, and the masses `(num,)` without theirs.
@@ -154,9 +158,23 @@ class Following:
                 children.append(child)
         if children:
             masses = masses.index_fill(0, torch.tensor(places, device=masses.device), 0.0)
-        probs = self._reading.probs.to(masses.dtype)
-        self._reading.probs = probs.index_add(0, table.targets, masses * table.carries)
         return children, masses
+
+    def _spread(self, text: bytes, mass: float) -> bool:
+        """Mass for all tokens that begin with a text, shared as the main model does; False where it expects none."""
+        if self._expected is None:
+            return False
+        ids = self._tables.first.compatible(text).to(self._expected.device)
+        shares = self._expected[ids]
+        total = float(shares.sum())
+        if total <= LEAST_EXPECTED:
+            return False
+        self._add_at(ids, shares * (mass / total))
+        return True
+
+    def _add_at(self, ids: Tensor, masses: Tensor) -> None:
+        """Add masses `(num,)` to tokens of the main model."""
+        self._reading.probs = self._reading.probs.to(masses.dtype).index_add(0, ids, masses)
 
     def _is_expected(self, beyond: bytes) -> bool:
         """Whether the main model expects a longer token that begins with this text; open bytes alone always count."""
@@ -200,7 +218,9 @@ class Following:
     def _count_branch(self, branch: Branch) -> None:
         """Count a branch as it stands; a token of the member's own that the main model cannot express is rest."""
         beyond, token_id = branch.text[len(self._opened) :], branch.path[-1]
-        first = self._tables.first.look(beyond)[0]
+        first, is_open = self._tables.first.look(beyond)
+        if is_open and self._spread(beyond, branch.mass):
+            return
         if first == NONE and self._reading.rest is not None and beyond == self._tables.member.tokens[token_id]:
             self._reading.rest[token_id] += branch.mass
         else:

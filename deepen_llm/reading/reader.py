@@ -46,20 +46,19 @@ class TextReader:
         self._tables.move(logits.device)
         return torch.softmax(logits + self._tables.mask, dim=-1)
 
-    def read_closed(self, probs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Read distributions at a boundary, every token counted as it stands.
+    def read_closed(self, probs: Tensor, expected: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Read distributions at a boundary, no token extended.
 
         Args:
             probs: `(batch, num_logits)`.
+            expected: The main model's own probs `(batch, num_main_logits)`: see `ReadingTables.count`.
 
         Returns:
             Probs over the main model's tokens `(batch, num_main_logits)`, and over the member's own that these cannot
             express `(batch, num_logits)`, None where there is no such token.
         """
-        table = self._tables.whole
-        read = torch.zeros(len(probs), self._tables.num_main, dtype=probs.dtype, device=probs.device)
-        read.index_add_(1, table.targets, probs * table.carries)
-        return read, probs * ~table.carries if self._tables.has_rest else None
+        rest = probs * ~self._tables.whole.carries if self._tables.has_rest else None
+        return self._tables.count(probs, expected), rest
 
     def find_open(self, probs: Tensor) -> list[bool]:
         """Which of the distributions `(batch, num_logits)` have a token with real mass that is to be extended."""

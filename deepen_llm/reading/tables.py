@@ -8,12 +8,16 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
-from deepen_llm.reading.first_tokens import NONE, FirstTokens
+from deepen_llm.reading.first_tokens import NONE, FirstTokens, complete
 from deepen_llm.vocabulary import Vocabulary
 from deepen_llm.vocabulary.prefixes import TokenPrefixes
 
 MAX_ENTRIES = 1 << 21
 """The most entries of the tables behind open bytes that are kept, 34 MB of them."""
+
+
+LEAST_EXPECTED = 1e-6
+"""What the main model must expect at least of some tokens to be asked how it shares that among them."""
 
 
 @final
@@ -55,6 +59,12 @@ class ReadingTables:
         self.num_main = len(main)
         self.device = torch.device("cpu")
         ids, opens = self.first.read(member)
+        begins = _find_beginnings(main, member)
+        if not is_exact:
+            longer = {begin for token_id, begin in enumerate(begins) if begin < len(ids) and token_id != ids[begin]}
+            opens = [token_id in longer for token_id in range(len(member))]
+        self._begins = torch.tensor(begins, dtype=torch.int64)
+        """The member's first token of each main-model token, `(num_main_logits,)`; past all where it has none."""
         self.whole = TokenTable.make(list(range(len(member))), ids, opens)
         """Every token, as it stands at a boundary."""
         may_come = torch.tensor([bool(token) for token in member.tokens])
@@ -71,9 +81,32 @@ class ReadingTables:
         """Keep the tables where the member's logits are."""
         if device != self.device:
             self.device = device
-            self.whole = self.whole.to(device)
+            self.whole, self._begins = self.whole.to(device), self._begins.to(device)
             self.mask, self.eos_ids = self.mask.to(device), self.eos_ids.to(device)
             self._behind = {inside: table.to(device) for inside, table in self._behind.items()}
+
+    def count(self, masses: Tensor, expected: Tensor | None = None) -> Tensor:
+        """Masses of all tokens `(batch, num_logits)` counted for the main model's, `(batch, num_main_logits)`.
+
+        A token whose text may still grow into longer ones of the main model counts for these, and for the one that it
+        is, as the main model itself shares its probability among them.
+
+        Args:
+            masses: Not negative.
+            expected: The main model's probs `(batch, num_main_logits)`; None counts every token as it stands.
+        """
+        table = self.whole
+        counted = torch.zeros(len(masses), self.num_main, dtype=masses.dtype, device=masses.device)
+        stands = masses * table.carries
+        if expected is not None:
+            expected = expected.to(masses)
+            totals = torch.zeros(len(masses), masses.shape[1] + 1, dtype=masses.dtype, device=masses.device)
+            totals.index_add_(1, self._begins, expected)
+            shares = masses / totals[:, :-1].clamp_min(LEAST_EXPECTED) * table.opens
+            shares *= totals[:, :-1] > LEAST_EXPECTED
+            counted += torch.nn.functional.pad(shares, (0, 1)).index_select(1, self._begins) * expected
+            stands = stands * (shares == 0)
+        return counted.index_add_(1, table.targets, stands)
 
     def behind(self, inside: bytes) -> TokenTable:
         """The tokens that begin with open bytes, by what they say behind these; one that is the bytes is open."""
@@ -93,3 +126,15 @@ class ReadingTables:
         if self._num_entries > MAX_ENTRIES:
             self._behind, self._num_entries = {}, len(table.ids)
         self._behind[inside] = table
+
+
+def _find_beginnings(main: Vocabulary, member: Vocabulary) -> list[int]:
+    """For every token of the main model the first of the member's own tokens for its text; `len(member)` for none."""
+    begins = [
+        next(iter(member.encode(complete(token), at_start=False)), NONE) if token else NONE for token in main.tokens
+    ]
+    begins = [begin if begin != NONE and member.tokens[begin] is not None else len(member) for begin in begins]
+    if member.eos_ids:
+        for eos_id in main.eos_ids:
+            begins[eos_id] = member.eos_ids[0]
+    return begins

@@ -27,6 +27,17 @@ class FewTokens:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def encode(self, text: str, *, at_start: bool = True) -> list[int]:
+        """The longest token that fits, again and again; what has none is left out."""
+        assert not at_start
+        ids, rest = [], text.encode()
+        while rest:
+            fits = [token_id for token_id, token in enumerate(self.tokens) if token and rest.startswith(token)]
+            if fits:
+                ids.append(max(fits, key=lambda token_id: len(self.tokens[token_id])))
+            rest = rest[len(self.tokens[ids[-1]]) if fits else 1 :]
+        return ids
+
 
 def random_model(member: FewTokens, max_tokens: int, seed: int = 0) -> Model:
     """Probabilities drawn for every path; after `max_tokens` tokens, and now and then before, it ends."""
