@@ -13,6 +13,7 @@ from deepen_llm.baselines import build_equal_text, build_text, build_union
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
 from deepen_llm.decoding.reading import EnsembleReader
 from deepen_llm.decoding.safety import Safety
+from deepen_llm.decoding.weighting import PromptWeighting
 from deepen_llm.errors import ConfigError, VocabularyError
 from deepen_llm.fusion.alone import MainAlone
 from deepen_llm.fusion.base import FusionMethod
@@ -88,6 +89,13 @@ def build_reader(members: Sequence[Member], main: int, config: FusionConfig) -> 
     return EnsembleReader(members, main, bounds)
 
 
+def build_weighting(members: Sequence[Member], config: EnsembleConfig) -> PromptWeighting | None:
+    """What gives each request weights of its own; None where all requests have the same."""
+    if len(members) == 1 or config.weights != "prompt":
+        return None
+    return PromptWeighting(members, config.weights_temperature)
+
+
 def _build_relative(
     members: Sequence[Member], main: int, weights: Sequence[float], config: FusionConfig
 ) -> RelativeFusion:
@@ -157,11 +165,6 @@ def _progress_bar(name: str) -> Iterator[Callable[[float], None]]:
         yield advance
 
 
-def uniform(num_members: int) -> tuple[float, ...]:
-    """The same weight for every member."""
-    return (1.0 / num_members,) * num_members
-
-
 def _too_few(vocabularies: Sequence[Vocabulary], num_common: int, needed: int) -> VocabularyError:
     """The error that names the pair which shares least."""
     counts = {(a.name, b.name): len(common_tokens([a, b])) for a, b in combinations(vocabularies, 2)}
@@ -172,13 +175,12 @@ def _too_few(vocabularies: Sequence[Vocabulary], num_common: int, needed: int) -
     )
 
 
-def describe(
-    config: EnsembleConfig, members: Sequence[Member], main: int, weights: Sequence[float]
-) -> dict[str, object]:
+def describe(config: EnsembleConfig, members: Sequence[Member], main: int) -> dict[str, object]:
     """What tells one ensemble's answers from another's, as JSON values."""
+    by_prompt = {"weights": "prompt", "weights_temperature": config.weights_temperature}
     return {
         "members": [dict(member.identity) for member in members],
         "main": members[main].name,
-        "weights": list(weights),
+        **(by_prompt if config.weights == "prompt" else {"weights": list(config.fixed_weights)}),
         "fusion": config.fusion.model_dump(),
     }

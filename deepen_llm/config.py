@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from deepen_llm.errors import ConfigError
 
@@ -214,8 +214,11 @@ class EnsembleConfig(Settings):
     """An ensemble: its members, their weights, and how they are fused. What `ensemble.yaml` holds."""
 
     members: tuple[MemberConfig, ...]
-    weights: tuple[float, ...] | None = None
-    """One weight a member, summing to 1; None is uniform."""
+    weights: tuple[float, ...] | Literal["prompt"] | None = None
+    """One weight a member, summing to 1; None is uniform. "prompt" gives each request weights of its own, from how well
+    each member predicts its prompt."""
+    weights_temperature: float = Field(default=0.5, gt=0.0, allow_inf_nan=False)
+    """For `prompt`, in bits per byte of the prompt: the lower, the more weight goes to who predicts best."""
     main: int | str = 0
     """The main model, by position or by name: the ensemble speaks its vocabulary."""
     fusion: FusionConfig = Field(default_factory=FusionConfig)
@@ -231,12 +234,27 @@ class EnsembleConfig(Settings):
             values = {**values, "members": tuple({"model": m} if isinstance(m, str) else m for m in members)}
         return values
 
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _check_word(cls, weights: Any) -> Any:
+        """One message, in place of one for every kind of value that weights may be."""
+        if isinstance(weights, str) and weights != "prompt":
+            raise ValueError("weights must be numbers, one a member and summing to 1, or the word 'prompt'")
+        return weights
+
     @model_validator(mode="after")
     def _check_members(self) -> Self:
         if not self.members:
             raise ValueError("an ensemble needs at least one member; got none: give a list of models")
-        check_weights(self.weights, len(self.members))
+        check_weights(self.fixed_weights, len(self.members))
         return self
+
+    @property
+    def fixed_weights(self) -> tuple[float, ...]:
+        """One weight a member, the same for every request that brings none of its own; uniform where none are given."""
+        if self.weights is None or self.weights == "prompt":
+            return (1.0 / len(self.members),) * len(self.members)
+        return self.weights
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -266,14 +284,12 @@ def _resolve(member: MemberConfig, folder: Path) -> MemberConfig:
     return member.replace(model=str(beside.resolve())) if beside.exists() else member
 
 
-def check_weights(weights: tuple[float, ...] | None, num_members: int) -> None:
+def check_weights(weights: tuple[float, ...], num_members: int) -> None:
     """Refuse weights that are not a distribution over the members.
 
     Raises:
         ValueError: Wrong number, a negative or infinite weight, or a sum other than 1.
     """
-    if weights is None:
-        return
     if len(weights) != num_members:
         raise ValueError(f"weights must be one a member: {num_members} members, got {len(weights)} weights")
     if any(not math.isfinite(weight) or weight < 0 for weight in weights):

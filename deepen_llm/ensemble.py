@@ -8,16 +8,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, final, overload
+from typing import Any, Literal, Self, TypeVar, final, overload
 
 from deepen_llm.assembly import (
     build_fusion,
     build_reader,
     build_safety,
+    build_weighting,
     describe,
     find_main,
     load_members,
-    uniform,
 )
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams
 from deepen_llm.decoding.engine import Engine
@@ -55,9 +55,10 @@ class Ensemble:
             raise ConfigError(f"the configuration names {len(self.config.members)} members; got {len(members)}")
         self._members = tuple(members)
         self._main = find_main(self.config.main, members)
-        weights = self.config.weights or uniform(len(members))
-        self.fusion = build_fusion(members, self._main, weights, self.config.fusion)
+        self.fusion = build_fusion(members, self._main, self.config.fixed_weights, self.config.fusion)
         """The fusion method that runs at every step."""
+        weighting = build_weighting(members, self.config)
+        self._weights = self.config.fixed_weights if weighting is None else ()
         self._engine = Engine(
             members,
             self._main,
@@ -65,8 +66,9 @@ class Ensemble:
             self.config.max_batch_size,
             reader=build_reader(members, self._main, self.config.fusion),
             safety=build_safety(members, self._main, self.config.fusion),
+            weighting=weighting,
         )
-        self.identity: dict[str, Any] = describe(self.config, members, self._main, weights)
+        self.identity: dict[str, Any] = describe(self.config, members, self._main)
         """Everything that changes the answers, as JSON values: models, weights, fusion."""
         self._finalizer = weakref.finalize(self, _close, self._engine, self._members)
 
@@ -75,7 +77,7 @@ class Ensemble:
         cls,
         models: Sequence[str | MemberConfig],
         *,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] | Literal["prompt"] | None = None,
         main: int | str = 0,
         fusion: FusionConfig | None = None,
         max_batch_size: int | None = None,
@@ -85,7 +87,8 @@ class Ensemble:
 
         Args:
             models: Folders, hub names, or a `MemberConfig` for a member with settings of its own.
-            weights: One weight a member, summing to 1; uniform where not given.
+            weights: One weight a member, summing to 1; uniform where not given. "prompt" gives each request weights of
+                its own, from how well each member predicts its prompt.
             main: The main model's position or name: its vocabulary is spoken.
             fusion: How the members' distributions become one.
             max_batch_size: The most sequences that run at the same time.
@@ -287,6 +290,7 @@ class Ensemble:
         return self._submit(ScoringSequence(members, self._main, prompts, ids))
 
     def _submit(self, sequence: RunningSequence) -> Future[Any]:
+        sequence.weights = self._weights
         self._engine.submit(sequence)
         return sequence.future
 

@@ -52,6 +52,8 @@ class FusionReport:
     """Rows, and forward passes that they were part of, in which members' tokens were extended to be read as text."""
     neglected: float
     """The mean share of a member's mass that was not followed to where it could be read."""
+    weights: tuple[float, ...] = ()
+    """The members' weights in this answer, in their order, summing to 1."""
 
     @property
     def share_fused(self) -> float:
@@ -93,8 +95,8 @@ class StepTrace:
 class Chunk:
     """A piece of a stream. The pieces' texts join to the whole; only the last piece has a finish reason and usage.
 
-    Every piece but the last has text; only the last has a `fusion` report. `logprobs` and `trace` belong to the tokens in
-    `token_ids`.
+    Every piece but the last has text; only the last has a `fusion` report. `logprobs` and `trace` belong to the tokens
+    in `token_ids`.
     """
 
     text: str

@@ -19,6 +19,7 @@ from deepen_llm.errors import ConfigError
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
+    from deepen_llm.explain import Explanation
     from deepen_llm.results import StepTrace
 
 UNUSED = ("trace", "logprobs")
@@ -58,8 +59,7 @@ def explain(
     opening = [] if system is None else [{"role": "system", "content": system}]
     asked = [*opening, {"role": "user", "content": text}] if is_chat else text
     with source.open() as ensemble:
-        answer, trace = _answer(ensemble, asked, params.replace(trace=True))
-        write_page(ensemble, asked, answer, trace, output)
+        write_page(_explain(ensemble, asked, params.replace(trace=True)), output)
     err.print(Text(f"written to {output}"), soft_wrap=True)
     if is_opened:
         webbrowser.open(output.resolve().as_uri())
@@ -81,41 +81,36 @@ def check_output(path: Path) -> None:
         raise ConfigError(f"the folder of --output must exist; there is no {str(path.parent)!r}: make it first")
 
 
-def write_page(
-    ensemble: Ensemble,
-    asked: str | Sequence[dict[str, str]],
-    answer: str,
-    trace: Sequence[StepTrace],
-    output: Path,
-) -> None:
+def write_page(explanation: Explanation, output: Path) -> None:
     """Write the page of an answer.
 
     Raises:
         ConfigError: The file cannot be written.
     """
-    from deepen_llm.explain import explain_answer, render_page
+    from deepen_llm.explain import render_page
 
-    page = render_page(explain_answer(ensemble, asked, answer, trace))
     try:
-        output.write_text(page, encoding="utf-8", newline="\n")
+        output.write_text(render_page(explanation), encoding="utf-8", newline="\n")
     except OSError as error:
         raise _unwritable(output, error) from error
 
 
-def _answer(
-    ensemble: Ensemble, asked: str | Sequence[dict[str, str]], params: SamplingParams
-) -> tuple[str, list[StepTrace]]:
-    """The answer, printed as it comes, and its steps."""
+def _explain(ensemble: Ensemble, asked: str | Sequence[dict[str, str]], params: SamplingParams) -> Explanation:
+    """The answer, printed as it comes, taken apart."""
+    from deepen_llm.explain import explain_answer
+
     pieces: list[str] = []
     trace: list[StepTrace] = []
+    weights: tuple[float, ...] = ()
     stream = ensemble.stream(asked, params) if isinstance(asked, str) else ensemble.stream_chat(asked, params)
     with stream:
         for chunk in stream:
             typer.echo(chunk.text, nl=False)
             pieces.append(chunk.text)
             trace += chunk.trace or ()
+            weights = chunk.fusion.weights if chunk.fusion else weights
     typer.echo()
-    return "".join(pieces), trace
+    return explain_answer(ensemble, asked, "".join(pieces), trace, weights=weights)
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigError:

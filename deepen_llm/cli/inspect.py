@@ -54,12 +54,14 @@ def inspect(*, source: EnsembleSource, text: Sample = None) -> None:
 def members_table(ensemble: Ensemble) -> Table:
     """Who takes part, with which weight, and where."""
     table = _table("Members", "member", "main", "weight", "dtype", "device", "context", "chat template")
-    weights = ensemble.config.weights or (1 / len(ensemble.members),) * len(ensemble.members)
-    for member, weight in zip(ensemble.members, weights, strict=True):
+    config, members = ensemble.config, ensemble.members
+    is_by_prompt = config.weights == "prompt"
+    weights = ["by prompt"] * len(members) if is_by_prompt else [f"{weight:.3g}" for weight in config.fixed_weights]
+    for member, weight in zip(members, weights, strict=True):
         table.add_row(
             Text(member.name),
             _yes(member.name == ensemble.main_name),
-            f"{weight:.3g}",
+            weight,
             Text(str(member.identity.get("dtype", ""))),
             str(member.device),
             f"{member.context_length:,} tokens",

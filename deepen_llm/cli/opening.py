@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from deepen_llm.cli.console import loading
 from deepen_llm.config import EnsembleConfig
@@ -20,7 +20,7 @@ class EnsembleSource:
 
     models: tuple[str, ...] = ()
     config: Path | None = None
-    weights: tuple[float, ...] | None = None
+    weights: tuple[float, ...] | Literal["prompt"] | None = None
     main: int | str | None = None
     member_options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -89,14 +89,26 @@ def _build_source(values: Mapping[str, Any]) -> EnsembleSource:
     return EnsembleSource(
         models=tuple(values["model"]),
         config=values["config"],
-        weights=tuple(values["weight"]) or None,
+        weights=_read_weights(values["weight"]),
         main=int(values["main"]) if (values["main"] or "").isdecimal() else values["main"],
         member_options={name: values[name] for name in ("dtype", "device") if values[name]},
     )
 
 
+def _read_weights(given: list[str]) -> tuple[float, ...] | Literal["prompt"] | None:
+    if given == ["prompt"]:
+        return "prompt"
+    try:
+        return tuple(map(float, given)) or None
+    except ValueError as error:
+        raise typer.BadParameter(f"--weight is a number, once a member, or once 'prompt'; got {given}") from error
+
+
 MODEL_HELP = "A folder or a name on the Hugging Face hub; once a member. Without any: the bundled models."
-WEIGHT_HELP = "A member's weight; once a member, in their order, summing to 1. Uniform if not given."
+WEIGHT_HELP = (
+    "A member's weight; once a member, in their order, summing to 1. Uniform if not given. 'prompt': each request has "
+    "weights of its own, from how well each member predicts its prompt."
+)
 MAIN_HELP = "The main model's name or position; the first one if not given."
 DTYPE_HELP = "Number format of the --model members, such as bfloat16."
 
@@ -104,7 +116,7 @@ ENSEMBLE = OptionGroup(
     (
         make_option("model", list[str], [], "--model", "-m", help=MODEL_HELP, metavar="MODEL", show_default=False),
         make_option("config", Path | None, None, "--config", "-c", help="An ensemble.yaml in place of --model."),
-        make_option("weight", list[float], [], "--weight", "-w", help=WEIGHT_HELP, show_default=False),
+        make_option("weight", list[str], [], "--weight", "-w", help=WEIGHT_HELP, metavar="WEIGHT", show_default=False),
         make_option("main", str | None, None, "--main", help=MAIN_HELP),
         make_option("dtype", str | None, None, "--dtype", help=DTYPE_HELP),
         make_option("device", str | None, None, "--device", help="Device of the --model members, such as cuda:0."),

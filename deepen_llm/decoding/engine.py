@@ -15,6 +15,7 @@ from deepen_llm.decoding.reading import EnsembleReader
 from deepen_llm.decoding.safety import Safety
 from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.tracing import trace_step
+from deepen_llm.decoding.weighting import PromptWeighting
 from deepen_llm.errors import ClosedError, DeepenError, MemberError, NumericalError
 from deepen_llm.fusion.alone import MainAlone
 from deepen_llm.fusion.base import FusionMethod, ReadingMethod
@@ -40,6 +41,7 @@ class Engine:
         *,
         reader: EnsembleReader | None = None,
         safety: Safety | None = None,
+        weighting: PromptWeighting | None = None,
     ) -> None:
         """Start the thread.
 
@@ -50,10 +52,11 @@ class Engine:
             max_batch_size: The most sequences that run at the same time.
             reader: Reads the members' distributions as text before they are fused; None fuses them as they are.
             safety: Chooses the sequences to fuse at each step; None fuses all.
+            weighting: Gives each sequence weights of its own; None leaves the weights to `fusion`.
         """
         self._members = tuple(members)
         self._main = main
-        self._fusion, self._reader, self._safety = fusion, reader, safety
+        self._fusion, self._reader, self._safety, self._weighting = fusion, reader, safety, weighting
         self._alone = MainAlone(main, members[main].allowed)
         self._max_batch_size = max_batch_size
         self._waiting: deque[RunningSequence] = deque()
@@ -115,6 +118,7 @@ class Engine:
         """One token for every running sequence."""
         self._drop([sequence for sequence in self._running if sequence.future.cancelled()])
         self._end_full()
+        self._weigh_new()
         logprobs = self._fuse() if self._safety is None else self._fuse_safely(self._safety)
         if logprobs is None:
             return
@@ -126,6 +130,16 @@ class Engine:
                 logger.exception("a sequence failed; the others go on")
                 self._fail([sequence], error)
         self._finish([sequence for sequence in self._running if sequence.is_finished])
+
+    def _weigh_new(self) -> None:
+        """Weights for the sequences that have just come in, from their prompts."""
+        if self._weighting is None:
+            return
+        for sequence in [sequence for sequence in self._running if not sequence.weights]:
+            try:
+                sequence.weights = self._weighting.weigh([track.pending for track in sequence.tracks])
+            except DeepenError as error:
+                self._fail([sequence], error)
 
     def _fuse(self) -> Tensor | None:
         """The fused logprobs of all that run; None where nothing is left."""
@@ -166,11 +180,12 @@ class Engine:
 
     def _fuse_logits(self, sequences: Sequence[RunningSequence], logits: Sequence[Tensor]) -> Tensor:
         """The fused logprobs of some sequences, without those that fail while they are read."""
+        weights = None if self._weighting is None else torch.tensor([sequence.weights for sequence in sequences])
         if self._reader is None or not isinstance(self._fusion, ReadingMethod):
-            return self._fusion.fuse(logits)
+            return self._fusion.fuse(logits, weights)
         sequences = list(sequences)
         readings, errors = self._reader.read(sequences, logits)
-        fused = self._fusion.fuse_readings(logits[self._main], readings)
+        fused = self._fusion.fuse_readings(logits[self._main], readings, weights)
         for place, error in errors.items():
             self._fail([sequences[place]], error)
         return fused[[place for place in range(len(sequences)) if place not in errors]] if errors else fused

@@ -57,6 +57,8 @@ class RunningSequence(ABC):
         """Where the tracks were last at a boundary, by member, where the members are read as text."""
         self.readings: dict[int, RowReading] = {}
         """What following the members' tokens found at this step, by member, where anything was followed."""
+        self.weights: tuple[float, ...] = ()
+        """One a member; none yet where they are to come from the prompt."""
         self._num_extra_rows = self._num_extra_passes = 0
         self._neglected = 0.0
 
@@ -77,6 +79,7 @@ class RunningSequence(ABC):
             num_extra_rows=self._num_extra_rows,
             num_extra_passes=self._num_extra_passes,
             neglected=self._neglected / max(self._num_fused * max(len(self.tracks) - 1, 1), 1),
+            weights=self.weights,
         )
 
     @abstractmethod

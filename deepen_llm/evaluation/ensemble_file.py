@@ -24,7 +24,7 @@ def write_ensemble(path: Path, config: EnsembleConfig, comment: str = "") -> Non
     values: dict[str, Any] = {
         "members": [_describe(member) for member in config.members],
         "main": config.main,
-        "weights": None if config.weights is None else list(config.weights),
+        "weights": list(config.weights) if isinstance(config.weights, tuple) else config.weights,
         "fusion": config.fusion.model_dump(mode="json"),
         **config.model_dump(mode="json", exclude={"members", "main", "weights", "fusion"}),
     }

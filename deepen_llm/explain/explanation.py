@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
-from deepen_llm.assembly import uniform
 from deepen_llm.decoding.detokenizer import Detokenizer
 from deepen_llm.ensemble import Ensemble
 from deepen_llm.explain.deciding import Decision, decide, read_token
@@ -78,7 +77,12 @@ class Explanation:
 
 
 def explain_answer(
-    ensemble: Ensemble, asked: str | Sequence[Mapping[str, str]], text: str, trace: Iterable[StepTrace]
+    ensemble: Ensemble,
+    asked: str | Sequence[Mapping[str, str]],
+    text: str,
+    trace: Iterable[StepTrace],
+    *,
+    weights: Sequence[float] | None = None,
 ) -> Explanation:
     """Take an answer apart.
 
@@ -87,9 +91,10 @@ def explain_answer(
         asked: The prompt, or the messages of a chat.
         text: The answer.
         trace: Its steps (`SamplingParams(trace=True)`).
+        weights: One a member in this answer (`FusionReport.weights`); those of the ensemble if not given.
     """
     vocabularies = {member.name: member.vocabulary for member in ensemble.members}
-    weights = ensemble.config.weights or uniform(len(ensemble.members))
+    weights = weights or ensemble.config.fixed_weights
     return Explanation(
         asked=(("", asked),) if isinstance(asked, str) else tuple((m["role"], m["content"]) for m in asked),
         members=tuple(
