@@ -320,7 +320,7 @@ def test_a_member_that_fails_while_it_is_extended_fails_the_sequences_by_name_an
 
 
 def test_nan_in_an_extension_fails_that_sequence_only(make_ensemble):
-    ensemble = make_ensemble(TEXTS, fusion=text_of("relative"))
+    ensemble = make_ensemble(TEXTS, fusion=text_of("relative", min_mass=0.0))
     peek = ensemble.members[1].peek
 
     def spoil(branches):

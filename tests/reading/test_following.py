@@ -127,8 +127,8 @@ def test_a_boundary_that_is_not_known_takes_a_pass_of_its_own():
 def test_what_is_known_is_followed_without_a_pass_and_what_is_asked_becomes_known():
     answers = Answers(random_model(PIECES, 6, seed=3))
     known = {(): answers.probs()}
-    first = read(answers, PIECES, b"t", known=known, own_path=(T,))
-    again = read(answers, PIECES, b"t", known=known, own_path=(T,))
+    first = read(answers, PIECES, b"t", known=known, own_path=(T,), max_rows=99, max_passes=99)
+    again = read(answers, PIECES, b"t", known=known, own_path=(T,), max_rows=99, max_passes=99)
     assert first.num_rows > 0 == again.num_rows
     assert set(known) == {(), *(path for wanted in answers.asked for path in wanted)}
     torch.testing.assert_close(first.probs, again.probs)
