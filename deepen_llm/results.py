@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 FinishReason = Literal["stop", "length"]
@@ -105,7 +105,7 @@ class Chunk:
     trace: tuple[StepTrace, ...] | None = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
-    fusion: FusionReport | None = None
+    fusion: FusionReport | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Generation:
     usage: Usage
     logprobs: tuple[TokenLogprob, ...] | None = None
     trace: tuple[StepTrace, ...] | None = None
-    fusion: FusionReport | None = None
+    fusion: FusionReport | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,4 +128,4 @@ class Score:
     logprob: float
     is_greedy: bool
     num_tokens: int
-    fusion: FusionReport | None = None
+    fusion: FusionReport | None = field(default=None, compare=False)

@@ -60,7 +60,7 @@ def test_members_that_agree_say_the_text_whatever_their_tokens(make_ensemble, ki
 
 @pytest.mark.parametrize("kinds", KINDS)
 def test_every_member_conditions_on_the_same_text_at_every_step(make_ensemble, kinds):
-    ensemble = make_ensemble(TEXTS, kinds)
+    ensemble = make_ensemble(TEXTS, kinds, fusion=FusionConfig(reading="token"))
     seen = {member.name: [] for member in ensemble.members}
     for member in ensemble.members:
         member.change = lambda text, logits, name=member.name: seen[name].append(text) or logits

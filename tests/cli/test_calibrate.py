@@ -34,7 +34,7 @@ def test_a_choice_is_shown_and_written_to_a_file_that_loads(deepen, tmp_path, me
     result = run(deepen, tmp_path, write_rows(tmp_path / "set.jsonl"), "--step", "0.5")
     assert result.exit_code == 0, result.output
     assert "set.jsonl: 36 rows" in result.stdout and "What was tried" in result.stdout
-    assert "Chosen: main model" in result.stdout and "alone" in result.stdout
+    assert "Chosen: main model" in result.stdout and "on uniform weights" in result.stdout
     config = EnsembleConfig.load(tmp_path / "ensemble.yaml")
     assert [member.model for member in config.members] == list(KINDS)
     assert sum(config.weights) == pytest.approx(1)
