@@ -69,7 +69,7 @@ class EnsembleReader:
         reader = self._readers[index]
         if reader is None:
             return Reading(logits.masked_fill(self._forbidden.to(logits.device), -torch.inf).softmax(dim=-1), None)
-        probs = reader.to_probs(logits)
+        probs, expected = reader.to_probs(logits), expected.to(logits.device)
         read, rest = reader.read_closed(probs, expected)
         silent: list[int] = []
         asking: dict[int, Asking] = {}

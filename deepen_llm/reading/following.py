@@ -79,13 +79,12 @@ class Following:
 
     def _expand_closed(self, branch: Branch, probs: Tensor) -> list[Branch]:
         """One token further from where the open bytes end."""
-        masses = probs * branch.mass
-        children, counted = self._split(branch, self._tables.whole, masses)
-        expected = None if self._expected is None else self._expected[None]
-        self._reading.probs = self._reading.probs + self._tables.count(counted[None], expected)[0]
-        if self._tables.has_rest:
-            rest = counted * ~self._tables.whole.carries
-            self._reading.rest = rest if self._reading.rest is None else self._reading.rest + rest
+        reading, masses = self._reading, probs * branch.mass
+        children, masses = self._split(branch, self._tables.whole, masses)
+        counted, rest = self._tables.count(masses[None], None if self._expected is None else self._expected[None])
+        reading.probs = reading.probs + counted[0]
+        if rest is not None:
+            reading.rest = rest[0] if reading.rest is None else reading.rest + rest[0]
         return children
 
     def _expand_inside(self, branch: Branch, inside: bytes, probs: Tensor) -> list[Branch]:
@@ -120,9 +119,11 @@ class Following:
     def _expand_beyond(self, branch: Branch, beyond: bytes, probs: Tensor) -> list[Branch]:
         """One token further behind the open bytes; end-of-sequence settles the text as it stands."""
         tables = self._tables
+        ended = float(probs[tables.eos_ids].sum()) * branch.mass
+        self._count(tables.first.look(beyond)[0], ended)
         probs = probs.index_fill(0, tables.eos_ids, 0.0)
         best = probs.topk(min(len(probs), self._bounds.num_tokens))
-        children, left = [], branch.mass
+        children, left = [], branch.mass - ended
         for token_id, share in zip(best.indices.tolist(), (best.values * branch.mass).tolist(), strict=True):
             if share <= 0:
                 break

@@ -57,8 +57,7 @@ class TextReader:
             Probs over the main model's tokens `(batch, num_main_logits)`, and over the member's own that these cannot
             express `(batch, num_logits)`, None where there is no such token.
         """
-        rest = probs * ~self._tables.whole.carries if self._tables.has_rest else None
-        return self._tables.count(probs, expected), rest
+        return self._tables.count(probs, expected)
 
     def find_open(self, probs: Tensor) -> list[bool]:
         """Which of the distributions `(batch, num_logits)` have a token with real mass that is to be extended."""

@@ -85,28 +85,31 @@ class ReadingTables:
             self.mask, self.eos_ids = self.mask.to(device), self.eos_ids.to(device)
             self._behind = {inside: table.to(device) for inside, table in self._behind.items()}
 
-    def count(self, masses: Tensor, expected: Tensor | None = None) -> Tensor:
-        """Masses of all tokens `(batch, num_logits)` counted for the main model's, `(batch, num_main_logits)`.
+    def count(self, masses: Tensor, expected: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Masses of all tokens, counted for the main model's.
 
         A token whose text may still grow into longer ones of the main model counts for these, and for the one that it
         is, as the main model itself shares its probability among them.
 
         Args:
-            masses: Not negative.
+            masses: `(batch, num_logits)`, not negative.
             expected: The main model's probs `(batch, num_main_logits)`; None counts every token as it stands.
+
+        Returns:
+            Masses of the main model's tokens `(batch, num_main_logits)`, and of the member's own that these cannot
+            express `(batch, num_logits)`; None where there is no such token.
         """
         table = self.whole
         counted = torch.zeros(len(masses), self.num_main, dtype=masses.dtype, device=masses.device)
-        stands = masses * table.carries
         if expected is not None:
             expected = expected.to(masses)
-            totals = torch.zeros(len(masses), masses.shape[1] + 1, dtype=masses.dtype, device=masses.device)
-            totals.index_add_(1, self._begins, expected)
-            shares = masses / totals[:, :-1].clamp_min(LEAST_EXPECTED) * table.opens
-            shares *= totals[:, :-1] > LEAST_EXPECTED
+            totals = masses.new_zeros(len(masses), masses.shape[1] + 1).index_add_(1, self._begins, expected)[:, :-1]
+            is_shared = (totals > LEAST_EXPECTED) & table.opens
+            shares = torch.where(is_shared, masses / totals, 0.0)
             counted += torch.nn.functional.pad(shares, (0, 1)).index_select(1, self._begins) * expected
-            stands = stands * (shares == 0)
-        return counted.index_add_(1, table.targets, stands)
+            masses = masses.masked_fill(is_shared, 0.0)
+        counted.index_add_(1, table.targets, masses * table.carries)
+        return counted, masses * ~table.carries if self.has_rest else None
 
     def behind(self, inside: bytes) -> TokenTable:
         """The tokens that begin with open bytes, by what they say behind these; one that is the bytes is open."""
@@ -129,12 +132,11 @@ class ReadingTables:
 
 
 def _find_beginnings(main: Vocabulary, member: Vocabulary) -> list[int]:
-    """For every token of the main model the first of the member's own tokens for its text; `len(member)` for none."""
+    """For every token of the main model the first of the member's own tokens for its text; `len(member)` for none.
+
+    End-of-sequence has no text, and is never open.
+    """
     begins = [
         next(iter(member.encode(complete(token), at_start=False)), NONE) if token else NONE for token in main.tokens
     ]
-    begins = [begin if begin != NONE and member.tokens[begin] is not None else len(member) for begin in begins]
-    if member.eos_ids:
-        for eos_id in main.eos_ids:
-            begins[eos_id] = member.eos_ids[0]
-    return begins
+    return [begin if begin != NONE and member.tokens[begin] is not None else len(member) for begin in begins]

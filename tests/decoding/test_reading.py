@@ -31,6 +31,10 @@ TOKENIZERS = {
 }
 
 
+def load(kind):
+    return Vocabulary.from_tokenizer(TOKENIZERS[kind](), name=kind)
+
+
 def text_of(method, **settings):
     return FusionConfig(method=method, reading="text", **settings)
 
@@ -151,6 +155,18 @@ def test_several_ends_of_sequence_of_copies_count_as_one_as_the_main_models_do(m
     assert said[0] == pytest.approx(said[1], abs=1e-4)
     assert said[1][first] > 0.3
     assert first not in likely and not said[1].keys() & {*likely}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_member_may_end_an_answer_whose_main_model_has_several_ends_of_sequence(method):
+    tokenizer = toy_tokenizers.byte_level_bpe()
+    main = Vocabulary.from_tokenizer(tokenizer, name="main", eos_ids=[300, 301])
+    members = [ScriptedMember(main, [OTHERS[0] + " And then"]), ScriptedMember(load("sentencepiece"), OTHERS)]
+    config = EnsembleConfig(members=("main", "sentencepiece"), weights=(0.2, 0.8), fusion=text_of(method))
+    with Ensemble(members, config) as ensemble:
+        generation = ensemble.generate(OTHERS[0][:12], SamplingParams(max_new_tokens=40))
+    assert generation.text == OTHERS[0][12:]
+    assert generation.token_ids[-1] == main.eos_ids[0]
 
 
 @pytest.mark.parametrize("method", METHODS)
