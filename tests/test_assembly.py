@@ -53,3 +53,11 @@ def test_spaces_take_no_more_anchors_than_asked_and_refuse_too_few(make_ensemble
     assert all(len(space.anchor_ids) == 70 for space in describe_spaces(members, FusionConfig(max_anchors=70)))
     with pytest.raises(VocabularyError, match="share at least 5000 tokens"):
         describe_spaces(members, FusionConfig(min_common_tokens=5000))
+
+
+def test_weights_by_prompt_are_named_in_the_identity_with_their_temperature(make_ensemble):
+    identity = make_ensemble([STORY], weights="prompt").identity
+    assert (identity["weights"], identity["weights_temperature"]) == ("prompt", 0.1)
+    assert make_ensemble([STORY], weights="prompt", weights_temperature=0.2).identity != identity
+    assert make_ensemble([STORY], weights=None).identity["weights"] == [0.5, 0.5]
+    assert "weights_temperature" not in make_ensemble([STORY], weights=None).identity

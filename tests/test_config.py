@@ -148,3 +148,30 @@ def test_a_yaml_file_that_cannot_be_used_says_why(tmp_path, content, message):
         file.write_text(content)
     with pytest.raises(ConfigError, match=message):
         EnsembleConfig.load(file)
+
+
+def test_weights_by_prompt_are_a_word(tmp_path):
+    config = EnsembleConfig(members=("a", "b"), weights="prompt", weights_temperature=0.3)
+    assert config.weights == "prompt"
+    assert config.fixed_weights == (0.5, 0.5)
+    (tmp_path / "ensemble.yaml").write_text("members: [a, b]\nweights: prompt\nweights_temperature: 0.3\n")
+    assert EnsembleConfig.load(tmp_path / "ensemble.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weights": "promt"}, "weights: weights must be numbers, .* or the word 'prompt'; got 'promt'$"),
+        ({"weights": "prompt", "weights_temperature": 0.0}, "weights_temperature.*greater than 0"),
+        ({"weights": "prompt", "weights_temperature": float("inf")}, "weights_temperature.*finite"),
+        ({"weights": "prompt", "weights_temperature": float("nan")}, "weights_temperature"),
+    ],
+)
+def test_weights_by_prompt_that_cannot_be_used_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        EnsembleConfig(members=("a", "b"), **settings)
+
+
+def test_fixed_weights_are_those_given_or_uniform():
+    assert EnsembleConfig(members=("a", "b"), weights=(0.25, 0.75)).fixed_weights == (0.25, 0.75)
+    assert EnsembleConfig(members=("a", "b", "c")).fixed_weights == (1 / 3,) * 3

@@ -166,3 +166,14 @@ def test_a_chat_with_a_member_without_a_template_is_refused(
     assert result.exit_code == 1
     assert "chat template" in result.stderr
     assert not (tmp_path / "explain.html").exists()
+
+
+def test_the_page_tells_the_weights_that_the_prompt_gave(deepen, use_ensemble, make_ensemble, tmp_path):
+    prompt = STORY + " and then the dog ran home"
+    ensemble = make_ensemble([prompt], texts_of={"sentencepiece": ["?"]}, weights="prompt", weights_temperature=1.0)
+    use_ensemble(ensemble)
+    weights = ensemble.generate(prompt).fusion.weights
+    assert weights[0] != weights[1]
+    assert deepen("explain", prompt, "-o", tmp_path / "page.html").exit_code == 0
+    page = (tmp_path / "page.html").read_text()
+    assert all(f"weight {weight:.3g}" in page for weight in weights)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from deepen_llm import SamplingParams
 
 STORY = "the cat sat on the mat. the dog [bold]ran[/bold] home."
@@ -65,3 +67,18 @@ def test_trace_prints_a_row_a_step_with_every_member(deepen, use_ensemble, make_
     steps = make_ensemble([STORY]).generate("the cat sat", SamplingParams(trace=True)).trace
     assert all(repr(step.text) in table for step in steps)
     assert "logprob" in table
+
+
+def test_the_word_prompt_in_place_of_weights_lets_each_prompt_choose(deepen, use_ensemble, make_ensemble):
+    asked = use_ensemble(make_ensemble([STORY]))
+    assert deepen("generate", "the cat", "-m", "one", "-m", "two", "--weight", "prompt").exit_code == 0
+    assert asked[0].weights == "prompt"
+
+
+@pytest.mark.parametrize("weights", [("prompt", "0.5"), ("prompt", "prompt"), ("half",), ("",)])
+def test_a_weight_that_is_neither_a_number_nor_that_word_is_wrong_usage(deepen, use_ensemble, make_ensemble, weights):
+    use_ensemble(make_ensemble([STORY]))
+    given = [argument for weight in weights for argument in ("--weight", weight)]
+    result = deepen("generate", "the cat", "-m", "one", "-m", "two", *given)
+    assert result.exit_code == 2
+    assert "--weight is a number, once a member, or once 'prompt'" in " ".join(result.stderr.replace("│", " ").split())

@@ -111,3 +111,8 @@ def test_a_member_that_cannot_write_the_sample_is_told_and_is_not_to_be_main(
 )
 def test_bytes_have_decimal_units(number, text):
     assert format_bytes(number) == text
+
+
+def test_weights_that_each_prompt_chooses_are_shown_as_such(deepen, use_ensemble, make_ensemble):
+    use_ensemble(make_ensemble(["a story."], weights="prompt"))
+    assert deepen("inspect").stdout.count("by prompt") == 2

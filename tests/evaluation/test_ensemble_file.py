@@ -32,3 +32,9 @@ def test_every_setting_of_the_fusion_is_written(tmp_path):
     write_ensemble(tmp_path / "ensemble.yaml", EnsembleConfig(members=("one",)))
     text = (tmp_path / "ensemble.yaml").read_text()
     assert all(f"  {name}:" in text for name in FusionConfig.model_fields)
+
+
+def test_weights_by_prompt_are_written_as_the_word(tmp_path):
+    config = EnsembleConfig(members=("one", "two"), weights="prompt", weights_temperature=0.25)
+    write_ensemble(tmp_path / "ensemble.yaml", config)
+    assert EnsembleConfig.load(tmp_path / "ensemble.yaml") == config

@@ -69,6 +69,12 @@ def test_members_come_with_weights_and_the_main_model_is_told(make_ensemble):
     ]
 
 
+def test_the_weights_of_this_answer_come_before_those_of_the_ensemble(make_ensemble):
+    ensemble = make_ensemble([STORY], kinds=("bpe", "unigram"), weights=(0.25, 0.75))
+    explanation = explain_answer(ensemble, "the cat", "", [], weights=(0.5, 0.5))
+    assert [member.weight for member in explanation.members] == [0.5, 0.5]
+
+
 def test_counts_add_up_and_put_several_members_together(make_ensemble):
     _, explanation = explain(make_ensemble([STORY], kinds=("bpe", "sentencepiece", "unigram")), "the cat")
     assert sum(explanation.counts.values()) == len(explanation.tokens)
