@@ -70,14 +70,13 @@ class EnsembleReader:
         if reader is None:
             return Reading(logits.masked_fill(self._forbidden.to(logits.device), -torch.inf).softmax(dim=-1), None)
         probs, expected = reader.to_probs(logits), expected.to(logits.device)
-        read, rest = reader.read_closed(probs, expected)
         silent: list[int] = []
         asking: dict[int, Asking] = {}
         for row, (sequence, is_open) in enumerate(zip(sequences, reader.find_open(probs), strict=True)):
             boundary = self._move_boundary(index, sequence, reader, probs[row])
             if sequence.tracks[index].alignment.ends_unknown:
                 silent.append(row)
-            elif boundary.opened or is_open:
+            elif boundary.opened or (is_open and reader.is_expected_to_grow(probs[row], expected[row])):
                 asking[row] = reader.follow(
                     boundary.opened,
                     boundary.known,
@@ -86,18 +85,14 @@ class EnsembleReader:
                     tail=self._tail(sequence, len(boundary.opened)),
                     expected=expected[row],
                 )
-        for row, found in self._follow(index, reader, sequences, asking, errors).items():
-            sequences[row].note_reading(index, found)
-            read[row] = found.probs
-            if rest is not None:
-                rest[row] = 0.0 if found.rest is None else found.rest
-            if not found.speaks:
-                silent.append(row)
-        if not silent:
-            return Reading(read, rest)
-        if rest is not None:
+        found = self._follow(index, reader, sequences, asking, errors)
+        for row, reading in found.items():
+            sequences[row].note_reading(index, reading)
+        silent += [row for row, reading in found.items() if not reading.speaks]
+        read, rest = _gather(reader, probs, expected, found)
+        if silent and rest is not None:
             rest[silent] = 0.0
-        return Reading(read, rest, self._silence(index, sequences, silent))
+        return Reading(read, rest, self._silence(index, sequences, silent) if silent else None)
 
     def _tail(self, sequence: RunningSequence, num_bytes: int) -> Path:
         """The last tokens that the main model chose, spelling at least so many bytes; none where it chose too few.
@@ -185,3 +180,19 @@ class EnsembleReader:
         speaks = torch.ones(len(sequences), dtype=torch.bool)
         speaks[list(silent)] = False
         return speaks
+
+
+def _gather(
+    reader: TextReader, probs: Tensor, expected: Tensor, found: Mapping[int, RowReading]
+) -> tuple[Tensor, Tensor | None]:
+    """The readings of all rows as `TextReader.read_closed` gives them, those that were followed among them."""
+    if len(found) == len(probs):
+        rows = [found[row] for row in range(len(probs))]
+        rests = [torch.zeros_like(probs[0]) if row.rest is None else row.rest for row in rows]
+        return torch.stack([row.probs for row in rows]), torch.stack(rests) if reader.has_rest else None
+    read, rest = reader.read_closed(probs, expected)
+    for row, reading in found.items():
+        read[row] = reading.probs
+        if rest is not None:
+            rest[row] = 0.0 if reading.rest is None else reading.rest
+    return read, rest

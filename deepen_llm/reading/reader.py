@@ -41,6 +41,11 @@ class TextReader:
         """The member's tokens in the order of their bytes."""
         return self._tables.prefixes
 
+    @property
+    def has_rest(self) -> bool:
+        """Whether some token that may come is beyond the main model."""
+        return self._tables.has_rest
+
     def to_probs(self, logits: Tensor) -> Tensor:
         """The probs of logits `(batch, num_logits)` over the tokens that have text or end it; float32 at least."""
         self._tables.move(logits.device)
@@ -60,9 +65,18 @@ class TextReader:
         return self._tables.count(probs, expected)
 
     def find_open(self, probs: Tensor) -> list[bool]:
-        """Which of the distributions `(batch, num_logits)` have a token with real mass that is to be extended."""
-        found: list[bool] = ((probs * self._tables.whole.opens).amax(dim=-1) > self.bounds.min_mass).tolist()
+        """Which of the distributions `(batch, num_logits)` have a token with real mass that may still grow."""
+        found: list[bool] = self._is_real(probs).any(dim=-1).tolist()
         return found
+
+    def is_expected_to_grow(self, probs: Tensor, expected: Tensor) -> bool:
+        """Whether a token of one distribution `(num_logits,)` is to be extended at a boundary: see `follow`."""
+        ids = self._is_real(probs).nonzero().flatten().tolist()
+        texts = (self._tables.member.tokens[token_id] or b"" for token_id in ids)
+        return any(self._tables.first.longer_mass(text, expected) > self.bounds.min_mass for text in texts)
+
+    def _is_real(self, probs: Tensor) -> Tensor:
+        return (probs > self.bounds.min_mass) & self._tables.whole.opens
 
     def follow(
         self,

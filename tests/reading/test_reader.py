@@ -132,3 +132,13 @@ def test_what_the_main_model_cannot_express_stays_in_the_members_own_tokens():
     assert read[0, first_token(main, b"a")].item() == pytest.approx(0.4)
     assert reading.rest is not None and reading.rest.tolist() == rest[0].tolist()
     assert float(reading.probs.sum() + reading.rest.sum()) == pytest.approx(1)
+
+
+def test_a_token_is_expected_to_grow_where_the_main_model_expects_a_longer_one():
+    main, member = load_toy("gpt2"), FewTokens(" t", " d", "?", END)
+    reader = TextReader(member, main, ReadingBounds(min_mass=0.1, max_rows=1, max_passes=1, num_tokens=8))
+    expected = torch.zeros(len(main))
+    expected[first_token(main, b" the")] = 0.2
+    assert reader.is_expected_to_grow(torch.tensor([0.3, 0.3, 0.4, 0.0]), expected)
+    assert not reader.is_expected_to_grow(torch.tensor([0.05, 0.5, 0.45, 0.0]), expected)
+    assert not reader.is_expected_to_grow(torch.tensor([0.3, 0.3, 0.4, 0.0]), 0.4 * expected)
