@@ -217,7 +217,7 @@ class EnsembleConfig(Settings):
     weights: tuple[float, ...] | Literal["prompt"] | None = None
     """One weight a member, summing to 1; None is uniform. "prompt" gives each request weights of its own, from how well
     each member predicts its prompt."""
-    weights_temperature: float = Field(default=0.1, gt=0.0, allow_inf_nan=False)
+    weights_temperature: float = Field(default=0.2, gt=0.0, allow_inf_nan=False)
     """For `prompt`, in bits per byte of the prompt: the lower, the more weight goes to who predicts best."""
     main: int | str = 0
     """The main model, by position or by name: the ensemble speaks its vocabulary."""
