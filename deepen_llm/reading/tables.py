@@ -100,16 +100,18 @@ class ReadingTables:
             express `(batch, num_logits)`; None where there is no such token.
         """
         table = self.whole
-        counted = torch.zeros(len(masses), self.num_main, dtype=masses.dtype, device=masses.device)
-        if expected is not None:
+        if expected is None:
+            counted = masses.new_zeros(len(masses), self.num_main)
+        else:
             expected = expected.to(masses)
             totals = masses.new_zeros(len(masses), masses.shape[1] + 1).index_add_(1, self._begins, expected)[:, :-1]
             is_shared = (totals > LEAST_EXPECTED) & table.opens
             shares = torch.where(is_shared, masses / totals, 0.0)
-            counted += torch.nn.functional.pad(shares, (0, 1)).index_select(1, self._begins) * expected
+            counted = torch.nn.functional.pad(shares, (0, 1)).index_select(1, self._begins) * expected
             masses = masses.masked_fill(is_shared, 0.0)
-        counted.index_add_(1, table.targets, masses * table.carries)
-        return counted, masses * ~table.carries if self.has_rest else None
+        if not self.has_rest:
+            return counted.index_add_(1, table.targets, masses), None
+        return counted.index_add_(1, table.targets, masses * table.carries), masses * ~table.carries
 
     def behind(self, inside: bytes) -> TokenTable:
         """The tokens that begin with open bytes, by what they say behind these; one that is the bytes is open."""
