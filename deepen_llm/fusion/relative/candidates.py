@@ -1,6 +1,7 @@
 """Relative fusion over candidates: what the library computes unless every token is asked for.
 
-1. A look at every token (`look.py`). The best tokens by it are the candidates; the others keep what it gave them.
+1. A look at every token (`look.py`): by anchors, and token by token for what was read in the main model's own tokens.
+   The best tokens by it are the candidates; the others keep what it gave them.
 2. Each other member speaks through its best tokens. What this leaves out of its distribution, its rest, counts as one
    more token, whose row is the mean row of the tokens that may come; so does what the candidates leave out of the
    main model's.
@@ -142,7 +143,7 @@ class CandidateForm:
         """
         probs, main = alone.exp(), self._main
         spoken = [largest(voice.probs, self._max_candidates) for voice in voices]
-        factors = look(main.own, probs, weight, [voice.carry(alone.device) for voice in voices])
+        factors = self._look(probs, weight, voices)
         looked = probs * factors
         best, candidates = largest(looked, self._max_candidates)
         tokens = [(voice.tables, token_ids) for voice, (_, token_ids) in zip(voices, spoken, strict=True)]
@@ -165,6 +166,21 @@ class CandidateForm:
         shared = best.sum(dim=-1, keepdim=True) / found.exp().sum(dim=-1, keepdim=True).clamp_min_(TINY)
         total = looked.sum(dim=-1, keepdim=True).log_()
         return (alone + factors.log_().sub_(total)).scatter_(1, candidates, found + (shared.log_() - total))
+
+    def _look(self, probs: Tensor, weight: Share, voices: Sequence[Voice]) -> Tensor:
+        """By what a step of the search would multiply each main-model token, `(batch, num_logits)`.
+
+        What is told in the main model's own tokens needs no anchors to be compared token by token.
+        """
+        main = self._main
+        direct = [voice for voice in voices if voice.tables is main]
+        apart = [voice.carry(probs.device) for voice in voices if voice.tables is not main]
+        if not direct:
+            return look(main.own, probs, weight, apart)
+        said = sum((voice.weight * voice.probs for voice in direct), torch.zeros_like(probs))
+        counted = said.sum(dim=-1, keepdim=True)
+        ratios = said.div_(probs.clamp_min(TINY)).sub_(counted)
+        return ratios.add_(look(main.own, probs, weight + counted, apart) if apart else 1)
 
     def _choose_columns(self, tokens: Sequence[tuple[MemberTables, Tensor]]) -> Columns | None:
         """The own anchors of each member's tokens `(batch, num)`, and the sample."""
