@@ -52,6 +52,9 @@ class FusionReport:
     """Rows, and forward passes that they were part of, in which members' tokens were extended to be read as text."""
     neglected: float
     """The mean share of a member's mass that was not followed to where it could be read."""
+    num_abstained: int = 0
+    """How often a member could not be read, because its vocabulary cannot express the text: its weight went to the main
+    model."""
     weights: tuple[float, ...] = ()
     """The members' weights in this answer, in their order, summing to 1."""
 

@@ -179,6 +179,8 @@ class EnsembleReader:
             )
         speaks = torch.ones(len(sequences), dtype=torch.bool)
         speaks[list(silent)] = False
+        for row in silent:
+            sequences[row].note_abstention()
         return speaks
 
 

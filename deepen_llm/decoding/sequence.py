@@ -61,6 +61,7 @@ class RunningSequence(ABC):
         """One a member; none yet where they are to come from the prompt."""
         self._num_extra_rows = self._num_extra_passes = 0
         self._neglected = 0.0
+        self._num_abstained = 0
 
     wants_trace = False
 
@@ -71,6 +72,10 @@ class RunningSequence(ABC):
         self._num_extra_passes += reading.num_passes
         self._neglected += reading.neglected
 
+    def note_abstention(self) -> None:
+        """Record that a member had nothing to say at this step."""
+        self._num_abstained += 1
+
     def fusion_report(self) -> FusionReport:
         """How the members worked together so far."""
         return FusionReport(
@@ -79,6 +84,7 @@ class RunningSequence(ABC):
             num_extra_rows=self._num_extra_rows,
             num_extra_passes=self._num_extra_passes,
             neglected=self._neglected / max(self._num_fused * max(len(self.tracks) - 1, 1), 1),
+            num_abstained=self._num_abstained,
             weights=self.weights,
         )
 

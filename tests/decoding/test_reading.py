@@ -287,6 +287,7 @@ def test_a_member_that_cannot_express_the_text_abstains_and_says_so(caplog):
             generation = ensemble.generate("a ☃", SamplingParams(max_new_tokens=2, logprobs=0))
             scores.append([choice.logprob for choice in generation.logprobs])
             assert generation.text == " dog"
+            assert 1 <= generation.fusion.num_abstained <= generation.fusion.num_steps
     assert scores[0][0] == pytest.approx(scores[1][0], abs=1e-6)
     told = [record.getMessage() for record in caplog.records if "'poor' cannot express the text" in record.getMessage()]
     assert len(told) == 2  # once an ensemble
