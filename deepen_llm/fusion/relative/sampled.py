@@ -105,25 +105,22 @@ class SampledTables(MemberTables):
         tokens = self.token_buffer.gather(self.embeddings, self._embedded(token_ids)).sub_(self.common.mean)
         near = self.anchor_buffer.gather(self.embeddings, self._embedded(_pick(self.anchor_ids, columns.anchors)))
         near = unit_rows(self.common.remove(near))
-        entries, sampled = torch.bmm(tokens, near.transpose(1, 2)), tokens @ self.sampled.T
+        entries = torch.cat([torch.bmm(tokens, near.transpose(1, 2)), tokens @ self.sampled.T], dim=-1)
         scales, log_totals = _pick(self.scales, token_ids)[..., None], _pick(self.log_totals, token_ids)[..., None]
-        entries = self._with_mean(entries.mul_(scales).sub_(log_totals).exp_(), _pick(self.mean_row, columns.anchors))
-        entries *= columns.is_new[:, None]
-        mean = self.mean_row[self.sample].expand(len(token_ids), -1)
-        sampled = self._with_mean(sampled.mul_(scales).sub_(log_totals).exp_(), mean)
-        sampled *= columns.is_rest[:, None]
-        left = (1 - entries.sum(dim=-1, keepdim=True)).clamp_min_(0)
+        entries.mul_(scales).sub_(log_totals).exp_()
+        mean_sampled = self.mean_row[self.sample].expand(len(token_ids), -1)
+        mean = torch.cat([_pick(self.mean_row, columns.anchors), mean_sampled], dim=1)
+        entries = torch.cat([entries, mean[:, None]], dim=1)
+        entries *= torch.cat([columns.is_new, columns.is_rest], dim=1)[:, None]
+        num_near = columns.anchors.shape[1]
+        sampled = entries[..., num_near:]
+        left = (1 - entries[..., :num_near].sum(dim=-1, keepdim=True)).clamp_min_(0)
         sampled *= left / sampled.sum(dim=-1, keepdim=True).clamp_min_(TINY)
-        return torch.cat([entries, sampled], dim=-1)
+        return entries
 
     def _embedded(self, token_ids: Tensor) -> Tensor:
         """The ids, with that of some embedding for a token without one: its scale is 0, so that any will do."""
         return token_ids.clamp_max(len(self.embeddings) - 1)
-
-    @staticmethod
-    def _with_mean(entries: Tensor, mean: Tensor) -> Tensor:
-        """Rows `(batch, num_tokens, num_columns)` and the mean row `(batch, num_columns)` behind them."""
-        return torch.cat([entries, mean[:, None]], dim=1)
 
 
 def draw_sample(num_anchors: int) -> Tensor:
