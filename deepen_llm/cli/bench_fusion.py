@@ -115,6 +115,11 @@ def fusion(
             figures.append(benchmark.run(lambda what: status.update(f"{what} ...")))
         out.print(figures_table(figures[-1]))
     _print_growth(figures)
+    _write(figures, json_file, plot_file)
+
+
+def _write(figures: Sequence[FusionFigures], json_file: Path | None, plot_file: Path | None) -> None:
+    """The figures as JSON and as a picture, where asked for."""
     if json_file is not None:
         json_file.write_text(json.dumps(report(figures), indent=2) + "\n", encoding="utf-8")
     if plot_file is not None:

@@ -99,22 +99,30 @@ class RelativeFusion(ReadingMethod):
         spaces = [space.with_eos_anchor() for space in members] if align_eos else list(members)
         inverse = InverseSearch(search, num_steps, learning_rate)
         self.form: Literal["dense", "sampled"] = choose_form(spaces) if form == "auto" else form
-        self._form: CandidateForm | ExactForm
+        self._form = self._build_form(spaces, inverse, store, progress)
+        self.build_s = time.perf_counter() - begin
+        """Seconds that the tables took."""
+
+    def _build_form(
+        self,
+        spaces: Sequence[MemberSpace],
+        search: InverseSearch,
+        store: TableStore | None,
+        progress: Callable[[float], None] | None,
+    ) -> CandidateForm | ExactForm:
+        """The members' tables, and what searches over them."""
+        main, max_candidates = self._main_index, self.max_candidates
         if self.form == "dense":
             dense = [DenseTables.build(space, self.device) for space in spaces]
             if max_candidates is None:
-                self._form = ExactForm(dense, main, inverse)
-            else:
-                self._form = CandidateForm(dense, main, inverse, max_candidates)
-        else:
-            sampled = [
-                SampledTables.build(space, store=store, progress=_part_of(progress, index, len(spaces)))
-                for index, space in enumerate(spaces)
-            ]
-            sample = draw_sample(len(spaces[main].anchor_ids)).to(self.device)
-            self._form = CandidateForm(sampled, main, inverse, max_candidates or DEFAULT_CANDIDATES, sample)
-        self.build_s = time.perf_counter() - begin
-        """Seconds that the tables took."""
+                return ExactForm(dense, main, search)
+            return CandidateForm(dense, main, search, max_candidates)
+        sampled = [
+            SampledTables.build(space, store=store, progress=_part_of(progress, index, len(spaces)))
+            for index, space in enumerate(spaces)
+        ]
+        sample = draw_sample(len(spaces[main].anchor_ids)).to(self.device)
+        return CandidateForm(sampled, main, search, max_candidates or DEFAULT_CANDIDATES, sample)
 
     @property
     def member_bytes(self) -> tuple[int, ...]:
