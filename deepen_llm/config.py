@@ -51,6 +51,12 @@ class Settings(BaseModel):
         return f"{cls.__name__} has no setting {where!r}: {hint}"
 
 
+def _as_json_schema(value: Any) -> Any:
+    """The schema of a pydantic model; anything else as it is."""
+    is_model = isinstance(value, type) and issubclass(value, BaseModel)
+    return value.model_json_schema() if is_model else value
+
+
 class SamplingParams(Settings):
     """How one answer is decoded. Temperature 0 is greedy."""
 
@@ -74,12 +80,32 @@ class SamplingParams(Settings):
     """Go on after end-of-sequence until max_new_tokens."""
     trace: bool = False
     """Report every step: each member's best tokens, the fused ones, who changed the choice."""
+    json_schema: Annotated[dict[str, Any] | None, BeforeValidator(_as_json_schema)] = None
+    """The answer is JSON of this schema, which may also be given as a pydantic model: it always parses."""
+    regex: str | None = None
+    """The answer matches this regular expression, as a whole."""
+    grammar: str | None = None
+    """The answer is of this grammar, in the Lark-like notation of llguidance."""
 
     @model_validator(mode="after")
     def _check_stop(self) -> Self:
         if any(not stop for stop in self.stop):
             raise ValueError("stop strings must not be empty: leave the empty string out of `stop`")
         return self
+
+    @model_validator(mode="after")
+    def _check_structure(self) -> Self:
+        given = [name for name in ("json_schema", "regex", "grammar") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"an answer has one structure; got {' and '.join(given)}: give one of them")
+        if given and self.ignore_eos:
+            raise ValueError(f"{given[0]} ends the answer, and ignore_eos goes on after its end: give one of them")
+        return self
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether a schema, a regular expression or a grammar says what an answer looks like."""
+        return not (self.json_schema is None and self.regex is None and self.grammar is None)
 
 
 class MemberConfig(Settings):

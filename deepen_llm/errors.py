@@ -2,6 +2,7 @@
 
 DeepenError
 ├── ConfigError (ValueError)              a setting or an argument that cannot be used
+│   └── GrammarError                      a schema, regular expression or grammar that cannot be decoded by
 ├── PromptError (ValueError)              a prompt or a message list that cannot be run
 │   └── ContextLengthError                a prompt that does not fit into a member's context
 ├── VocabularyError (ValueError)          a tokenizer that cannot be read as bytes, members with too few common tokens
@@ -22,6 +23,10 @@ class DeepenError(Exception):
 
 class ConfigError(DeepenError, ValueError):
     """A setting or an argument that cannot be used."""
+
+
+class GrammarError(ConfigError):
+    """A JSON schema, regular expression or grammar that decoding cannot follow; the message names the part."""
 
 
 class PromptError(DeepenError, ValueError):
