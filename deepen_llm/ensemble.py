@@ -21,12 +21,15 @@ from deepen_llm.assembly import (
 )
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams
 from deepen_llm.decoding.engine import Engine
-from deepen_llm.decoding.sequence import GeneratingSequence, RunningSequence, ScoringSequence
+from deepen_llm.decoding.generating import GeneratingSequence
+from deepen_llm.decoding.scoring import ScoringSequence
+from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.errors import ClosedError, ConfigError, PromptError
 from deepen_llm.members.base import Member
 from deepen_llm.messages import fold_system, merge_neighbours
 from deepen_llm.results import Chunk, Generation, Score
 from deepen_llm.streams import AsyncStream, Stream
+from deepen_llm.structure import Constraint, StructureCompiler
 from deepen_llm.vocabulary import EncodedText, Vocabulary
 from deepen_llm.vocabulary.chat import Message
 
@@ -58,6 +61,7 @@ class Ensemble:
         self.fusion = build_fusion(members, self._main, self.config.fixed_weights, self.config.fusion)
         """The fusion method that runs at every step."""
         weighting = build_weighting(members, self.config)
+        self._compiler = StructureCompiler(self._vocabulary)
         self._weights = self.config.fixed_weights if weighting is None else ()
         self._engine = Engine(
             members,
@@ -180,6 +184,7 @@ class Ensemble:
 
         Raises:
             PromptError: A prompt that cannot be encoded or (ContextLengthError) is too long for a member.
+            GrammarError: A JSON schema, regular expression or grammar that cannot be followed.
             MemberError: A member failed.
             NumericalError: A member's logits hold NaN or infinity.
             ClosedError: The ensemble is closed.
@@ -276,7 +281,13 @@ class Ensemble:
         self, prompts: Sequence[EncodedText], params: SamplingParams | None, sink: Sink | None
     ) -> Future[Generation]:
         params = params or SamplingParams()
-        return self._submit(GeneratingSequence(self._members, self._main, prompts, params, sink))
+        constraint = self._constrain(params, prompts[self._main]) if params.is_structured else None
+        return self._submit(GeneratingSequence(self._members, self._main, prompts, params, sink, constraint))
+
+    def _constrain(self, params: SamplingParams, prompt: EncodedText) -> Constraint:
+        """What keeps an answer to the structure that is asked for."""
+        structure = self._compiler.compile(params, after_space=self._vocabulary.continues_with_space(prompt))
+        return Constraint(self._compiler, structure)
 
     def _submit_score(self, context: str, continuation: str) -> Future[Score]:
         if not continuation:

@@ -2,7 +2,7 @@
 
 DeepenError
 ├── ConfigError (ValueError)              a setting or an argument that cannot be used
-│   └── GrammarError                      a schema, regular expression or grammar that cannot be decoded by
+│   └── GrammarError                      a schema, regular expression or grammar that cannot be followed
 ├── PromptError (ValueError)              a prompt or a message list that cannot be run
 │   └── ContextLengthError                a prompt that does not fit into a member's context
 ├── VocabularyError (ValueError)          a tokenizer that cannot be read as bytes, members with too few common tokens

@@ -57,11 +57,14 @@ class FusionReport:
     model."""
     weights: tuple[float, ...] = ()
     """The members' weights in this answer, in their order, summing to 1."""
+    num_forced: int = 0
+    """Steps at which a structure left no choice: no member was asked."""
 
     @property
     def share_fused(self) -> float:
-        """The share of steps that were fused; 0 where there was none."""
-        return self.num_fused / self.num_steps if self.num_steps else 0.0
+        """The share of steps with a choice that were fused; 0 where there was none."""
+        num_chosen = self.num_steps - self.num_forced
+        return self.num_fused / num_chosen if num_chosen else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class StepTrace:
 
     `changed_by` names the members whose best token, read as text, is the one chosen where the main model's own best
     token was another; it is empty where the choice is the main model's own. Where a step `is_fused` not, the
-    main model chose alone, and the others were not asked.
+    main model chose alone, and the others were not asked; or, where `members` is empty, a structure left no choice.
     """
 
     step: int
@@ -98,8 +101,8 @@ class StepTrace:
 class Chunk:
     """A piece of a stream. The pieces' texts join to the whole; only the last piece has a finish reason and usage.
 
-    Every piece but the last has text; only the last has a `fusion` report. `logprobs` and `trace` belong to the tokens
-    in `token_ids`.
+    Every piece but the last has text; only the last has a `fusion` report, and says whether the answer is shortened.
+    `logprobs` and `trace` belong to the tokens in `token_ids`.
     """
 
     text: str
@@ -109,11 +112,16 @@ class Chunk:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     fusion: FusionReport | None = field(default=None, compare=False)
+    is_shortened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A finished answer. `token_ids` are the main model's, end-of-sequence and stop tokens included."""
+    """A finished answer. `token_ids` are the main model's, end-of-sequence and stop tokens included.
+
+    `is_shortened` says that a structured answer was closed because its tokens ran out: it is whole, but may have been
+    longer.
+    """
 
     text: str
     token_ids: tuple[int, ...]
@@ -122,6 +130,7 @@ class Generation:
     logprobs: tuple[TokenLogprob, ...] | None = None
     trace: tuple[StepTrace, ...] | None = None
     fusion: FusionReport | None = field(default=None, compare=False)
+    is_shortened: bool = False
 
 
 @dataclass(frozen=True, slots=True)

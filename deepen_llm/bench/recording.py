@@ -11,7 +11,7 @@ from torch import Tensor
 from deepen_llm.bench.decode import SENTENCES
 from deepen_llm.config import SamplingParams
 from deepen_llm.decoding.engine import Engine
-from deepen_llm.decoding.sequence import GeneratingSequence
+from deepen_llm.decoding.generating import GeneratingSequence
 from deepen_llm.ensemble import Ensemble
 from deepen_llm.fusion.base import FusionMethod
 

@@ -117,8 +117,9 @@ class Engine:
     def _step(self) -> None:
         """One token for every running sequence."""
         self._drop([sequence for sequence in self._running if sequence.future.cancelled()])
-        self._end_full()
         self._weigh_new()
+        self._force()
+        self._end_full()
         logprobs = self._fuse() if self._safety is None else self._fuse_safely(self._safety)
         if logprobs is None:
             return
@@ -141,8 +142,20 @@ class Engine:
             except DeepenError as error:
                 self._fail([sequence], error)
 
+    def _force(self) -> None:
+        """Let the sequences take in what alone can come next: it costs no forward pass of its own."""
+        for sequence in list(self._running):
+            try:
+                sequence.accept_forced()
+            except Exception as error:
+                logger.exception("a sequence failed; the others go on")
+                self._fail([sequence], error)
+        self._finish([sequence for sequence in self._running if sequence.is_finished])
+
     def _fuse(self) -> Tensor | None:
         """The fused logprobs of all that run; None where nothing is left."""
+        if not self._running:
+            return None
         for sequence in self._running:
             sequence.is_fused = len(self._members) > 1
         for index in self._launch_order:
@@ -196,6 +209,9 @@ class Engine:
 
     def _advance(self, sequence: RunningSequence, logprobs: Tensor, best: int) -> None:
         """One sequence's token, from the fused logprobs (num_logits,)."""
+        restricted = sequence.restrict(logprobs)
+        if restricted is not logprobs:
+            logprobs, best = restricted, int(restricted.argmax())
         token_id, trace = sequence.choose(logprobs, best), None
         if sequence.wants_trace:
             trace = trace_step(self._members, self._main, sequence, logprobs, token_id)

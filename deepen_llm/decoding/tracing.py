@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from deepen_llm.decoding.sequence import RunningSequence, describe_best
+from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.members.base import Member
-from deepen_llm.results import MemberTrace, StepTrace
+from deepen_llm.results import Candidate, MemberTrace, StepTrace, TokenLogprob
+from deepen_llm.vocabulary import Vocabulary
 
 NUM_TOP = 5
 
@@ -70,3 +71,16 @@ def _changed_by(members: Sequence[Member], main: int, logits: Mapping[int, Tenso
 def _reading(member: Member, token_id: int) -> bytes | None:
     """A token's bytes; every end-of-sequence reads alike."""
     return b"" if token_id in member.vocabulary.eos_ids else member.vocabulary.tokens[token_id]
+
+
+def describe_choice(vocabulary: Vocabulary, logprobs: Tensor, token_id: int, num_top: int) -> TokenLogprob:
+    """The chosen token's log-probability with the best alternatives."""
+    top = describe_best(vocabulary, logprobs.exp(), num_top)
+    return TokenLogprob(token_id, vocabulary.display(token_id), float(logprobs[token_id]), top)
+
+
+def describe_best(vocabulary: Vocabulary, probs: Tensor, num_top: int) -> tuple[Candidate, ...]:
+    """The `num_top` best tokens of a distribution (num_logits,) that have any probability."""
+    best = probs.topk(min(num_top, len(probs)))
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return tuple(Candidate(token_id, vocabulary.display(token_id), prob) for token_id, prob in pairs if prob > 0)

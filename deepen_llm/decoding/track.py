@@ -41,9 +41,14 @@ class Track:
         return self._row
 
     @property
+    def num_left(self) -> int:
+        """Tokens for which the member's context has room behind the pending ones; negative where they do not fit."""
+        return self.member.context_length - self.num_fed - len(self.pending)
+
+    @property
     def is_full(self) -> bool:
         """Whether the pending tokens no longer fit into the member's context."""
-        return self.num_fed + len(self.pending) > self.member.context_length
+        return self.num_left < 0
 
     def context_error(self) -> ContextLengthError:
         """What to say where the text does not fit."""

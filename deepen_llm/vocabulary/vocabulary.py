@@ -140,6 +140,10 @@ class Vocabulary:
         """As `encode`, with the character of the text where each token begins."""
         return self._segmenter.segment(text, at_start)
 
+    def continues_with_space(self, prompt: EncodedText) -> bool:
+        """Whether an answer to the prompt begins with the tokenizer's dummy space, which is no part of it."""
+        return self.adds_prefix_space and prompt.at_start and not prompt.text
+
     def can_express(self, text: str) -> bool:
         """Whether the tokens spell the text out, its normalization aside: no unknown token, nothing dropped."""
         ids = self.encode(text, at_start=False)

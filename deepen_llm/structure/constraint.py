@@ -1,0 +1,154 @@
+"""One answer under its grammar: what may come next, what must, and how to close it before the tokens run out."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import final
+
+import llguidance
+import torch
+from torch import Tensor
+
+from deepen_llm.structure.compiler import Structure, StructureCompiler
+from deepen_llm.structure.completion import find_completion
+
+WATCHED_TOKENS = 64
+"""From so many tokens before the limit on, beside twice the shortest answer, every token is checked to leave a way to
+end in time. Before that no token is likely to need more than is left, and the search for a way is saved."""
+
+LONGEST_PIECE = 32
+"""Bytes of the longest tokens that a completion is cut into."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A way to end an answer: its bytes, and the main model's tokens for them."""
+
+    text: bytes
+    token_ids: tuple[int, ...]
+
+    def fits(self, room: Room) -> bool:
+        """Whether there is room for it in every member."""
+        return len(self.token_ids) <= room.num_tokens and len(self.text) <= room.num_bytes
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What may still come: tokens of the main model, and bytes, of which each may be a token of another member."""
+
+    num_tokens: int
+    num_bytes: int
+
+    def after(self, piece: bytes) -> Room:
+        """What is left behind one more token."""
+        return Room(self.num_tokens - 1, self.num_bytes - len(piece))
+
+
+@final
+class Constraint:
+    """Follows one answer token by token. For one thread at a time.
+
+    Before a token is taken, `steer` makes sure that the answer can still be completed within the limit; where the token
+    would leave no room for that, the completion comes in its place and ends the answer.
+    """
+
+    def __init__(self, compiler: StructureCompiler, structure: Structure) -> None:
+        self._compiler, self._vocabulary = compiler, compiler.vocabulary
+        self._tokens, self._text = structure.tokens.deep_copy(), structure.text.deep_copy()
+        self._completion = self._cut(structure.completion)
+        """How the answer can end from here; None where it was not looked for, or not found."""
+        self._next_completion: Completion | None = None
+        num_shortest = len(self._completion.token_ids) if self._completion else 0
+        self._num_watched = WATCHED_TOKENS + 2 * num_shortest
+        self._forced: deque[int] = deque()
+        self.is_shortened = False
+        """Whether the answer was closed because its tokens ran out."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer is whole, and nothing can come behind it or is to come."""
+        return not self._forced and (self.is_shortened or self._tokens.is_stopped())
+
+    def allowed(self, num_logits: int) -> Tensor:
+        """A mask (num_logits,) on the CPU of the tokens that may come: end-of-sequence where the answer may end."""
+        bias = torch.frombuffer(bytearray(self._tokens.compute_logit_bias()), dtype=torch.uint8)
+        return bias[:num_logits].bool()
+
+    def next_forced(self) -> int | None:
+        """The next token, where the structure or a completion that has begun leaves no choice."""
+        if not self._forced and not self.is_shortened:
+            self._forced.extend(self._find_forced())
+        return self._forced.popleft() if self._forced else None
+
+    def steer(self, token_id: int, room: Room) -> int:
+        """The token to take: this one, which may come, or the first of the completion where that has to begin now."""
+        if self.is_shortened or token_id in self._vocabulary.eos_ids or room.num_tokens > self._num_watched:
+            return token_id
+        now = self._completion = self._completion or self._cut(find_completion(self._text, self._compiler.expressible))
+        if now is None or not now.fits(room):
+            return token_id
+        piece = self._piece(token_id)
+        self._next_completion = self._complete_after(piece, now)
+        if self._next_completion is not None and self._next_completion.fits(room.after(piece)):
+            return token_id
+        return self._begin(now, token_id)
+
+    def push(self, token_id: int) -> None:
+        """Take a token that may come."""
+        if token_id in self._vocabulary.eos_ids:
+            return
+        self._completion, self._next_completion = self._next_completion, None
+        self._tokens.consume_token(token_id)
+        self._text.try_consume_tokens(list(self._piece(token_id)))
+
+    def _piece(self, token_id: int) -> bytes:
+        return self._vocabulary.tokens[token_id] or b""
+
+    def _find_forced(self) -> list[int]:
+        """The tokens of the text that alone can come, as the tokenizer cuts it; none where it has none for it."""
+        forced = self._text.compute_ff_bytes()
+        if not forced:
+            return []
+        token_ids = self._tokens.compute_ff_tokens()
+        return token_ids if forced.startswith(self._vocabulary.join(token_ids)) else []
+
+    def _begin(self, completion: Completion, token_id: int) -> int:
+        """The completion's first token, or end-of-sequence where the answer is whole; what was chosen if neither is."""
+        if not completion.token_ids and not self._vocabulary.eos_ids:
+            return token_id
+        self.is_shortened = True
+        self._forced = deque(completion.token_ids or self._vocabulary.eos_ids[:1])
+        return self._forced.popleft()
+
+    def _complete_after(self, piece: bytes, now: Completion) -> Completion | None:
+        """How the answer can end behind one more token: mostly as it could before."""
+        if now.text.startswith(piece):
+            return self._cut(now.text[len(piece) :])
+        ahead = self._text.deep_copy()
+        ahead.try_consume_tokens(list(piece))
+        if _ends(ahead, now.text):
+            return now
+        return self._cut(find_completion(ahead, self._compiler.expressible))
+
+    def _cut(self, text: bytes | None) -> Completion | None:
+        """A completion as few tokens of the main model, the longest first; None where it has none for a byte."""
+        if text is None:
+            return None
+        token_ids, begin = [], 0
+        while begin < len(text):
+            ends = range(min(begin + LONGEST_PIECE, len(text)), begin, -1)
+            end = next((end for end in ends if text[begin:end] in self._vocabulary.ids_by_token), None)
+            if end is None:
+                return None
+            token_ids.append(self._vocabulary.ids_by_token[text[begin:end]])
+            begin = end
+        return Completion(text, tuple(token_ids))
+
+
+def _ends(matcher: llguidance.LLMatcher, text: bytes) -> bool:
+    """Whether a text completes what a matcher over bytes has taken; the matcher stays as it is."""
+    ahead = matcher.deep_copy()
+    return ahead.try_consume_tokens(list(text)) == len(text) and ahead.is_accepting()
