@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, closing
-from typing import Any
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Literal, Self
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models.base import LanguageModelInput
 from langchain_core.language_models.chat_models import BaseChatModel
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
-from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import RunnableConfig
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables import Runnable, RunnableConfig
 
-from deepen_llm.results import Chunk
-from deepen_llm.results import Generation as Answer
+from deepen_llm.errors import ConfigError
+from langchain_deepen.chat_answer import ChatAnswer
+from langchain_deepen.chat_request import CHAT_NAMES, ChatRequest, make_request, split_options
+from langchain_deepen.deadline import aread, closing_after, join, read, wait_for
 from langchain_deepen.ensemble_model import EnsembleModel
-from langchain_deepen.generation_info import finish_info, token_info, usage_metadata
-from langchain_deepen.messages import read_messages
+from langchain_deepen.options import STRUCTURE_NAMES, as_json_schema, read_options
+from langchain_deepen.structured import (
+    SchemaSource,
+    call_parser,
+    json_parser,
+    read_schema,
+    response_format,
+    with_parser,
+)
+from langchain_deepen.tools import ToolChoice, ToolSource, describe_tools, read_tools
+
+_FOR_TRACES = ("ls_structured_output_format", "structured_output_format")
+"""Options that LangChain takes out before a call reaches the model."""
 
 
 class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
     """Two or more language models answering as one LangChain chat model.
 
-    Messages are text from the system, the user and the assistant; anything else is refused by name. Answers carry
-    `usage_metadata`, and `model_name` and `finish_reason` in `response_metadata`. The calls of a batch run together
-    in the engine.
+    Messages are text from the system, the user, the assistant and tools; anything else is refused by name. Answers
+    carry `usage_metadata`, and `model_name`, `finish_reason` ("stop", "length", or "tool_calls" for an answer that is
+    calls) and `share_fused` in `response_metadata`. The calls of a batch run together in the engine.
 
     Example:
         ```python
@@ -50,6 +64,104 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         configs = self._side_by_side(inputs, config)
         return super().batch(inputs, configs, return_exceptions=return_exceptions, **kwargs)
 
+    def bind_tools(
+        self,
+        tools: Sequence[ToolSource],
+        *,
+        tool_choice: ToolChoice = None,
+        strict: bool | None = None,
+        parallel_tool_calls: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """This model with tools that it may call. A call always parses, and its arguments are of the tool's schema.
+
+        Args:
+            tools: Tools, functions, pydantic or TypedDict classes, or dictionaries.
+            tool_choice: "auto" or None leaves it to the models whether to call; "any", "required" or True forces a
+                call; a tool's name, or its dictionary, forces a call of that tool; "none" forbids calls.
+            strict: True makes a call give every argument, also those that have a default.
+            parallel_tool_calls: True allows several calls in one answer; otherwise there is one at most.
+            **kwargs: Further options of the calls.
+
+        Raises:
+            ConfigError: No tools, two of one name, a choice that names none, or an option that does not exist.
+            GrammarError: A tool whose arguments cannot be decoded by their schema; the message names it.
+        """
+        described = describe_tools(tools, strict=strict)
+        read_tools(described, tool_choice, is_parallel=bool(parallel_tool_calls))
+        read_options(
+            {name: value for name, value in kwargs.items() if name not in (*CHAT_NAMES, *_FOR_TRACES)},
+            owner=type(self).__name__,
+        )
+        given = {"tool_choice": tool_choice, "parallel_tool_calls": parallel_tool_calls}
+        return self.bind(
+            tools=described, **{name: value for name, value in given.items() if value is not None}, **kwargs
+        )
+
+    def with_structured_output(
+        self,
+        schema: SchemaSource | None = None,
+        *,
+        method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
+        include_raw: bool = False,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """A runnable whose answers are of a schema: they always parse, unless even the shortest exceeds `max_tokens`.
+
+        Args:
+            schema: A pydantic class (v2 or v1; answers are its instances), a TypedDict, or a JSON schema (answers are
+                dictionaries).
+            method: "json_schema" tells the models the schema in words and decodes by it; "function_calling" makes it a
+                tool and forces its call; "json_mode" decodes by it, or without a schema to any JSON object, and leaves
+                it to the prompt to say so.
+            include_raw: Give a dictionary of `raw` (the message), `parsed` and `parsing_error`.
+            strict: True makes every property required, also those that have a default.
+            **kwargs: Further options of the calls.
+
+        Raises:
+            ConfigError: A method that does not exist, no schema where one is needed, or one that cannot be read.
+            GrammarError: With "function_calling", a schema that cannot be decoded by; otherwise the call raises it.
+        """
+        traced = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
+        if method not in ("json_schema", "function_calling", "json_mode"):
+            raise ConfigError(
+                f"method must be 'json_schema', 'function_calling' or 'json_mode'; got {method!r}: leave it out"
+            )
+        if schema is None:
+            if method != "json_mode":
+                raise ConfigError(f"method={method!r} needs a schema; got None: give one, or take method='json_mode'")
+            model = self.bind(response_format=response_format(None), **kwargs)
+            return with_parser(model, json_parser(None), include_raw=include_raw)
+        if method == "function_calling":
+            described = describe_tools([schema], strict=strict)
+            name = described[0]["function"]["name"]
+            bound = self.bind_tools(described, tool_choice="any", ls_structured_output_format=traced, **kwargs)
+            return with_parser(bound, call_parser(schema, name), include_raw=include_raw)
+        told = response_format(read_schema(schema, strict=strict), is_told=method == "json_schema")
+        model = self.bind(response_format=told, ls_structured_output_format=traced, **kwargs)
+        return with_parser(model, json_parser(schema), include_raw=include_raw)
+
+    def _prepare(
+        self, messages: Sequence[BaseMessage], stop: list[str] | None, options: Mapping[str, Any]
+    ) -> tuple[Self, ChatRequest]:
+        """This model with the options of one call, and the request for the messages."""
+        form, rest = split_options(options)
+        if form.schema is not None:
+            rest["json_schema"] = form.schema
+        # The tools are nearer than a structure of the constructor, and take its place.
+        model = self.model_copy(update=dict.fromkeys(STRUCTURE_NAMES)) if form.tools else self
+        call = model._for_call(stop, rest)
+        return call, make_request(messages, form, call._params(None, {}), stop)
+
+    async def _aprepare(
+        self, messages: Sequence[BaseMessage], stop: list[str] | None, options: Mapping[str, Any]
+    ) -> tuple[Self, ChatRequest]:
+        """`_prepare` without blocking the event loop while a `model` of the call is loaded."""
+        if options.get("model") is None:
+            return self._prepare(messages, stop, options)
+        return await asyncio.to_thread(self._prepare, messages, stop, options)
+
     def _generate(
         self,
         messages: list[BaseMessage],
@@ -57,7 +169,14 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,  # noqa: ARG002  (LangChain itself reports the tokens)
         **kwargs: Any,
     ) -> ChatResult:
-        return self._result(self.ensemble.chat(read_messages(messages), self._params(stop, kwargs)))
+        call, request = self._prepare(messages, stop, kwargs)
+        if call.timeout is None:
+            answer = call.ensemble.chat(request.messages, request.params)
+        else:
+            stream = call.ensemble.stream_chat(request.messages, request.params)
+            with closing_after([stream], call.timeout):
+                answer = join(list(read(stream)))
+        return ChatAnswer(request, call.model_name).whole(answer)
 
     async def _agenerate(
         self,
@@ -66,7 +185,9 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,  # noqa: ARG002  (LangChain itself reports the tokens)
         **kwargs: Any,
     ) -> ChatResult:
-        return self._result(await self.ensemble.achat(read_messages(messages), self._params(stop, kwargs)))
+        call, request = await self._aprepare(messages, stop, kwargs)
+        answer = await wait_for(call.ensemble.achat(request.messages, request.params), call.timeout)
+        return ChatAnswer(request, call.model_name).whole(answer)
 
     def _stream(
         self,
@@ -75,11 +196,16 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
-        with closing(self.ensemble.stream_chat(read_messages(messages), self._params(stop, kwargs))) as stream:
-            for piece in stream:
-                chunk = self._chunk(piece)
+        call, request = self._prepare(messages, stop, kwargs)
+        answer = ChatAnswer(request, call.model_name)
+        stream = call.ensemble.stream_chat(request.messages, request.params)
+        with closing_after([stream], call.timeout):
+            for piece in read(stream):
+                chunk = answer.piece(piece)
+                if chunk is None:
+                    continue
                 if run_manager:
-                    run_manager.on_llm_new_token(piece.text, chunk=chunk)
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
     async def _astream(
@@ -89,31 +215,20 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        opened = self.ensemble.astream_chat(read_messages(messages), self._params(stop, kwargs))
-        async with aclosing(opened) as stream:
-            async for piece in stream:
-                chunk = self._chunk(piece)
+        call, request = await self._aprepare(messages, stop, kwargs)
+        answer = ChatAnswer(request, call.model_name)
+        stream = call.ensemble.astream_chat(request.messages, request.params)
+        async with aclosing(aread(stream, call.timeout)) as pieces:
+            async for piece in pieces:
+                chunk = answer.piece(piece)
+                if chunk is None:
+                    continue
                 if run_manager:
-                    await run_manager.on_llm_new_token(piece.text, chunk=chunk)
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
 
-    def _result(self, answer: Answer) -> ChatResult:
-        """The answer as one message."""
-        info = {**token_info(answer), **finish_info(answer)}
-        message = AIMessage(
-            content=answer.text,
-            response_metadata={"model_name": self.model_name, "model_provider": "deepen", **info},
-            usage_metadata=usage_metadata(answer.usage),
-        )
-        return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
-
-    def _chunk(self, piece: Chunk) -> ChatGenerationChunk:
-        """One piece of a stream; the last one alone says how the answer ended, who gave it and what it took."""
-        is_last = piece.finish_reason is not None
-        message = AIMessageChunk(
-            content=piece.text,
-            response_metadata={"model_name": self.model_name, "model_provider": "deepen"} if is_last else {},
-            usage_metadata=usage_metadata(piece.usage) if piece.usage else None,
-            chunk_position="last" if is_last else None,
-        )
-        return ChatGenerationChunk(message=message, generation_info={**token_info(piece), **finish_info(piece)} or None)
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        """The cache's key for the options of a call, in which two schemas of the same name are not the same."""
+        if isinstance(kwargs.get("json_schema"), type):
+            kwargs["json_schema"] = as_json_schema(kwargs["json_schema"])
+        return super()._get_llm_string(stop, **kwargs)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from langchain_core.language_models.base import BaseLanguageModel, LangSmithParams, LanguageModelOutputVar
 from langchain_core.runnables import RunnableConfig
@@ -14,7 +15,15 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_
 from deepen_llm.config import FusionConfig, SamplingParams
 from deepen_llm.errors import ConfigError, DeepenError
 from langchain_deepen._version import __version__
-from langchain_deepen.options import OPTION_NAMES, check_names, make_params, read_options, resolve_aliases
+from langchain_deepen.options import (
+    OPTION_NAMES,
+    as_json_schema,
+    check_names,
+    make_params,
+    put_nearer,
+    read_options,
+    resolve_aliases,
+)
 from langchain_deepen.source import EnsembleSource, ModelSource, OpenEnsemble
 
 if TYPE_CHECKING:
@@ -36,8 +45,8 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
 
     model: ModelSource | None = None
     """A list of models, the path of an `ensemble.yaml`, an `EnsembleConfig`, or "starter" for the bundled models."""
-    weights: tuple[float, ...] | None = None
-    """One weight a member, summing to 1; uniform where not given."""
+    weights: tuple[float, ...] | Literal["prompt"] | None = None
+    """One weight a member, summing to 1; uniform where not given. "prompt" gives each request weights of its own."""
     main: int | str | None = None
     """The main model, by position or name; the first where not given."""
     fusion: FusionConfig | None = None
@@ -69,6 +78,18 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
     """Go on after end-of-sequence."""
     trace: bool | None = None
     """Report what each member said at every step."""
+    json_schema: Annotated[dict[str, Any] | None, BeforeValidator(as_json_schema)] = None
+    """Every answer is JSON of this schema, which may also be given as a pydantic model or a TypedDict."""
+    regex: str | None = None
+    """Every answer matches this regular expression, as a whole."""
+    grammar: str | None = None
+    """Every answer is of this grammar, in the Lark-like notation of llguidance."""
+    timeout: float | None = Field(default=None, gt=0)
+    """Seconds that a request may take, its time in the queue included; then its work in the engine stops, and
+    `MemberTimeoutError`, which is a `TimeoutError`, is raised."""
+    max_retries: int | None = Field(default=None, ge=0)
+    """Taken because LangChain's models have it. Nothing is tried again: a local model that failed once, by an error and
+    not by a lost connection, fails the same way again. `with_retry` is there for who knows better."""
     streaming: bool | None = None
     """Send tokens to the callbacks also where the caller does not stream."""
 
@@ -144,19 +165,37 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
         """The members' names, joined by `+`."""
         return "+".join(self.ensemble.member_names)
 
-    def _params(self, stop: list[str] | None, options: Mapping[str, Any]) -> SamplingParams:
-        """The engine's parameters for one call.
+    def _for_call(self, stop: list[str] | None, options: Mapping[str, Any]) -> Self:
+        """This model with the options of one call as its own: so they are in its identity too.
 
         Args:
             stop: The call's own stop strings; None leaves the constructor's, an empty list asks for none.
-            options: The call's own options.
+            options: The call's own options. A `model` among them is loaded at its first use.
 
         Raises:
             ConfigError: An option that does not exist, that is out of range, or that contradicts another.
+            DeepenError: Whatever keeps a `model` from loading.
         """
-        own = {name: getattr(self, name) for name in OPTION_NAMES}
-        call = read_options(options, owner=type(self).__name__)
-        return make_params({**own, **call, **({} if stop is None else {"stop": stop})})
+        nearer = read_options(options, owner=type(self).__name__)
+        if stop is not None:
+            nearer["stop"] = stop
+        changes = put_nearer({name: getattr(self, name) for name in OPTION_NAMES}, nearer)
+        if "model" in changes and self.opened is not None:
+            list_options = self.member_options if isinstance(changes["model"], list) else None
+            source = EnsembleSource(changes["model"], None, None, self.fusion, self.max_batch_size, list_options)
+            changes["opened"] = self.opened.other(source)
+        return self.model_copy(update=changes) if changes else self
+
+    async def _afor_call(self, stop: list[str] | None, options: Mapping[str, Any]) -> Self:
+        """`_for_call` without blocking the event loop while a `model` of the call is loaded."""
+        if options.get("model") is None:
+            return self._for_call(stop, options)
+        return await asyncio.to_thread(self._for_call, stop, options)
+
+    def _params(self, stop: list[str] | None, options: Mapping[str, Any]) -> SamplingParams:
+        """The engine's parameters for one call. Takes and raises what `_for_call` does."""
+        call = self._for_call(stop, options)
+        return make_params({name: getattr(call, name) for name in OPTION_NAMES})
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
@@ -172,17 +211,16 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         """What traces say about a call: the options in force."""
-        params = self._params(
-            stop, {name: kwargs[name] for name in kwargs if name in (*OPTION_NAMES, "max_new_tokens")}
-        )
+        named = ("temperature", "max_tokens", "max_new_tokens")
+        params = self._params(None, {name: kwargs[name] for name in named if name in kwargs})
         traced = super()._get_ls_params(stop=stop, **kwargs)
         traced["ls_provider"] = "deepen"
         if not isinstance(kwargs.get("model"), str):
             traced["ls_model_name"] = self.model_name
         traced["ls_temperature"] = params.temperature
         traced["ls_max_tokens"] = params.max_new_tokens
-        if params.stop:
-            traced["ls_stop"] = list(params.stop)
+        if in_force := params.stop if stop is None else stop:
+            traced["ls_stop"] = list(in_force)
         return traced
 
     def get_token_ids(self, text: str) -> list[int]:

@@ -6,6 +6,7 @@ joined. So the finish reason and the usage appear on the last piece alone, and w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,6 +16,8 @@ from pydantic import TypeAdapter
 from deepen_llm.results import Chunk, Generation, StepTrace, TokenLogprob, Usage
 
 _STEPS = TypeAdapter(tuple[StepTrace, ...])
+_LEAST_LOGPROB = -9999.0
+"""Stands for the logarithm of 0, which JSON does not know."""
 
 
 def token_info(answer: Generation | Chunk) -> dict[str, Any]:
@@ -27,9 +30,16 @@ def token_info(answer: Generation | Chunk) -> dict[str, Any]:
     return info
 
 
-def finish_info(answer: Generation | Chunk) -> dict[str, Any]:
-    """What belongs to the whole answer: `finish_reason`; empty for a piece that is not the last."""
-    return {"finish_reason": answer.finish_reason} if answer.finish_reason else {}
+def finish_info(answer: Generation | Chunk, finish_reason: str | None = None) -> dict[str, Any]:
+    """What belongs to the whole answer; empty for a piece that is not the last.
+
+    `finish_reason`, the engine's or the one given, and `share_fused`, the share of steps in which every member had a
+    say.
+    """
+    if not answer.finish_reason:
+        return {}
+    shared = {"share_fused": answer.fusion.share_fused} if answer.fusion else {}
+    return {"finish_reason": finish_reason or answer.finish_reason, **shared}
 
 
 def usage_info(answer: Generation | Chunk) -> dict[str, Any]:
@@ -57,6 +67,13 @@ def usage_metadata(usage: Usage) -> UsageMetadata:
 
 
 def _logprob(token: TokenLogprob) -> dict[str, Any]:
-    """One token's natural-log probability, with the probabilities of the alternatives."""
-    top = [{"token": other.text, "token_id": other.token_id, "prob": other.prob} for other in token.top]
-    return {"token": token.text, "token_id": token.token_id, "logprob": token.logprob, "top": top}
+    """One token's natural-log probability, with those of the alternatives, in the shape of LangChain's other models."""
+    top = [
+        {
+            "token": other.text,
+            "token_id": other.token_id,
+            "logprob": math.log(other.prob) if other.prob > 0 else _LEAST_LOGPROB,
+        }
+        for other in token.top
+    ]
+    return {"token": token.text, "token_id": token.token_id, "logprob": token.logprob, "top_logprobs": top}

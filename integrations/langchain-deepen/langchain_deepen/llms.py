@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import aclosing, closing
+from contextlib import ExitStack, aclosing
 from functools import reduce
 from operator import add
-from typing import Any, Self
+from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun, Callbacks
 from langchain_core.language_models.base import LanguageModelInput
@@ -16,9 +16,9 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from deepen_llm.results import Chunk
 from deepen_llm.results import Generation as Answer
+from langchain_deepen.deadline import aread, closing_after, join, read, wait_for
 from langchain_deepen.ensemble_model import EnsembleModel
 from langchain_deepen.generation_info import finish_info, token_info, token_usage, usage_info
-from langchain_deepen.options import read_options
 
 _RUN_SETTINGS = ("tags", "metadata", "run_name", "run_id")
 
@@ -84,7 +84,8 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
         Raises:
             ConfigError: An option that does not exist or cannot be used.
         """
-        model, settings = self._with_options(kwargs)
+        options, settings = _split(kwargs)
+        model = self._for_call(None, options)
         return super(DeepenLLM, model).generate(prompts, stop, callbacks, **settings)
 
     async def agenerate(
@@ -95,18 +96,9 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
         **kwargs: Any,
     ) -> LLMResult:
         """Async twin of `generate`; cancelling it stops the work in the engine."""
-        model, settings = self._with_options(kwargs)
+        options, settings = _split(kwargs)
+        model = await self._afor_call(None, options)
         return await super(DeepenLLM, model).agenerate(prompts, stop, callbacks, **settings)
-
-    def _with_options(self, kwargs: dict[str, Any]) -> tuple[Self, dict[str, Any]]:
-        """This model with the call's options as its own, and LangChain's own settings of the run.
-
-        LangChain leaves the options of one call out of an LLM's cache key. A model that has them as its own has them
-        in its identity.
-        """
-        settings = {name: kwargs[name] for name in kwargs if name in _RUN_SETTINGS}
-        options = {name: kwargs[name] for name in kwargs if name not in _RUN_SETTINGS}
-        return self.model_copy(update=read_options(options, owner=type(self).__name__)), settings
 
     def _generate(
         self,
@@ -117,7 +109,14 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
     ) -> LLMResult:
         if self.streaming and len(prompts) == 1:
             return self._join(list(self._stream(prompts[0], stop, run_manager, **kwargs)))
-        return self._result(self.ensemble.generate(prompts, self._params(stop, kwargs)))
+        call = self._for_call(stop, kwargs)
+        params = call._params(None, {})
+        if call.timeout is None:
+            return call._result(call.ensemble.generate(prompts, params))
+        with ExitStack() as opened:
+            streams = [opened.enter_context(call.ensemble.stream(prompt, params)) for prompt in prompts]
+            opened.enter_context(closing_after(streams, call.timeout))
+            return call._result([join(list(read(stream))) for stream in streams])
 
     async def _agenerate(
         self,
@@ -128,7 +127,9 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
     ) -> LLMResult:
         if self.streaming and len(prompts) == 1:
             return self._join([chunk async for chunk in self._astream(prompts[0], stop, run_manager, **kwargs)])
-        return self._result(await self.ensemble.agenerate(prompts, self._params(stop, kwargs)))
+        call = await self._afor_call(stop, kwargs)
+        answers = call.ensemble.agenerate(prompts, call._params(None, {}))
+        return call._result(await wait_for(answers, call.timeout))
 
     def _stream(
         self,
@@ -137,8 +138,10 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        with closing(self.ensemble.stream(prompt, self._params(stop, kwargs))) as stream:
-            for piece in stream:
+        call = self._for_call(stop, kwargs)
+        stream = call.ensemble.stream(prompt, call._params(None, {}))
+        with closing_after([stream], call.timeout):
+            for piece in read(stream):
                 chunk = _chunk(piece)
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -151,8 +154,10 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        async with aclosing(self.ensemble.astream(prompt, self._params(stop, kwargs))) as stream:
-            async for piece in stream:
+        call = await self._afor_call(stop, kwargs)
+        stream = call.ensemble.astream(prompt, call._params(None, {}))
+        async with aclosing(aread(stream, call.timeout)) as pieces:
+            async for piece in pieces:
                 chunk = _chunk(piece)
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -176,6 +181,16 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
             generations=[[Generation(text=whole.text, generation_info=info)]],
             llm_output={"model_name": self.model_name, "token_usage": info.get("token_usage", {})},
         )
+
+
+def _split(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of one call, and LangChain's own settings of its run.
+
+    LangChain leaves the options of one call out of an LLM's cache key. A model that has them as its own has them in
+    its identity.
+    """
+    settings = {name: kwargs[name] for name in kwargs if name in _RUN_SETTINGS}
+    return {name: kwargs[name] for name in kwargs if name not in _RUN_SETTINGS}, settings
 
 
 def _chunk(piece: Chunk) -> GenerationChunk:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
 from deepen_llm.errors import ConfigError
@@ -21,7 +22,7 @@ class EnsembleSource:
     """What to open, and with which settings. None leaves a setting to the ensemble."""
 
     model: ModelSource | None = None
-    weights: tuple[float, ...] | None = None
+    weights: tuple[float, ...] | Literal["prompt"] | None = None
     main: int | str | None = None
     fusion: FusionConfig | None = None
     max_batch_size: int | None = None
@@ -68,6 +69,22 @@ class OpenEnsemble:
     def __init__(self, ensemble: Ensemble, source: EnsembleSource | None = None) -> None:
         self.ensemble = ensemble
         self.source = source
+        self._others: list[OpenEnsemble] = []
+        self._lock = threading.Lock()
+
+    def other(self, source: EnsembleSource) -> OpenEnsemble:
+        """The ensemble of another source, for a call with a `model` of its own: loaded once, and kept as long as this.
+
+        Raises:
+            DeepenError: Whatever keeps it from loading.
+        """
+        with self._lock:
+            self._others = [other for other in self._others if not other.ensemble.closed]
+            for known in (self, *self._others):
+                if known.source == source:
+                    return known
+            self._others.append(OpenEnsemble(source.open(), source))
+            return self._others[-1]
 
 
 def _is_configured(model: str | Path | EnsembleConfig) -> bool:

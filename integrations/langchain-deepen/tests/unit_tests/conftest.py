@@ -15,6 +15,7 @@ from deepen_llm.errors import MemberError, PromptError
 from deepen_llm.results import (
     Candidate,
     Chunk,
+    FusionReport,
     Generation,
     MemberTrace,
     StepTrace,
@@ -82,7 +83,7 @@ class FakeStream:
 
 
 class FakeEnsemble:
-    """Answers every prompt with five words, and counts what is asked of it."""
+    """Answers every prompt with five words, or with `words`, and counts what is asked of it."""
 
     def __init__(self, name: str = "a", *, delay_s: float = 0.0, fails_after: int | None = None) -> None:
         self.identity: dict[str, Any] = {"members": [name, "b"], "weights": [0.5, 0.5]}
@@ -90,6 +91,8 @@ class FakeEnsemble:
         self.config = SimpleNamespace(max_batch_size=8)
         self.calls: list[tuple[str, Any, SamplingParams]] = []
         self.delay_s, self.fails_after = delay_s, fails_after
+        self.words: list[str] | None = None
+        self.fusion: FusionReport | None = None
         self.num_running = self.num_cancelled = 0
 
     @property
@@ -149,12 +152,12 @@ class FakeEnsemble:
         """The answer as chunks of one word, and a last one without text."""
         if "too long" in prompt:
             raise PromptError("the prompt has 999 tokens; member 'b' takes 512: shorten it")
-        words = answer_in_words(prompt)[: params.max_new_tokens]
+        words = (self.words or answer_in_words(prompt))[: params.max_new_tokens]
         kept, is_stopped = cut(words, params.stop)
         chunks = [Chunk(word, (n,), *details(n, word, params)) for n, word in enumerate(kept)]
         is_whole = is_stopped or len(words) < params.max_new_tokens
         usage = Usage(prompt_tokens=len(prompt), completion_tokens=len(words))
-        return [*chunks, Chunk("", finish_reason="stop" if is_whole else "length", usage=usage)]
+        return [*chunks, Chunk("", finish_reason="stop" if is_whole else "length", usage=usage, fusion=self.fusion)]
 
     def answer(self, prompt: str, params: SamplingParams) -> Generation:
         """The same answer as a whole."""
@@ -164,6 +167,7 @@ class FakeEnsemble:
             token_ids=tuple(token for chunk in chunks for token in chunk.token_ids),
             finish_reason=last.finish_reason,
             usage=last.usage,
+            fusion=last.fusion,
             logprobs=tuple(x for chunk in chunks for x in chunk.logprobs) if params.logprobs is not None else None,
             trace=tuple(x for chunk in chunks for x in chunk.trace) if params.trace else None,
         )

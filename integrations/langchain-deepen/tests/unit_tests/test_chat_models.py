@@ -88,8 +88,8 @@ def test_options_and_stop_of_one_call_reach_the_engine(call, chat, ensemble):
     assert call(chat, max_new_tokens=2, temperature=0.5, seed=7).content == "The answer"
     assert (ensemble.params.temperature, ensemble.params.seed) == (0.5, 7)
     assert call(chat, stop=[" is"]).content == "The answer"
-    with pytest.raises(ConfigError, match="ChatDeepen has no option of one call 'tools'"):
-        call(chat, tools=[])
+    with pytest.raises(ConfigError, match="ChatDeepen has no option of one call 'toolz'"):
+        call(chat, toolz=[])
 
 
 def test_the_stream_option_is_langchains_own(chat, ensemble):

@@ -1,6 +1,7 @@
 """`DeepenLLM` over a fake ensemble: text, options, callbacks, usage and errors. Async has a file of its own."""
 
 import json
+import math
 
 import pytest
 from langchain_core.output_parsers import StrOutputParser
@@ -175,7 +176,9 @@ def test_logprobs_and_trace_are_lists_that_streams_join(ensemble, recorder):
     list(llm.stream(PROMPT, config={"callbacks": [recorder]}))
     assert recorder.results[0].generations[0][0].generation_info == whole
     assert [token["token"] for token in whole["logprobs"]["content"]] == ["The", " answer", " is", " 6", "."]
-    assert whole["logprobs"]["content"][0]["top"] == [{"token": "The", "token_id": 0, "prob": 0.5}]
+    assert whole["logprobs"]["content"][0]["top_logprobs"] == [
+        {"token": "The", "token_id": 0, "logprob": pytest.approx(math.log(0.5))}
+    ]
     assert whole["trace"][0]["changed_by"] == ["b"]
     assert json.loads(json.dumps(whole)) == whole
 

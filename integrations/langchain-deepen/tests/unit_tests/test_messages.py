@@ -29,12 +29,47 @@ def test_other_blocks_are_refused_by_name(kind):
         read_messages(messages)
 
 
-def test_tool_messages_and_tool_calls_are_refused():
-    with pytest.raises(PromptError, match="message 0 must be from the system, the user or the assistant; got ToolMess"):
-        read_messages([ToolMessage("4", tool_call_id="1")])
-    call = {"name": "add", "args": {}, "id": "1", "type": "tool_call"}
-    with pytest.raises(PromptError, match=r"message 0 \(ai\) holds tool calls"):
-        read_messages([AIMessage("", tool_calls=[call])])
+CALL = {"name": "add", "args": {"a": 1}, "id": "1", "type": "tool_call"}
+
+
+def test_calls_and_results_are_put_in_words():
+    messages = [
+        HumanMessage("1 + 2?"),
+        AIMessage("Let me see.", tool_calls=[CALL, {**CALL, "args": {"a": "ä"}, "id": "2"}]),
+        ToolMessage("3", tool_call_id="1"),
+        ToolMessage([{"type": "text", "text": "no b"}], tool_call_id="2", status="error", name="plus"),
+        ToolMessage("4", tool_call_id="9"),
+    ]
+    assert read_messages(messages)[1:] == [
+        {
+            "role": "assistant",
+            "content": 'Let me see.\n{"name": "add", "arguments": {"a": 1}}\n{"name": "add", "arguments": {"a": "ä"}}',
+        },
+        {"role": "user", "content": "Result of add: 3"},
+        {"role": "user", "content": "Error of plus: no b"},
+        {"role": "user", "content": "Result of the tool: 4"},
+    ]
+
+
+def test_a_call_that_was_cut_is_told_as_it_was():
+    cut = {"name": "add", "args": '{"a": ', "id": "1", "error": "cut", "type": "invalid_tool_call"}
+    told = read_messages([HumanMessage("?"), AIMessage("", invalid_tool_calls=[cut])])
+    assert told[1]["content"] == '{"name": "add", "arguments": {"a": '
+
+
+def test_blocks_that_repeat_the_calls_are_passed_over():
+    block = {"type": "tool_use", "id": "1", "name": "add", "input": {"a": 1}}
+    message = AIMessage([{"type": "text", "text": "So:"}, block], tool_calls=[CALL])
+    assert read_messages([message])[0]["content"] == 'So:\n{"name": "add", "arguments": {"a": 1}}'
+    with pytest.raises(PromptError, match=r"message 0 \(human\) must hold text only; got a block of type 'tool_use'"):
+        read_messages([HumanMessage([block])])
+
+
+def test_instructions_are_the_systems_and_come_behind_its_own():
+    instructed = read_messages([SystemMessage("s"), HumanMessage("u")], "Tools: none.")
+    assert [one["content"] for one in instructed] == ["s", "Tools: none.", "u"]
+    assert read_messages([HumanMessage("u")], "Tools: none.")[0] == {"role": "system", "content": "Tools: none."}
+    assert read_messages([], "Tools: none.") == []
 
 
 def test_an_unknown_role_is_refused():

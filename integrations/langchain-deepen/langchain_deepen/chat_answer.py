@@ -1,0 +1,72 @@
+"""An answer of the ensemble as a LangChain message, whole or piece by piece."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from langchain_core.messages import AIMessage, AIMessageChunk, ToolCallChunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+from deepen_llm.results import Chunk, Generation
+from langchain_deepen.chat_request import ChatRequest
+from langchain_deepen.generation_info import finish_info, token_info, usage_metadata
+
+
+@final
+class ChatAnswer:
+    """Makes messages of one answer, whose calls, if it may hold any, it reads on the way."""
+
+    def __init__(self, request: ChatRequest, model_name: str) -> None:
+        self._model_name = model_name
+        self._reader = request.reader()
+
+    def whole(self, answer: Generation) -> ChatResult:
+        """The answer as one message."""
+        text, parts = answer.text, {}
+        if self._reader is not None:
+            text, _ = self._reader.push(text, is_last=True)
+            parts = self._reader.message_parts()
+        info = {**token_info(answer), **finish_info(answer, self._finish_reason)}
+        message = AIMessage(
+            content=text,
+            response_metadata={**self._origin, **info},
+            usage_metadata=usage_metadata(answer.usage),
+            **parts,
+        )
+        return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
+
+    def piece(self, piece: Chunk) -> ChatGenerationChunk | None:
+        """One piece of a stream; None where all of it is held back, as the beginning of a call or of a stop string.
+
+        The last piece alone says how the answer ended, who gave it and what it took.
+        """
+        is_last = piece.finish_reason is not None
+        text, calls = self._read(piece, is_last=is_last)
+        info = {**token_info(piece), **finish_info(piece, self._finish_reason)}
+        if not (text or calls or info):
+            return None
+        message = AIMessageChunk(
+            content=text,
+            tool_call_chunks=calls,
+            response_metadata=self._origin if is_last else {},
+            usage_metadata=usage_metadata(piece.usage) if piece.usage else None,
+            chunk_position="last" if is_last else None,
+        )
+        return ChatGenerationChunk(message=message, generation_info=info or None)
+
+    def _read(self, piece: Chunk, *, is_last: bool) -> tuple[str, list[ToolCallChunk]]:
+        """The text of a piece, and the pieces of calls in it."""
+        if self._reader is None:
+            return piece.text, []
+        return self._reader.push(piece.text, is_last=is_last)
+
+    @property
+    def _origin(self) -> dict[str, Any]:
+        return {"model_name": self._model_name, "model_provider": "deepen"}
+
+    @property
+    def _finish_reason(self) -> str | None:
+        """The finish reason in place of the engine's, which knows nothing of calls; None leaves the engine's."""
+        if self._reader is None:
+            return None
+        return "tool_calls" if self._reader.is_call else "stop" if self._reader.is_stopped else None

@@ -1,0 +1,97 @@
+"""One request to the chat model: what the members read, how the answer is decoded, how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+
+from deepen_llm.config import SamplingParams
+from deepen_llm.errors import ConfigError
+from langchain_deepen.messages import read_messages
+from langchain_deepen.options import STRUCTURE_NAMES
+from langchain_deepen.structured import read_response_format
+from langchain_deepen.tool_calls import CallReader
+from langchain_deepen.tools import ToolSet, read_tools
+
+CHAT_NAMES = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
+"""Options of a call that only the chat model has."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """What an answer has to look like, beside what the options of the engine say."""
+
+    tools: ToolSet | None = None
+    schema: dict[str, Any] | None = None
+    words: str = ""
+    """What the models are told about it, as the system."""
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """What goes to the ensemble, and who reads the answer."""
+
+    messages: list[dict[str, str]]
+    params: SamplingParams
+    has_tools: bool
+    stop: tuple[str, ...] = ()
+    """Where a text that is no call is cut."""
+
+    def reader(self) -> CallReader | None:
+        """A reader for one answer that may be a call; None where answers are text."""
+        return CallReader(self.params.max_new_tokens, self.stop) if self.has_tools else None
+
+
+def split_options(options: Mapping[str, Any]) -> tuple[Form, dict[str, Any]]:
+    """The form of the answer, and the options that remain.
+
+    Raises:
+        ConfigError: Two forms in one call, a choice of tools without tools, or what `read_tools` refuses.
+        GrammarError: A tool whose arguments cannot be decoded by their schema.
+    """
+    chat = {name: options[name] for name in CHAT_NAMES if options.get(name) is not None}
+    rest = {name: value for name, value in options.items() if name not in CHAT_NAMES}
+    forms = [name for name in ("tools", "response_format", *STRUCTURE_NAMES) if {**chat, **rest}.get(name) is not None]
+    if len(forms) > 1:
+        raise ConfigError(f"an answer has one structure; got {' and '.join(forms)}: give one of them")
+    if "tools" in chat:
+        is_parallel = bool(chat.get("parallel_tool_calls"))
+        tools = read_tools(chat["tools"], chat.get("tool_choice"), is_parallel=is_parallel)
+        return Form(tools=tools, words=tools.words if tools else ""), rest
+    if "tool_choice" in chat:
+        raise ConfigError(f"tool_choice={chat['tool_choice']!r} needs tools to choose from: bind them with bind_tools")
+    if "response_format" in chat:
+        schema, words = read_response_format(chat["response_format"])
+        return Form(schema=schema, words=words), rest
+    return Form(), rest
+
+
+def make_request(
+    messages: Sequence[BaseMessage], form: Form, params: SamplingParams, stop: Sequence[str] | None
+) -> ChatRequest:
+    """The request for messages.
+
+    Args:
+        messages: The conversation.
+        form: What the answer looks like.
+        params: The engine's parameters; tools take the place of their structure.
+        stop: The call's own stop strings, if it has any.
+
+    Raises:
+        ConfigError: Stop strings in a call that has to be a call of a tool.
+        PromptError: A message that cannot be read.
+    """
+    told = read_messages(messages, form.words)
+    if form.tools is None:
+        return ChatRequest(told, params, has_tools=False)
+    if form.tools.is_forced and stop:
+        raise ConfigError(
+            f"a tool call must not be cut; got stop={list(stop)!r} with a tool_choice that forces one: leave stop out"
+        )
+    cuts = () if form.tools.is_forced else params.stop
+    grammar = form.tools.grammar(cuts)
+    held = params.replace(stop=(), json_schema=None, regex=None, grammar=grammar)
+    return ChatRequest(told, held, has_tools=True, stop=cuts)
