@@ -84,7 +84,8 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
             **kwargs: Further options of the calls.
 
         Raises:
-            ConfigError: No tools, two of one name, a choice that names none, or an option that does not exist.
+            ConfigError: No tools, two different ones of one name, a choice that names none, or an option that does not
+                exist.
             GrammarError: A tool whose arguments cannot be decoded by their schema; the message names it.
         """
         described = describe_tools(tools, strict=strict)

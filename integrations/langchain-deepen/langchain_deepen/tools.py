@@ -89,7 +89,7 @@ def describe_tools(tools: Sequence[ToolSource], *, strict: bool | None = None) -
         strict: True makes a call give every argument, also those that have a default.
 
     Raises:
-        ConfigError: No tools, two of one name, or something that is no tool.
+        ConfigError: No tools, two different ones of one name, or something that is no tool.
         GrammarError: A tool whose arguments cannot be decoded by their schema; the message names it.
     """
     described = []
@@ -142,14 +142,17 @@ def _wanted(choice: ToolChoice) -> str | None:
 
 
 def _read(described: Sequence[Mapping[str, Any]]) -> tuple[Tool, ...]:
-    """The tools, each checked, no two of one name."""
+    """The tools, each checked, no two of one name; one that is given twice counts once."""
     if not described:
         raise ConfigError("tools must hold at least one tool; got none: leave tools out")
-    tools = tuple(_read_one(json.dumps(tool, sort_keys=False)) for tool in described)
-    names = [tool.name for tool in tools]
-    if doubled := [name for name in names if names.count(name) > 1]:
-        raise ConfigError(f"tools must have names of their own; got {doubled[0]!r} {names.count(doubled[0])} times")
-    return tools
+    by_name: dict[str, Tool] = {}
+    for tool in (_read_one(json.dumps(one)) for one in described):
+        known = by_name.setdefault(tool.name, tool)
+        if known.words != tool.words:
+            raise ConfigError(
+                f"tools must have names of their own; got two of the name {tool.name!r}: {known.words} and {tool.words}"
+            )
+    return tuple(by_name.values())
 
 
 @lru_cache(maxsize=256)

@@ -175,8 +175,13 @@ def test_a_choice_that_names_no_tool_is_refused():
 
 
 def test_tools_of_one_name_are_refused():
-    with pytest.raises(ConfigError, match="tools must have names of their own; got 'add' 2 times"):
-        read(add, now, add)
+    other = {"title": "add", "description": "Add to a basket.", "type": "object", "properties": {}}
+    with pytest.raises(ConfigError, match="tools must have names of their own; got two of the name 'add': .*basket"):
+        read(add, now, other)
+
+
+def test_a_tool_that_is_given_twice_counts_once():
+    assert [one.name for one in read(Person, now, Person.model_json_schema()).tools] == ["Person", "now"]
 
 
 def test_no_tools_are_refused():
