@@ -176,7 +176,7 @@ def test_a_choice_that_names_no_tool_is_refused():
 
 def test_tools_of_one_name_are_refused():
     other = {"title": "add", "description": "Add to a basket.", "type": "object", "properties": {}}
-    with pytest.raises(ConfigError, match="tools must have names of their own; got two of the name 'add': .*basket"):
+    with pytest.raises(ConfigError, match=r"tools must have names of their own; got two of the name 'add': .*basket"):
         read(add, now, other)
 
 
