@@ -35,6 +35,8 @@ def generate(
     - `deepen generate "Once upon a time" -m org/main-model -m org/other-model -n 64`
     - `deepen generate - --config ensemble.yaml --temperature 0.7 --seed 1 < prompt.txt`
     - `deepen generate "2 + 2 =" -n 8 --trace`
+    - `deepen generate "Question: What is 7 + 8? Answer:" --regex " [0-9]+"`
+    - `deepen generate "Anna is 31. As JSON:" --json-schema person.json`
 
     With `-`, one newline at the end of the input is left out of the prompt.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,24 +58,55 @@ def make_option(name: str, kind: Any, default: Any, *flags: str, **details: Any)
 
 SHORT_FLAGS = {"max_new_tokens": "-n", "temperature": "-t"}
 PANEL = "Sampling"
+KINDS: dict[str, Any] = {"stop": list[str], "json_schema": str | None, "grammar": Path | None}
+"""How the command line takes what has another type in `SamplingParams`."""
+HELP = {
+    "json_schema": "The answer is JSON of this schema: a file, or the schema itself. It always parses.",
+    "grammar": "The answer is of the grammar in this file, in the Lark-like notation of llguidance.",
+}
 
 
 def _sampling_option(name: str) -> inspect.Parameter:
     """The option for one field of `SamplingParams`, with the field's own default and explanation."""
     field = SamplingParams.model_fields[name]
-    kind: Any = list[str] if name == "stop" else field.annotation
+    kind: Any = KINDS.get(name, field.annotation)
     default = list(field.default) if name == "stop" else field.default
     flags = [f"--{name.replace('_', '-')}", *([SHORT_FLAGS[name]] if name in SHORT_FLAGS else [])]
     many = " May be given more than once." if name == "stop" else ""
-    text = f"{field.description}{many}"
+    text = HELP.get(name, f"{field.description}{many}")
     return make_option(name, kind, default, *flags, help=text, rich_help_panel=PANEL, show_default=default is not None)
 
 
 def _build_params(values: Mapping[str, Any]) -> SamplingParams:
+    schema, grammar = values.get("json_schema"), values.get("grammar")
+    given = {
+        **values,
+        "json_schema": None if schema is None else _read_schema(schema),
+        "grammar": None if grammar is None else _read_file(grammar, "--grammar"),
+    }
     try:
-        return SamplingParams(**values)
+        return SamplingParams(**given)
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _read_schema(given: str) -> dict[str, Any]:
+    """A JSON schema from itself or from a file."""
+    text = given if given.lstrip().startswith("{") else _read_file(Path(given), "--json-schema")
+    try:
+        schema = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise typer.BadParameter(f"--json-schema must be JSON, or a file of JSON: {error}") from error
+    if not isinstance(schema, dict):
+        raise typer.BadParameter(f"--json-schema must be a JSON object; got {text.strip()[:40]!r}")
+    return schema
+
+
+def _read_file(path: Path, flag: str) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise typer.BadParameter(f"{flag} cannot be read: {error.strerror}: {str(path)!r}") from error
 
 
 SAMPLING = OptionGroup(tuple(map(_sampling_option, SamplingParams.model_fields)), _build_params)

@@ -17,12 +17,14 @@ NUM_SHOWN = 3
 def trace_table(steps: Sequence[StepTrace]) -> Table:
     """Each step: the token, the best tokens of every member and of the fusion, and who changed the choice."""
     table = Table("step", "token", show_lines=True)
-    for member in steps[0].members if steps else ():
-        table.add_column(Text(member.member))
+    names = list(dict.fromkeys(view.member for step in steps for view in step.members))
+    for name in names:
+        table.add_column(Text(name))
     table.add_column("fused")
     table.add_column("changed by")
     for step in steps:
-        views = [_candidates(member.top) for member in step.members]
+        tops = {view.member: view.top for view in step.members}
+        views = [_candidates(tops.get(name, ())) for name in names]
         table.add_row(
             str(step.step), _quoted(step.text), *views, _candidates(step.fused), Text(", ".join(step.changed_by))
         )

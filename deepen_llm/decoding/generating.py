@@ -19,6 +19,9 @@ from deepen_llm.results import Candidate, Chunk, FinishReason, Generation, StepT
 from deepen_llm.structure import Constraint, Room
 from deepen_llm.vocabulary import EncodedText
 
+LEAVING = 0.5
+"""With more of the mass than this outside a structure, the members are taken to be done with the value at hand."""
+
 
 @final
 class GeneratingSequence(RunningSequence):
@@ -51,23 +54,30 @@ class GeneratingSequence(RunningSequence):
     def restrict(self, logprobs: Tensor) -> Tensor:
         """Only the tokens that the structure allows, normalised.
 
-        Where none of them has probability after fusion, the main model's own logits count.
+        What would leave the structure counts for the end where the answer may end; where it is most of the mass, it
+        counts for what closes the value that the answer is in. Where nothing that may come has probability after
+        fusion, the main model's own logits count.
 
         Raises:
             GrammarError: The main model's vocabulary has no token with which the structure can go on.
         """
         if self._constraint is None:
             return logprobs
-        allowed = self._constraint.allowed(len(logprobs)).to(logprobs.device)
-        for candidates in (logprobs, self.tracks[self._main].logits):
-            if candidates is not None:
-                restricted = candidates.float().masked_fill(~allowed, -torch.inf)
-                if restricted.max() > -torch.inf:
-                    return restricted.log_softmax(dim=-1)
-        raise GrammarError(
-            f"no token of the main model {self._vocabulary.name!r} goes on with the structure behind "
-            f"{''.join(self._pieces)[-40:]!r}: make a member the main model whose vocabulary has what it needs"
-        )
+        forbidden = ~self._constraint.allowed(len(logprobs)).to(logprobs.device)
+        restricted = logprobs.masked_fill(forbidden, -torch.inf)
+        left = 1 - float(restricted.exp().sum())
+        if left > LEAVING or self._constraint.may_end():
+            way_out = self._constraint.way_out()
+            if way_out is not None and left > 0:
+                restricted[way_out] = torch.logaddexp(restricted[way_out], restricted.new_tensor(left).log())
+        if restricted.max() == -torch.inf:
+            restricted = self._main_logits().masked_fill(forbidden, -torch.inf)
+        if restricted.max() == -torch.inf:
+            raise GrammarError(
+                f"no token of the main model {self._vocabulary.name!r} goes on with the structure behind "
+                f"{''.join(self._pieces)[-40:]!r}: make a member the main model whose vocabulary has what it needs"
+            )
+        return restricted.log_softmax(dim=-1)
 
     def choose(self, logprobs: Tensor, best: int) -> int:
         """The best token, or one drawn as the sampling parameters say; or what closes a structure in time."""
@@ -143,6 +153,13 @@ class GeneratingSequence(RunningSequence):
     @property
     def _is_shortened(self) -> bool:
         return self._constraint is not None and self._constraint.is_shortened
+
+    def _main_logits(self) -> Tensor:
+        """What the main model said by itself, (num_logits,)."""
+        logits = self.tracks[self._main].logits
+        if logits is None:
+            raise RuntimeError("a token is chosen only after the main model ran")
+        return logits.float()
 
     def _room(self) -> Room:
         """What still fits under the limit and into every member's context."""

@@ -9,7 +9,7 @@ from typing import Literal, final
 from deepen_llm.results import StepTrace
 from deepen_llm.vocabulary import Vocabulary
 
-Kind = Literal["main", "other", "agreed", "overruled", "fusion"]
+Kind = Literal["main", "other", "agreed", "overruled", "fusion", "forced"]
 
 
 @final
@@ -18,7 +18,8 @@ class Decision:
     """Who decided one token.
 
     `kind` is "main" (the main model alone), "other" (one other member alone), "agreed" (the main model and others),
-    "overruled" (several others against the main model) or "fusion" (no member's best token: only together).
+    "overruled" (several others against the main model), "fusion" (no member's best token: only together) or "forced"
+    (a structure left no choice, and no member was asked).
     """
 
     kind: Kind
@@ -37,6 +38,8 @@ def decide(step: StepTrace, vocabularies: Mapping[str, Vocabulary], main: str) -
         vocabularies: Every member's, by name, in the ensemble's order.
         main: The main model's name.
     """
+    if not step.members:
+        return Decision("forced", ())
     chosen = read_token(vocabularies[main], step.token_id)
     views = {view.member: view for view in step.members}
     deciders = []

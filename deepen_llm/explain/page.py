@@ -92,6 +92,8 @@ def _legend_keys(explanation: Explanation) -> Iterator[Decision]:
     if len(explanation.members) > 2:
         yield Decision("overruled", ())
     yield Decision("fusion", ())
+    if any(token.decision.kind == "forced" for token in explanation.tokens):
+        yield Decision("forced", ())
 
 
 def _conversation(explanation: Explanation, colours: dict[str, int]) -> Markup:

@@ -22,6 +22,8 @@ def render_panel(token: ExplainedToken, explanation: Explanation, colours: dict[
     ]
     chosen = [candidate.token_id == step.token_id for candidate in step.fused]
     title = "fused" if token.is_fused else "not fused: the main model's"
+    if token.decision.kind == "forced":
+        title = "nothing else could come"
     columns.append(_column(title, "fused", _rows(step.fused, chosen)))
     head = element(
         "span",

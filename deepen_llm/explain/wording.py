@@ -22,8 +22,10 @@ def describe_decision(token: ExplainedToken) -> str:
         "agreed": f"{names} agree",
         "overruled": f"{names}, against the main model",
         "fusion": "the fusion: no member's own best token",
+        "forced": "the structure: nothing else could come",
     }
-    notes = ("" if token.is_fused else "not fused", "" if token.is_best else "drawn, not the most probable")
+    is_asked = token.is_fused or token.decision.kind == "forced"
+    notes = ("" if is_asked else "not fused", "" if token.is_best else "drawn, not the most probable")
     return "; ".join(filter(None, (texts[token.decision.kind], *notes)))
 
 
@@ -39,6 +41,7 @@ def describe_key(key: Decision, explanation: Explanation) -> tuple[str, str]:
         "agreed": ("Several agree", "the main model among them"),
         "overruled": ("Several others", "against the main model"),
         "fusion": ("Only the fusion", "nobody's own best token"),
+        "forced": ("The structure", "nothing else could come"),
     }
     return meanings[key.kind]
 

@@ -17,6 +17,9 @@ WATCHED_TOKENS = 64
 """From so many tokens before the limit on, beside twice the shortest answer, every token is checked to leave a way to
 end in time. Before that no token is likely to need more than is left, and the search for a way is saved."""
 
+OPENING = b"[{,:"
+"""Behind these a value of JSON is still to come: whoever would leave the structure there has said nothing yet."""
+
 LONGEST_PIECE = 32
 """Bytes of the longest tokens that a completion is cut into."""
 
@@ -64,6 +67,8 @@ class Constraint:
         num_shortest = len(self._completion.token_ids) if self._completion else 0
         self._num_watched = WATCHED_TOKENS + 2 * num_shortest
         self._forced: deque[int] = deque()
+        self._is_inside = False
+        """Whether the last token was free to choose, and more than an opening."""
         self.is_shortened = False
         """Whether the answer was closed because its tokens ran out."""
 
@@ -77,17 +82,35 @@ class Constraint:
         bias = torch.frombuffer(bytearray(self._tokens.compute_logit_bias()), dtype=torch.uint8)
         return bias[:num_logits].bool()
 
+    def may_end(self) -> bool:
+        """Whether the answer is whole as it stands."""
+        return self._tokens.is_accepting()
+
+    def way_out(self) -> int | None:
+        """The token by which to leave what is free, for a model that would go on with what the structure does not allow.
+
+        It is end-of-sequence where the answer may end. Else, inside a value, it is the first of the shortest
+        completion, such as a closing quote. None where nothing was said yet.
+        """
+        if self.may_end():
+            return next(iter(self._vocabulary.eos_ids), None)
+        if not self._is_inside:
+            return None
+        self._completion = self._completion or self._find_completion(self._text)
+        return self._completion.token_ids[0] if self._completion else None
+
     def next_forced(self) -> int | None:
         """The next token, where the structure or a completion that has begun leaves no choice."""
         if not self._forced and not self.is_shortened:
             self._forced.extend(self._find_forced())
+        self._is_inside = self._is_inside and not self._forced
         return self._forced.popleft() if self._forced else None
 
     def steer(self, token_id: int, room: Room) -> int:
         """The token to take: this one, which may come, or the first of the completion where that has to begin now."""
         if self.is_shortened or token_id in self._vocabulary.eos_ids or room.num_tokens > self._num_watched:
             return token_id
-        now = self._completion = self._completion or self._cut(find_completion(self._text, self._compiler.expressible))
+        now = self._completion = self._completion or self._find_completion(self._text)
         if now is None or not now.fits(room):
             return token_id
         piece = self._piece(token_id)
@@ -100,9 +123,11 @@ class Constraint:
         """Take a token that may come."""
         if token_id in self._vocabulary.eos_ids:
             return
+        piece = self._piece(token_id)
         self._completion, self._next_completion = self._next_completion, None
+        self._is_inside = piece[-1:] not in OPENING
         self._tokens.consume_token(token_id)
-        self._text.try_consume_tokens(list(self._piece(token_id)))
+        self._text.try_consume_tokens(list(piece))
 
     def _piece(self, token_id: int) -> bytes:
         return self._vocabulary.tokens[token_id] or b""
@@ -131,7 +156,10 @@ class Constraint:
         ahead.try_consume_tokens(list(piece))
         if _ends(ahead, now.text):
             return now
-        return self._cut(find_completion(ahead, self._compiler.expressible))
+        return self._find_completion(ahead)
+
+    def _find_completion(self, text: llguidance.LLMatcher) -> Completion | None:
+        return self._cut(find_completion(text, self._compiler.expressible))
 
     def _cut(self, text: bytes | None) -> Completion | None:
         """A completion as few tokens of the main model, the longest first; None where it has none for a byte."""
