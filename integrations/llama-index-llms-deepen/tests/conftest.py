@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from deepen_llm import Chunk, Generation, SamplingParams, Usage
+from deepen_llm import Chunk, Ensemble, Generation, SamplingParams, Usage
+from deepen_llm.results import FinishReason, FusionReport
 from llama_index.llms.deepen import DeepenLLM
+
+FUSION = FusionReport(num_steps=8, num_fused=6, num_extra_rows=0, num_extra_passes=0, neglected=0.0)
 
 
 class FakeStream:
@@ -49,7 +53,7 @@ class FakeStream:
         self.close()
 
     def _next(self) -> Chunk:
-        chunk = next(self._chunks, None)
+        chunk = next(self._chunks, None) if self._is_open else None
         if chunk is None:
             self._finish()
             raise StopIteration
@@ -73,6 +77,9 @@ class FakeEnsemble:
 
     def __init__(self) -> None:
         self.pieces = ["Paris", " is", " it."]
+        self.answers: list[str] = []
+        """What the next calls are answered with, instead of the pieces."""
+        self.finish_reason: FinishReason = "stop"
         self.chunks: list[Chunk] | None = None
         self.delay_s = 0.0
         self.error: Exception | None = None
@@ -116,7 +123,7 @@ class FakeEnsemble:
         self.calls.append((method, content, params))
         if self.error is not None:
             raise self.error
-        return Generation("".join(self.pieces), (1, 2, 3), "stop", Usage(11, 7))
+        return Generation("".join(self._next_pieces()), (1, 2, 3), self.finish_reason, Usage(11, 7), fusion=FUSION)
 
     async def _awhole(self, method: str, content: Any, params: SamplingParams) -> Generation:
         self.num_running += 1
@@ -131,13 +138,26 @@ class FakeEnsemble:
 
     def _stream(self, method: str, content: Any, params: SamplingParams) -> FakeStream:
         self.calls.append((method, content, params))
-        last = Chunk("", finish_reason="stop", usage=Usage(11, 7))
-        return FakeStream(self, self.chunks or [*(Chunk(piece, (1,)) for piece in self.pieces), last])
+        last = Chunk("", finish_reason=self.finish_reason, usage=Usage(11, 7), fusion=FUSION)
+        return FakeStream(self, self.chunks or [*(Chunk(piece, (1,)) for piece in self._next_pieces()), last])
+
+    def _next_pieces(self) -> list[str]:
+        if not self.answers:
+            return self.pieces
+        answer = self.answers.pop(0)
+        return [answer[start : start + 6] for start in range(0, len(answer), 6)]
 
 
 @pytest.fixture
 def ensemble() -> FakeEnsemble:
     return FakeEnsemble()
+
+
+@pytest.fixture(scope="session")
+def starter() -> Iterator[Ensemble]:
+    """The bundled models, loaded once."""
+    with Ensemble.starter() as ensemble:
+        yield ensemble
 
 
 @pytest.fixture

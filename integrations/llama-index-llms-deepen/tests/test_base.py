@@ -90,10 +90,15 @@ async def test_messages_to_prompt_is_honoured(ensemble, method):
 
 
 @pytest.mark.parametrize("method", COMPLETIONS + CHATS)
-async def test_usage_and_finish_reason_are_in_raw_which_is_json(llm, method):
+async def test_how_an_answer_came_about_is_in_raw_which_is_json(llm, method):
     response = await _call(llm, method, QUESTION if method in CHATS else "Capital?")
     usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
-    assert json.loads(json.dumps(response.raw)) == {"usage": usage, "finish_reason": "stop"}
+    assert json.loads(json.dumps(response.raw)) == {
+        "model_name": "alpha+beta",
+        "usage": usage,
+        "finish_reason": "stop",
+        "share_fused": 0.75,
+    }
 
 
 @pytest.mark.parametrize("method", COMPLETIONS + CHATS)
@@ -117,6 +122,9 @@ async def test_the_options_of_a_call_go_on_top_of_the_llms_own(ensemble, method)
         ({"max_tokens": 0}, "max_new_tokens.*greater than or equal to 1; got 0"),
         ({"stop": [""]}, "stop strings must not be empty"),
         ({"max_tokens": 3, "max_new_tokens": 3}, "same option"),
+        ({"regex": "a", "grammar": "b"}, "one structure; got regex and grammar"),
+        ({"timeout": 0}, "timeout must be a number of seconds above 0; got 0"),
+        ({"timeout": "1"}, "timeout must be a number of seconds above 0; got '1'"),
     ],
 )
 async def test_a_wrong_option_is_an_error_before_the_engine_works(llm, ensemble, method, options, message):
@@ -143,7 +151,6 @@ async def test_the_engines_errors_arrive_as_they_are(llm, ensemble, method, erro
     ("messages", "message"),
     [
         ([], "at least one message"),
-        ([ChatMessage(role="tool", content="42")], "role 'tool'"),
         (
             [ChatMessage(role="user", blocks=[{"block_type": "image", "url": "file:///x.png"}])],
             r"message 0 \(user\) holds a ImageBlock",
@@ -163,7 +170,7 @@ def test_messages_are_no_prompt(llm):
 
 
 def test_every_role_of_a_conversation_has_its_plain_name(llm, ensemble):
-    roles = ("developer", "user", "model", "user", "chatbot", "user", "assistant")
+    roles = ("developer", "user", "model", "tool", "chatbot", "function", "assistant")
     llm.chat([ChatMessage(role=role, content=role) for role in roles])
     plain = [message["role"] for message in ensemble.calls[0][1]]
     assert plain == ["system", "user", "assistant", "user", "assistant", "user", "assistant"]
@@ -172,7 +179,31 @@ def test_every_role_of_a_conversation_has_its_plain_name(llm, ensemble):
 def test_metadata_is_true_to_the_ensemble(ensemble):
     metadata = DeepenLLM(ensemble=ensemble, max_tokens=17).metadata
     assert (metadata.context_window, metadata.num_output, metadata.model_name) == (512, 17, "alpha+beta")
-    assert metadata.is_chat_model and not metadata.is_function_calling_model
+    assert metadata.is_chat_model and metadata.is_function_calling_model
+
+
+def test_functions_are_called_wherever_messages_can_be_read(ensemble):
+    assert DeepenLLM(ensemble=ensemble, is_chat_model=False).metadata.is_function_calling_model
+    ensemble.has_chat_template = False
+    assert not DeepenLLM(ensemble=ensemble).metadata.is_function_calling_model
+    assert DeepenLLM(ensemble=ensemble, messages_to_prompt=str).metadata.is_function_calling_model
+
+
+@pytest.mark.parametrize("method", COMPLETIONS + CHATS)
+@pytest.mark.parametrize(
+    "structure", [{"json_schema": {"type": "integer"}}, {"regex": "[0-9]+"}, {"grammar": 'start: "a"'}]
+)
+async def test_a_call_can_say_what_its_answer_looks_like(ensemble, method, structure):
+    llm = DeepenLLM(ensemble=ensemble, stop=["\n"], ignore_eos=True)
+    argument = QUESTION if method in CHATS else "Capital?"
+    await _call(llm, method, argument, **structure)
+    await _call(llm, method, argument, stop=["x"], **structure)
+    await _call(llm, method, argument)
+    ((name, value),) = structure.items()
+    structured, cut, plain = (params for _, _, params in ensemble.calls)
+    assert getattr(structured, name) == getattr(cut, name) == value and not plain.is_structured
+    assert (structured.stop, cut.stop, plain.stop) == ((), ("x",), ("\n",))
+    assert plain.ignore_eos and not structured.ignore_eos
 
 
 def test_is_chat_model_can_be_said(ensemble):
@@ -222,6 +253,8 @@ def test_closing_leaves_a_ready_ensemble_to_its_owner(llm, ensemble):
         ({"model": "starter", "weigths": [1.0]}, "did you mean 'weights'"),
         ({"model": "starter", "max_new_tokens": 3, "max_tokens": 3}, "same option"),
         ({"model": "starter", "temperature": -1}, "temperature.*got -1"),
+        ({"model": "starter", "timeout": -1}, "timeout must be .* got -1"),
+        ({"model": "starter", "regex": "a"}, "no option 'regex'"),
     ],
 )
 def test_a_constructor_that_cannot_work_says_why(arguments, message):

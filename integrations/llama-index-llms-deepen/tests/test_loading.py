@@ -44,6 +44,11 @@ def test_a_list_of_models_is_loaded_with_its_settings(opened):
     assert opened == [("from_pretrained", names, settings)]
 
 
+def test_weights_can_be_found_for_each_prompt(opened):
+    DeepenLLM(["org/a", "org/b"], weights="prompt")
+    assert opened == [("from_pretrained", ["org/a", "org/b"], {"weights": "prompt"})]
+
+
 def test_one_name_is_an_ensemble_of_one(opened):
     DeepenLLM(model="org/a")
     assert opened == [("from_pretrained", ["org/a"], {})]

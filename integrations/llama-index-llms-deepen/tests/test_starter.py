@@ -12,7 +12,7 @@ from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import TextNode
 from llama_index.retrievers.bm25 import BM25Retriever
 
-from deepen_llm import Ensemble, SamplingParams
+from deepen_llm import SamplingParams
 from deepen_llm.errors import ClosedError, ContextLengthError
 from llama_index.llms.deepen import DeepenLLM
 
@@ -20,12 +20,6 @@ PROMPT = "Question: What is the capital of France?\nAnswer:"
 MESSAGES = [ChatMessage(role="user", content="What is the capital of France?")]
 PLAIN = [{"role": "user", "content": "What is the capital of France?"}]
 LONG = {"max_tokens": 600, "ignore_eos": True}
-
-
-@pytest.fixture(scope="module")
-def starter():
-    with Ensemble.starter() as ensemble:
-        yield ensemble
 
 
 @pytest.fixture
@@ -48,6 +42,12 @@ async def test_all_ways_to_complete_give_the_ensembles_own_answer(llm, starter):
         "completion_tokens": own.usage.completion_tokens,
         "total_tokens": own.usage.total_tokens,
     }
+    raw = {
+        "model_name": "+".join(starter.member_names),
+        "usage": usage,
+        "finish_reason": own.finish_reason,
+        "share_fused": own.fusion.share_fused,
+    }
     responses = [
         llm.complete(PROMPT, formatted=True),
         list(llm.stream_complete(PROMPT, formatted=True))[-1],
@@ -56,7 +56,7 @@ async def test_all_ways_to_complete_give_the_ensembles_own_answer(llm, starter):
     ]
     assert own.text
     assert {response.text for response in responses} == {own.text}
-    assert all(response.raw == {"usage": usage, "finish_reason": own.finish_reason} for response in responses)
+    assert all(response.raw == raw for response in responses)
 
 
 async def test_all_ways_to_chat_give_the_ensembles_own_answer(llm, starter):

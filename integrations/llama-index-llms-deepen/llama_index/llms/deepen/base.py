@@ -3,24 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as default_messages_to_prompt
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, LLMMetadata
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
-from llama_index.core.llms.custom import CustomLLM
-from llama_index.core.llms.llm import CompletionToPromptType, default_completion_to_prompt
+from llama_index.core.llms.llm import (
+    CompletionToPromptType,
+    MessagesToPromptType,
+    ToolSelection,
+    default_completion_to_prompt,
+)
+from llama_index.core.tools.types import BaseTool
 
-from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams
-from deepen_llm.errors import PromptError
+from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
+from deepen_llm.errors import ConfigError, PromptError
+from llama_index.llms.deepen.calls import as_calls, selections, text_of
 from llama_index.llms.deepen.loading import ModelSource, as_source, open_ensemble
-from llama_index.llms.deepen.messages import check_text_only, to_plain
-from llama_index.llms.deepen.options import OPTIONS, build_params, check_names, default, to_setting_names
+from llama_index.llms.deepen.messages import check_text_only, to_plain, with_system
+from llama_index.llms.deepen.options import (
+    OPTIONS,
+    STRUCTURES,
+    build_params,
+    check_names,
+    choose_timeout,
+    default,
+    to_setting_names,
+)
+from llama_index.llms.deepen.predicting import PredictingLLM
 from llama_index.llms.deepen.request import Request
 from llama_index.llms.deepen.responses import chat_response, completion_response
-from llama_index.llms.deepen.streaming import astream_responses, observed_astream, observed_stream, stream_responses
+from llama_index.llms.deepen.selections import limit_selection
+from llama_index.llms.deepen.streaming import (
+    ahold_calls,
+    astream_responses,
+    hold_calls,
+    observed_astream,
+    observed_stream,
+    stream_responses,
+)
+from llama_index.llms.deepen.tools import CHAT_OPTIONS, ToolSet, describe_tool, is_object_tool, read_tools
 
 if TYPE_CHECKING:
     from deepen_llm import Ensemble
@@ -28,7 +53,7 @@ if TYPE_CHECKING:
 _ENSEMBLE_SETTINGS = ("weights", "main", "fusion", "max_batch_size", "member_options")
 
 
-class DeepenLLM(CustomLLM):
+class DeepenLLM(PredictingLLM):
     """Two or more language models that answer as one.
 
     Give `model`: a list of models (folders or names on the Hugging Face hub), the path of an `ensemble.yaml`, or
@@ -40,6 +65,9 @@ class DeepenLLM(CustomLLM):
     always takes the prompt as it stands. Query engines chat with a chat model and complete with any other.
 
     The options of decoding (`temperature`, `max_tokens`, `stop`, ...) hold for every call and can be given anew in one.
+    `timeout` is in seconds: an answer that is not whole by then raises MemberTimeoutError, a TimeoutError. A call alone
+    takes `json_schema` (a dictionary or a pydantic class), `regex` or `grammar`, by which its answer is then decoded,
+    and a chat takes `tools`, `tool_choice`, `tool_required` and `allow_parallel_tool_calls`.
 
     Example:
         >>> llm = DeepenLLM(model=["org/main-model", "org/other-model"], weights=[0.6, 0.4], max_tokens=128)
@@ -47,7 +75,9 @@ class DeepenLLM(CustomLLM):
     """
 
     model: ModelSource | None = Field(default=None, description="What the ensemble was loaded from.")
-    weights: list[float] | None = Field(default=None, description="One weight a member, summing to 1.")
+    weights: list[float] | Literal["prompt"] | None = Field(
+        default=None, description='One weight a member, summing to 1; "prompt" finds them for each call.'
+    )
     main: int | str | None = Field(default=None, description="The main model; the first one if not given.")
     fusion: FusionConfig | None = Field(default=None, description="How the members' distributions become one.")
     max_batch_size: int | None = Field(default=None, description="The most calls that run at the same time.")
@@ -70,6 +100,7 @@ class DeepenLLM(CustomLLM):
     )
     ignore_eos: bool = Field(default=default("ignore_eos"), description="Go on after end-of-sequence.")
     trace: bool = Field(default=default("trace"), description="Report every step in `raw`.")
+    timeout: float | None = Field(default=None, description="Seconds in which an answer must be whole; None waits.")
 
     _ensemble: Ensemble = PrivateAttr()
     _is_own: bool = PrivateAttr()
@@ -89,6 +120,7 @@ class DeepenLLM(CustomLLM):
         """
         check_names(settings, {*type(self).model_fields, "max_new_tokens"})
         build_params({}, {name: settings[name] for name in settings if name in OPTIONS})
+        choose_timeout(None, settings)
         super().__init__(model=as_source(model), **to_setting_names(settings))
         self._is_own = ensemble is None
         self._ensemble = open_ensemble(
@@ -112,12 +144,16 @@ class DeepenLLM(CustomLLM):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What LlamaIndex plans with; the context window is the smallest of the members'."""
+        """What LlamaIndex plans with; the context window is the smallest of the members'.
+
+        It calls functions wherever it can chat at all: calls are decoded by a grammar, which asks nothing of a model.
+        """
         return LLMMetadata(
             context_window=self._ensemble.context_length,
             num_output=self.max_tokens,
             is_chat_model=self._chats(),
-            model_name="+".join(self._ensemble.member_names),
+            is_function_calling_model=self._ensemble.has_chat_template or self._own_messages_to_prompt() is not None,
+            model_name=self._model_name,
         )
 
     def to_payload(self) -> dict[str, Any]:
@@ -131,19 +167,19 @@ class DeepenLLM(CustomLLM):
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """The answer to a prompt. `raw` holds usage and finish reason.
+        """The answer to a prompt. `raw` tells usage, finish reason, model name and the share of fused steps.
 
         Raises:
             DeepenError: An option or the prompt cannot be used, or a member failed.
         """
         answer = self._completion(prompt, formatted, kwargs).run(self._ensemble)
-        return completion_response(answer.text, answer)
+        return completion_response(answer.text, answer, self._model_name)
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """`complete` for an event loop; cancelling the task stops the work."""
         answer = await self._completion(prompt, formatted, kwargs).arun(self._ensemble)
-        return completion_response(answer.text, answer)
+        return completion_response(answer.text, answer, self._model_name)
 
     @observed_stream(llm_completion_callback())
     def stream_complete(
@@ -154,66 +190,133 @@ class DeepenLLM(CustomLLM):
         Wrong options raise at the call, everything else at the piece where it happens. Closing the stream, or letting
         go of it, stops the work.
         """
-        return stream_responses(self._completion(prompt, formatted, kwargs), self._ensemble, completion_response)
+        build = partial(completion_response, model_name=self._model_name)
+        return stream_responses(self._completion(prompt, formatted, kwargs), self._ensemble, build)
 
     @observed_astream(llm_completion_callback())
     async def astream_complete(
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> AsyncGenerator[CompletionResponse, None]:
         """`stream_complete` for an event loop: await it, then iterate."""
-        return astream_responses(self._completion(prompt, formatted, kwargs), self._ensemble, completion_response)
+        build = partial(completion_response, model_name=self._model_name)
+        return astream_responses(self._completion(prompt, formatted, kwargs), self._ensemble, build)
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """The assistant's next message. `raw` holds usage and finish reason.
+        """The assistant's next message, which holds calls where `tools` came and the models call one.
 
         Raises:
-            DeepenError: An option or a message cannot be used, or a member failed.
+            DeepenError: An option or a message cannot be used, a call did not fit into `max_tokens`, a member failed.
         """
-        answer = self._chat(messages, kwargs).run(self._ensemble)
-        return chat_response(answer.text, answer)
+        request, tools = self._chat(messages, kwargs)
+        answer = request.run(self._ensemble)
+        response = chat_response(answer.text, answer, self._model_name)
+        return response if tools is None else as_calls(response, request.params.max_new_tokens)
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """`chat` for an event loop; cancelling the task stops the work."""
-        answer = await self._chat(messages, kwargs).arun(self._ensemble)
-        return chat_response(answer.text, answer)
+        request, tools = self._chat(messages, kwargs)
+        answer = await request.arun(self._ensemble)
+        response = chat_response(answer.text, answer, self._model_name)
+        return response if tools is None else as_calls(response, request.params.max_new_tokens)
 
     @observed_stream(llm_chat_callback())
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Generator[ChatResponse, None, None]:
-        """`chat` in pieces, as `stream_complete` gives them."""
-        return stream_responses(self._chat(messages, kwargs), self._ensemble, chat_response)
+        """`chat` in pieces, as `stream_complete` gives them; calls of tools come when they are whole."""
+        request, tools = self._chat(messages, kwargs)
+        build = partial(chat_response, model_name=self._model_name)
+        responses = stream_responses(request, self._ensemble, build)
+        return responses if tools is None else hold_calls(responses, request.params.max_new_tokens)
 
     @observed_astream(llm_chat_callback())
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
         """`stream_chat` for an event loop: await it, then iterate."""
-        return astream_responses(self._chat(messages, kwargs), self._ensemble, chat_response)
+        request, tools = self._chat(messages, kwargs)
+        build = partial(chat_response, model_name=self._model_name)
+        responses = astream_responses(request, self._ensemble, build)
+        return responses if tools is None else ahold_calls(responses, request.params.max_new_tokens)
+
+    def get_tool_calls_from_response(
+        self,
+        response: ChatResponse,
+        error_on_no_tool_call: bool = True,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> list[ToolSelection]:
+        """The tools that a response selects, with their arguments.
+
+        Raises:
+            ConfigError: There is none, and `error_on_no_tool_call`.
+        """
+        calls = selections(response)
+        if not calls and error_on_no_tool_call:
+            text = text_of(response)
+            raise ConfigError(f"the answer must hold a tool call; got the text {text!r}: give tool_required=True")
+        return calls
+
+    def _prepare_chat_with_tools(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,  # noqa: ARG002
+        allow_parallel_tool_calls: bool = False,
+        tool_required: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """The arguments of `chat` that `chat_with_tools` and its twins stand for."""
+        messages = list(chat_history or ())
+        if user_msg is not None:
+            messages.append(ChatMessage(role="user", content=user_msg) if isinstance(user_msg, str) else user_msg)
+        described = [
+            describe_tool(tool, limit_selection(tool.metadata.fn_schema, tool.metadata.get_parameters_dict(), messages))
+            for tool in tools
+        ]
+        is_required = tool_required or any(map(is_object_tool, tools))
+        choices = {"tool_required": is_required, "allow_parallel_tool_calls": allow_parallel_tool_calls}
+        return {"messages": messages, "tools": described, **choices, **kwargs}
 
     def _completion(self, prompt: str, formatted: bool, call: Mapping[str, Any]) -> Request:
         if not isinstance(prompt, str):
             raise PromptError(f"the prompt must be a string; got {type(prompt).__name__}: use chat for messages")
-        params = self._params(call)
         if formatted:
-            return Request(prompt, params)
+            return self._request(prompt, call)
         if (completion_to_prompt := self._own_completion_to_prompt()) is not None:
-            return Request(completion_to_prompt(prompt), params)
-        return Request([{"role": "user", "content": prompt}] if self._chats() else prompt, params)
+            return self._request(completion_to_prompt(prompt), call)
+        return self._request([{"role": "user", "content": prompt}] if self._chats() else prompt, call)
 
-    def _chat(self, messages: Sequence[ChatMessage], call: Mapping[str, Any]) -> Request:
+    def _chat(self, messages: Sequence[ChatMessage], call: Mapping[str, Any]) -> tuple[Request, ToolSet | None]:
+        """The request, and the tools that its answer may call."""
         check_text_only(messages)
-        params = self._params(call)
-        messages_to_prompt = self.messages_to_prompt
-        if messages_to_prompt is None or messages_to_prompt is default_messages_to_prompt:
-            return Request(to_plain(messages), params)
-        return Request(messages_to_prompt(messages), params)
+        tools = read_tools({name: call[name] for name in call if name in CHAT_OPTIONS})
+        call = {name: value for name, value in call.items() if name not in CHAT_OPTIONS}
+        if tools is not None:
+            if given := [name for name in (*STRUCTURES, "stop") if call.get(name)]:
+                raise ConfigError(
+                    f"an answer that may call tools takes no {given[0]}: leave it out, or leave tools out"
+                )
+            messages = with_system(messages, tools.words)
+            call = {**call, "grammar": tools.grammar}
+        if (messages_to_prompt := self._own_messages_to_prompt()) is not None:
+            return self._request(messages_to_prompt(messages), call), tools
+        return self._request(to_plain(messages), call), tools
 
-    def _params(self, call: Mapping[str, Any]) -> SamplingParams:
-        return build_params({name: getattr(self, name) for name in OPTIONS & set(type(self).model_fields)}, call)
+    def _request(self, content: str | list[dict[str, str]], call: Mapping[str, Any]) -> Request:
+        own = {name: getattr(self, name) for name in OPTIONS & set(type(self).model_fields)}
+        return Request(content, build_params(own, call), choose_timeout(self.timeout, call))
+
+    @property
+    def _model_name(self) -> str:
+        return "+".join(self._ensemble.member_names)
 
     def _chats(self) -> bool:
         if self.is_chat_model is not None:
             return self.is_chat_model
         return self._ensemble.has_chat_template and self._own_completion_to_prompt() is None
+
+    def _own_messages_to_prompt(self) -> MessagesToPromptType | None:
+        """What the user gave; None where it is LlamaIndex's default, which would hide the members' own templates."""
+        return None if self.messages_to_prompt is default_messages_to_prompt else self.messages_to_prompt
 
     def _own_completion_to_prompt(self) -> CompletionToPromptType | None:
         """What the user gave; None where it is LlamaIndex's default, which changes nothing."""

@@ -1,12 +1,13 @@
-"""LlamaIndex's chat messages to the plain messages of an ensemble. Text only; anything else is refused by name."""
+"""LlamaIndex's chat messages to the plain messages of an ensemble. Text and tool calls; the rest is refused by name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
 
 from deepen_llm.errors import PromptError
+from llama_index.llms.deepen.calls import write_call
 
 _ROLES = {
     MessageRole.SYSTEM: "system",
@@ -15,20 +16,23 @@ _ROLES = {
     MessageRole.ASSISTANT: "assistant",
     MessageRole.CHATBOT: "assistant",
     MessageRole.MODEL: "assistant",
+    MessageRole.TOOL: "user",
+    MessageRole.FUNCTION: "user",
 }
+_RESULTS = (MessageRole.TOOL, MessageRole.FUNCTION)
 
 
 def check_text_only(messages: Sequence[ChatMessage]) -> None:
     """Refuse what an ensemble of text models cannot read.
 
     Raises:
-        PromptError: There is no message, or a message holds a block that is not text.
+        PromptError: There is no message, or a message holds a block that is neither text nor a tool call.
     """
     if not messages:
         raise PromptError("a chat needs at least one message; got an empty list: add a user message")
     for position, message in enumerate(messages):
         for block in message.blocks:
-            if not isinstance(block, TextBlock):
+            if not isinstance(block, (TextBlock, ToolCallBlock)):
                 raise PromptError(
                     f"messages must be text; message {position} ({message.role.value}) holds a {type(block).__name__}: "
                     "take it out, or put what it says into words"
@@ -36,18 +40,46 @@ def check_text_only(messages: Sequence[ChatMessage]) -> None:
 
 
 def to_plain(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:
-    """`{"role": "system" | "user" | "assistant", "content": ...}` for each message; several text blocks are lines.
+    """`{"role": "system" | "user" | "assistant", "content": ...}` for each message; several blocks are lines.
 
-    Raises:
-        PromptError: A role that chat templates do not know, such as "tool".
+    Calls are written as the models write them. Results of tools come from the user, since many chat templates know no
+    role for them, and name their tool.
     """
-    return [{"role": _role(message), "content": message.content or ""} for message in messages]
+    names = {
+        block.tool_call_id: block.tool_name
+        for message in messages
+        for block in message.blocks
+        if isinstance(block, ToolCallBlock)
+    }
+    return [{"role": _ROLES[message.role], "content": _text(message, names)} for message in messages]
 
 
-def _role(message: ChatMessage) -> str:
-    if message.role not in _ROLES:
-        raise PromptError(
-            f"messages must be of a system, user or assistant; got role {message.role.value!r}: "
-            "send its text as a user message"
-        )
-    return _ROLES[message.role]
+def with_system(messages: Sequence[ChatMessage], words: str) -> list[ChatMessage]:
+    """The messages, with `words` in a system message at their beginning."""
+    if messages and messages[0].role in (MessageRole.SYSTEM, MessageRole.DEVELOPER):
+        return [_added(messages[0], words), *messages[1:]]
+    return [ChatMessage(role=MessageRole.SYSTEM, content=words), *messages]
+
+
+def with_request(messages: Sequence[ChatMessage], words: str) -> list[ChatMessage]:
+    """The messages, with `words` at the end of the last one, or behind it where it is not the user's."""
+    if messages and messages[-1].role == MessageRole.USER:
+        return [*messages[:-1], _added(messages[-1], words)]
+    return [*messages, ChatMessage(role=MessageRole.USER, content=words)]
+
+
+def _added(message: ChatMessage, words: str) -> ChatMessage:
+    return message.model_copy(update={"blocks": [*message.blocks, TextBlock(text=words)]})
+
+
+def _text(message: ChatMessage, names: dict[str | None, str]) -> str:
+    """The message's blocks, a line each."""
+    lines = [
+        write_call(block.tool_name, block.tool_kwargs) if isinstance(block, ToolCallBlock) else block.text
+        for block in message.blocks
+        if isinstance(block, (TextBlock, ToolCallBlock))
+    ]
+    if message.role in _RESULTS:
+        name = names.get(message.additional_kwargs.get("tool_call_id"))
+        lines.insert(0, f"Result of {name}:" if name else "Result of the tool:")
+    return "\n".join(lines)

@@ -11,31 +11,35 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, Completi
 from deepen_llm.results import Chunk, Generation, TokenLogprob
 
 
-def completion_response(text: str, result: Generation | Chunk) -> CompletionResponse:
+def completion_response(text: str, result: Generation | Chunk, model_name: str) -> CompletionResponse:
     """The response whose text so far is `text`, and whose newest piece is `result`."""
-    return CompletionResponse(text=text, **_common(result))
+    return CompletionResponse(text=text, **_common(result, model_name))
 
 
-def chat_response(text: str, result: Generation | Chunk) -> ChatResponse:
+def chat_response(text: str, result: Generation | Chunk, model_name: str) -> ChatResponse:
     """The response whose message so far is `text`, and whose newest piece is `result`."""
-    return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=text), **_common(result))
+    message = ChatMessage(role=MessageRole.ASSISTANT, content=text)
+    return ChatResponse(message=message, **_common(result, model_name))
 
 
-def _common(result: Generation | Chunk) -> dict[str, Any]:
+def _common(result: Generation | Chunk, model_name: str) -> dict[str, Any]:
     """What both kinds of response hold beside the text; `delta` in streams only."""
     return {
         "delta": result.text if isinstance(result, Chunk) else None,
-        "raw": _raw(result),
+        "raw": _raw(result, model_name),
         "logprobs": None if result.logprobs is None else [_logprobs(token) for token in result.logprobs],
     }
 
 
-def _raw(result: Generation | Chunk) -> dict[str, Any] | None:
-    """Usage and finish reason, which a stream's last piece alone has, and the trace where it was asked for."""
+def _raw(result: Generation | Chunk, model_name: str) -> dict[str, Any] | None:
+    """How the answer came about, which a stream's last piece alone tells, and the trace where it was asked for."""
     raw: dict[str, Any] = {}
     if result.usage is not None:
+        raw["model_name"] = model_name
         raw["usage"] = {**asdict(result.usage), "total_tokens": result.usage.total_tokens}
         raw["finish_reason"] = result.finish_reason
+        if result.fusion is not None:
+            raw["share_fused"] = result.fusion.share_fused
     if result.trace is not None:
         raw["trace"] = [asdict(step) for step in result.trace]
     return raw or None

@@ -12,7 +12,10 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import aclosing, closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llama_index.core.base.llms.types import ChatResponse
+
 from deepen_llm.results import Chunk, Generation
+from llama_index.llms.deepen.calls import as_calls, is_call
 from llama_index.llms.deepen.request import Request
 
 if TYPE_CHECKING:
@@ -41,6 +44,29 @@ async def astream_responses(
         async for chunk in stream:
             text += chunk.text
             yield build(text, chunk)
+
+
+def hold_calls(responses: Generator[ChatResponse, None, None], max_tokens: int) -> Generator[ChatResponse, None, None]:
+    """Text as it comes; calls of tools when they are whole, in the last response. Raises what `read_calls` does."""
+    with closing(responses):
+        for response in responses:
+            if _is_ready(response):
+                yield as_calls(response, max_tokens)
+
+
+async def ahold_calls(
+    responses: AsyncGenerator[ChatResponse, None], max_tokens: int
+) -> AsyncGenerator[ChatResponse, None]:
+    """`hold_calls` for an event loop."""
+    async with aclosing(responses):
+        async for response in responses:
+            if _is_ready(response):
+                yield as_calls(response, max_tokens)
+
+
+def _is_ready(response: ChatResponse) -> bool:
+    """Whether it is text, or the last response."""
+    return not is_call(response.message.content or "") or "finish_reason" in (response.raw or {})
 
 
 def observed_stream(
