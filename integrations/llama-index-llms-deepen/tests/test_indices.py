@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from llama_index.core import Document, Settings, SummaryIndex, VectorStoreIndex
@@ -17,6 +18,7 @@ from deepen_llm.errors import MemberError
 from llama_index.llms.deepen import DeepenLLM
 
 TEXTS = ["The lamp of Orin is green.", "The boat of Orin was built by Tava.", "The tower of Kell has nine rooms."]
+CHAT_MODES = ("simple", "context", "condense_question", "condense_plus_context")
 MODES = ("refine", "compact", "tree_summarize", "simple_summarize", "accumulate", "compact_accumulate")
 
 
@@ -47,7 +49,37 @@ def test_a_query_engine_streams_in_every_mode_that_can(index, any_llm, mode):
     assert any_llm.ensemble.num_running == 0
 
 
-@pytest.mark.parametrize("mode", ["compact", "tree_summarize", "accumulate"])
+@pytest.mark.parametrize("is_streaming", [True, False])
+async def test_the_modes_that_need_no_passages_answer_too(index, any_llm, is_streaming):
+    engines = {
+        mode: index.as_query_engine(llm=any_llm, response_mode=mode, streaming=is_streaming)
+        for mode in ("generation", "no_text", "context_only")
+    }
+    generated = engines["generation"].query("Which colour?")
+    assert ("".join(generated.response_gen) if is_streaming else str(generated)) == "Paris is it."
+    assert "lamp of Orin" not in str(any_llm.ensemble.calls)
+    generated = await engines["generation"].aquery("Which colour?")
+    text = "".join([piece async for piece in generated.response_gen]) if is_streaming else str(generated)
+    assert text == "Paris is it."
+    assert len(engines["no_text"].query("Which colour?").source_nodes) == 2
+    assert "lamp of Orin" in str(engines["context_only"].query("Which colour?"))
+    assert len(any_llm.ensemble.calls) == 2
+
+
+@pytest.mark.parametrize("is_streaming", [True, False])
+@pytest.mark.parametrize("mode", ["refine", "compact"])
+def test_a_query_engine_can_leave_out_answers_that_do_not_satisfy(index, any_llm, mode, is_streaming):
+    answer = {"query_satisfied": True, "answer": "It is green."}
+    any_llm.ensemble.answers = [json.dumps({"name": "StructuredRefineResponse", "arguments": answer})] * 3
+    engine = index.as_query_engine(
+        llm=any_llm, response_mode=mode, structured_answer_filtering=True, streaming=is_streaming
+    )
+    response = engine.query("Which colour?")
+    assert ("".join(response.response_gen) if is_streaming else str(response)) == "It is green."
+    assert all(params.grammar.startswith("start: calls\n") for _, _, params in any_llm.ensemble.calls)
+
+
+@pytest.mark.parametrize("mode", MODES)
 async def test_a_query_engine_answers_in_an_event_loop(index, any_llm, mode):
     response = await index.as_query_engine(llm=any_llm, response_mode=mode).aquery("Which colour is the lamp?")
     assert "Paris is it." in str(response)
@@ -89,7 +121,7 @@ def _chat_engine(index, llm, mode):
     return index.as_chat_engine(chat_mode=mode, llm=llm, memory=memory)
 
 
-@pytest.mark.parametrize("mode", ["simple", "context", "condense_question", "condense_plus_context"])
+@pytest.mark.parametrize("mode", CHAT_MODES)
 def test_a_chat_engine_remembers_and_answers(index, any_llm, mode):
     engine = _chat_engine(index, any_llm, mode)
     assert engine.chat("Which colour is the lamp?").response == "Paris is it."
@@ -98,15 +130,19 @@ def test_a_chat_engine_remembers_and_answers(index, any_llm, mode):
     assert roles == ["user", "assistant", "user", "assistant"]
 
 
-@pytest.mark.parametrize("mode", ["simple", "context"])
+@pytest.mark.parametrize("mode", CHAT_MODES)
 def test_a_chat_engine_streams(index, any_llm, mode):
     response = _chat_engine(index, any_llm, mode).stream_chat("Which colour is the lamp?")
     assert "".join(response.response_gen) == "Paris is it."
 
 
-async def test_a_chat_engine_streams_in_an_event_loop(index, any_llm):
-    response = await _chat_engine(index, any_llm, "context").astream_chat("Which colour?")
+@pytest.mark.parametrize("mode", CHAT_MODES)
+async def test_a_chat_engine_answers_and_streams_in_an_event_loop(index, any_llm, mode):
+    engine = _chat_engine(index, any_llm, mode)
+    assert (await engine.achat("Which colour is the lamp?")).response == "Paris is it."
+    response = await engine.astream_chat("And the tower?")
     assert "".join([piece async for piece in response.async_response_gen()]) == "Paris is it."
+    assert {method for method, _, _ in any_llm.ensemble.calls} <= {"agenerate", "achat", "astream", "astream_chat"}
 
 
 def test_many_prompts_of_a_summary_run_side_by_side(any_llm):

@@ -63,11 +63,11 @@ class ToolSet:
 
         So the first character decides, and nothing that looks like a call can be a text.
         """
-        from deepen_llm.structure.grammar import JSON_STYLE, close_objects  # here, because it imports torch
+        from deepen_llm.structure.grammar import JSON_STYLE, narrow  # here, because it loads torch
 
         rules = []
         for number, tool in enumerate(self.tools):
-            schema = {**close_objects(tool.parameters), "x-guidance": JSON_STYLE}
+            schema = {**narrow(tool.parameters), "x-guidance": JSON_STYLE}
             head = f'{{"name": {_json(tool.name)}, "arguments": '
             rules.append(f"call_{number}: {_json(head)} %json {_json(schema)} {_json('}')}")
         call = " | ".join(f"call_{number}" for number in range(len(self.tools)))

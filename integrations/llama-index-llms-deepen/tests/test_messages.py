@@ -1,0 +1,52 @@
+"""Messages with tools in them, as chat templates take them."""
+
+from __future__ import annotations
+
+from llama_index.core.base.llms.types import TextBlock, ToolCallBlock
+from llama_index.core.llms import ChatMessage
+
+from llama_index.llms.deepen.messages import check_text_only, to_plain, with_request, with_system
+
+HISTORY = [
+    ChatMessage(role="user", content="1 plus 2?"),
+    ChatMessage(
+        role="assistant",
+        blocks=[
+            TextBlock(text="I add."),
+            ToolCallBlock(tool_call_id="c1", tool_name="add", tool_kwargs={"a": 1, "b": 2}),
+            ToolCallBlock(tool_call_id="c2", tool_name="look", tool_kwargs={}),
+        ],
+    ),
+    ChatMessage(role="tool", content="3", additional_kwargs={"tool_call_id": "c1"}),
+    ChatMessage(role="function", content="nothing", additional_kwargs={"tool_call_id": "c2"}),
+    ChatMessage(role="tool", content="lost"),
+]
+
+
+def test_calls_are_told_as_the_models_write_them_and_results_by_their_tools_name():
+    check_text_only(HISTORY)
+    assert to_plain(HISTORY) == [
+        {"role": "user", "content": "1 plus 2?"},
+        {
+            "role": "assistant",
+            "content": 'I add.\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n{"name": "look", "arguments": {}}',
+        },
+        {"role": "user", "content": "Result of add:\n3"},
+        {"role": "user", "content": "Result of look:\nnothing"},
+        {"role": "user", "content": "Result of the tool:\nlost"},
+    ]
+
+
+def test_words_for_the_system_join_its_message_or_come_first():
+    user, system = ChatMessage(role="user", content="Hi"), ChatMessage(role="system", content="Be brief.")
+    assert to_plain(with_system([user], "Tools:"))[0] == {"role": "system", "content": "Tools:"}
+    joined = to_plain(with_system([system, user], "Tools:"))
+    assert joined == [{"role": "system", "content": "Be brief.\nTools:"}, {"role": "user", "content": "Hi"}]
+    assert system.content == "Be brief.", "the caller's message was changed"
+
+
+def test_a_request_joins_the_users_last_message_or_comes_behind():
+    user, assistant = ChatMessage(role="user", content="Hi"), ChatMessage(role="assistant", content="Hello")
+    assert to_plain(with_request([user], "In JSON.")) == [{"role": "user", "content": "Hi\nIn JSON."}]
+    assert to_plain(with_request([user, assistant], "In JSON."))[-1] == {"role": "user", "content": "In JSON."}
+    assert user.content == "Hi", "the caller's message was changed"
