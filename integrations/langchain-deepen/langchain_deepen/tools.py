@@ -34,6 +34,8 @@ class Tool:
     name: str
     description: str
     parameters: dict[str, Any]
+    decoded: dict[str, Any]
+    """The schema as the engine decodes by it: without properties that it does not name, in one way of writing."""
 
     @property
     def head(self) -> str:
@@ -62,7 +64,7 @@ class ToolSet:
 
         So the first token decides between the two. Nothing comes after a stop string in a text, which ends the answer.
         """
-        calls = [f"call_{n}: {_json(tool.head)} %json {_json(_styled(tool))} {_json('}')}" for n, tool in _count(self)]
+        calls = [f"call_{n}: {_json(tool.head)} %json {_json(tool.decoded)} {_json('}')}" for n, tool in _count(self)]
         answer = 'call ("\\n" call)*' if self.is_parallel else "call"
         lines = [f"answer: {answer}", f"call: {' | '.join(f'call_{n}' for n, _ in _count(self))}", *calls]
         if self.is_forced:
@@ -158,34 +160,27 @@ def _read(described: Sequence[Mapping[str, Any]]) -> tuple[Tool, ...]:
 @lru_cache(maxsize=256)
 def _read_one(described: str) -> Tool:
     """One tool from its JSON; kept, because every call of a bound model reads its tools again."""
-    from deepen_llm.structure.grammar import build_grammar, close_objects  # not before: it loads torch
+    from deepen_llm.structure.grammar import build_grammar  # not before: it loads torch
 
     function = json.loads(described).get("function", {})
     if not function.get("name"):
         raise ConfigError(f'a tool must be {{"type": "function", "function": {{"name": ...}}}}; got {described}')
     schema = function.get("parameters") or {"type": "object", "properties": {}}
-    tool = Tool(function["name"], function.get("description", ""), close_objects(schema))
+    grammar = build_grammar(SamplingParams(json_schema=schema), after_space=False)
     # llguidance reads a schema without a vocabulary too, so a tool is refused when it is bound and not when it is used.
-    grammar = build_grammar(SamplingParams(json_schema=tool.parameters), after_space=False)
     is_wrong, messages = llguidance.LLMatcher.validate_grammar_with_warnings(grammar)
     if is_wrong:
         reason = " ".join(messages[0].split())
         raise GrammarError(
-            f"the arguments of tool {tool.name!r} cannot be decoded by their schema: {reason}: write that part with "
-            "keywords that can, or leave it out and check the arguments in the tool"
+            f"the arguments of tool {function['name']!r} cannot be decoded by their schema: {reason}: write that part "
+            "with keywords that can, or leave it out and check the arguments in the tool"
         )
-    return tool
+    decoded = next(part["json_schema"] for part in json.loads(grammar)["grammars"] if "json_schema" in part)
+    return Tool(function["name"], function.get("description", ""), schema, decoded)
 
 
 def _count(tools: ToolSet) -> list[tuple[int, Tool]]:
     return list(enumerate(tools.tools))
-
-
-def _styled(tool: Tool) -> dict[str, Any]:
-    """The schema of the arguments, written as `json.dumps` writes."""
-    from deepen_llm.structure.grammar import JSON_STYLE  # not before: it loads torch
-
-    return {**tool.parameters, "x-guidance": JSON_STYLE}
 
 
 def _nothing_after(stop: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 from langchain_core.caches import InMemoryCache
+from pydantic import BaseModel
 
 from langchain_deepen import ChatDeepen, DeepenLLM
 
@@ -39,6 +40,9 @@ def test_every_option_of_a_call_is_in_the_key(model_class, ensemble, cache):
         {"max_tokens": 2},
         {"stop": [" is"]},
         {"logprobs": 1},
+        {"json_schema": {"type": "object"}},
+        {"regex": "a+"},
+        {"grammar": "start: TEXT\nTEXT: /a+/"},
     ):
         assert num_calls(ensemble, model, **options) == 1, options
         assert num_calls(ensemble, model, **options) == 0, options
@@ -47,7 +51,7 @@ def test_every_option_of_a_call_is_in_the_key(model_class, ensemble, cache):
 
 @pytest.mark.parametrize("model_class", [DeepenLLM, ChatDeepen])
 def test_the_constructors_options_are_in_the_key(model_class, ensemble, cache):
-    for options in ({}, {"max_tokens": 2}, {"temperature": 1.0}, {"seed": 1}, {"stop": [" is"]}):
+    for options in ({}, {"max_tokens": 2}, {"temperature": 1.0}, {"seed": 1}, {"stop": [" is"]}, {"regex": "a+"}):
         assert num_calls(ensemble, model_class(ensemble=ensemble, cache=cache, **options)) == 1, options
 
 
@@ -82,3 +86,39 @@ def test_a_cached_answer_keeps_its_finish_reason_and_usage(ensemble, cache):
     first = llm.generate([PROMPT]).generations
     assert llm.generate([PROMPT]).generations == first
     assert first[0][0].generation_info["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("model_class", [DeepenLLM, ChatDeepen])
+def test_two_schemas_of_one_name_are_two_keys(model_class, ensemble, cache):
+    model = model_class(ensemble=ensemble, cache=cache)
+    for schema in (schema_of(int), schema_of(str)):
+        assert num_calls(ensemble, model, json_schema=schema) == 1
+        assert num_calls(ensemble, model, json_schema=schema.model_json_schema()) == 0
+
+
+def schema_of(kind):
+    class Point(BaseModel):
+        x: kind
+
+    return Point
+
+
+def test_tools_and_their_choice_are_in_the_key(ensemble, cache):
+    chat = ChatDeepen(ensemble=ensemble, cache=cache)
+    schemas = [{"title": name, "type": "object", "properties": {}} for name in ("one", "two")]
+    for bound in (
+        chat,
+        chat.bind_tools(schemas),
+        chat.bind_tools(schemas[:1]),
+        chat.bind_tools(schemas, tool_choice="one"),
+        chat.bind_tools(schemas, parallel_tool_calls=True),
+        chat.with_structured_output(schemas[0]).first,
+        chat.with_structured_output(schemas[1]).first,
+    ):
+        assert num_calls(ensemble, bound) == 1
+        assert num_calls(ensemble, bound) == 0
+
+
+def test_the_time_that_a_call_may_take_is_not_in_the_key_of_an_llm(ensemble, cache):
+    llm = DeepenLLM(ensemble=ensemble, cache=cache)
+    assert [num_calls(ensemble, llm), num_calls(ensemble, llm, timeout=9.0)] == [1, 0]

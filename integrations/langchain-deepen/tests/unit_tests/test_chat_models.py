@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 
 import pytest
 from langchain_core.callbacks import UsageMetadataCallbackHandler
@@ -10,6 +11,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 
 from deepen_llm.errors import ConfigError, MemberError, PromptError
+from deepen_llm.results import FusionReport
 from langchain_deepen import ChatDeepen
 
 MESSAGES = [SystemMessage("Be brief."), HumanMessage("Hello"), AIMessage("Hi."), HumanMessage("Where?")]
@@ -197,3 +199,26 @@ async def test_astream_events_carry_tokens_and_usage(chat):
     events = [event async for event in chat.astream_events(MESSAGES)]
     assert "".join(e["data"]["chunk"].content for e in events if e["event"] == "on_chat_model_stream") == ANSWER
     assert events[-1]["data"]["output"].usage_metadata == USAGE
+
+
+def test_the_share_of_fused_steps_is_told(ensemble):
+    ensemble.fusion = FusionReport(num_steps=4, num_fused=3, num_extra_rows=0, num_extra_passes=0, neglected=0.0)
+    chat = ChatDeepen(ensemble=ensemble)
+    assert chat.invoke(MESSAGES).response_metadata["share_fused"] == 0.75
+    assert sum(chat.stream(MESSAGES), start=AIMessageChunk(content="")).response_metadata["share_fused"] == 0.75
+
+
+def test_logprobs_have_the_shape_of_langchains_other_models(ensemble):
+    first = ChatDeepen(ensemble=ensemble, logprobs=1).invoke(MESSAGES).response_metadata["logprobs"]["content"][0]
+    top = {"token": "The", "token_id": 0, "logprob": pytest.approx(math.log(0.5))}
+    assert first == {"token": "The", "token_id": 0, "logprob": -0.5, "top_logprobs": [top]}
+
+
+async def test_tags_and_metadata_arrive_in_events_and_callbacks(chat, recorder):
+    config = {"tags": ["a tag"], "metadata": {"who": "me"}, "run_name": "mine", "callbacks": [recorder]}
+    events = [event async for event in chat.astream_events(MESSAGES, config=config)]
+    assert {event["event"] for event in events} == {"on_chat_model_start", "on_chat_model_stream", "on_chat_model_end"}
+    for event in events:
+        assert (event["tags"], event["metadata"]["who"], event["name"]) == (["a tag"], "me", "mine")
+    assert recorder.starts[0]["tags"] == ["a tag"]
+    assert recorder.starts[0]["metadata"]["who"] == "me"

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from langchain_core.runnables import ConfigurableField
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from deepen_llm.errors import ConfigError
 from langchain_deepen import ChatDeepen, DeepenLLM, __version__
@@ -114,3 +114,89 @@ def test_the_representation_names_the_settings_and_not_the_engine(model_class, e
     text = repr(model_class(ensemble=ensemble, temperature=0.5))
     assert "temperature=0.5" in text
     assert "OpenEnsemble" not in text
+
+
+def test_structures_reach_the_engine(model_class, ensemble):
+    model = model_class(ensemble=ensemble, regex="a+", stop=["x"])
+    model.invoke("?")
+    assert (ensemble.params.regex, ensemble.params.stop) == ("a+", ())
+    model.invoke("?", json_schema={"type": "object"})
+    assert (ensemble.params.regex, ensemble.params.json_schema) == (None, {"type": "object"})
+    model.bind(grammar="start: A\nA: /a/").invoke("?")
+    assert (ensemble.params.regex, ensemble.params.grammar) == (None, "start: A\nA: /a/")
+    with pytest.raises(ConfigError, match=r"an answer of a given regex must not be cut; got stop=\['y'\]"):
+        model.invoke("?", stop=["y"])
+    with pytest.raises(ConfigError, match="an answer has one structure; got json_schema and regex"):
+        model_class(ensemble=ensemble, regex="a", json_schema={})
+
+
+def test_a_pydantic_model_is_a_schema_of_the_constructor(model_class, ensemble):
+    class Point(BaseModel):
+        x: int
+
+    model = model_class(ensemble=ensemble, json_schema=Point)
+    assert model.json_schema == Point.model_json_schema()
+    assert model._identifying_params["options"]["json_schema"] == Point.model_json_schema()
+
+
+def test_a_calls_stop_counts_and_an_empty_one_asks_for_none(model_class, ensemble):
+    for own, call, in_force in (
+        (["x"], None, ("x",)),
+        (["x"], ["y"], ("y",)),
+        (["x"], [], ()),
+        ([], ["y"], ("y",)),
+        ([], None, ()),
+    ):
+        model_class(ensemble=ensemble, stop=own).invoke("?", stop=call)
+        assert ensemble.params.stop == in_force
+
+
+def test_greedy_decoding_and_top_p_contradict_each_other_on_one_level(model_class, ensemble):
+    with pytest.raises(ConfigError, match="temperature=0 takes the best token"):
+        model_class(ensemble=ensemble, temperature=0).invoke("?", top_p=0.5)
+    model_class(ensemble=ensemble, temperature=0.5, top_p=0.5).invoke("?", temperature=0)
+    assert (ensemble.params.temperature, ensemble.params.top_p) == (0, 1.0)
+
+
+def test_settings_of_langchains_other_models_are_taken(model_class, ensemble):
+    model = model_class(ensemble=ensemble, timeout=60, max_retries=2)
+    assert (model.timeout, model.max_retries) == (60, 2)
+    for wrong in ({"timeout": 0}, {"timeout": -1}, {"max_retries": -1}):
+        with pytest.raises(ValidationError):
+            model_class(ensemble=ensemble, **wrong)
+
+
+def test_weights_by_prompt_are_a_word(model_class, opened):
+    model_class(model=["org/a", "org/b"], weights="prompt")
+    assert opened[0].weights == "prompt"
+    with pytest.raises(ValidationError):
+        model_class(model=["org/a", "org/b"], weights="votes")
+
+
+def test_a_model_of_one_call_is_loaded_once_and_kept(model_class, opened):
+    model = model_class(model=["org/a", "org/b"], weights=[0.6, 0.4], member_options={"dtype": "float32"})
+    for _ in range(2):
+        model.invoke("?", model="other.yaml")
+    model.bind(model=["org/c"]).invoke("?")
+    model.invoke("?", model=["org/c"])
+    assert [source.given() for source in opened[1:]] == [
+        {"model": "other.yaml"},
+        {"model": ["org/c"], "member_options": {"dtype": "float32"}},
+    ]
+    assert model.ensemble.calls == []
+
+
+def test_a_model_of_one_call_that_was_closed_is_loaded_again(model_class, opened):
+    model = model_class(model="starter")
+    model.invoke("?", model="other.yaml")
+    model._for_call(None, {"model": "other.yaml"}).ensemble.closed = True
+    model.invoke("?", model="other.yaml")
+    assert len(opened) == 3
+
+
+async def test_the_async_twins_take_a_model_too(model_class, opened):
+    model = model_class(model="starter")
+    await model.ainvoke("?", model="other.yaml")
+    assert [piece async for piece in model.astream("?", model="other.yaml")]
+    assert [source.model for source in opened] == ["starter", "other.yaml"]
+    assert model.ensemble.calls == []
