@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler, TokenCountingHandler
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.event_handlers import BaseEventHandler
+from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.core.llms import ChatMessage
+from llama_index.core.prompts import PromptTemplate
 from llama_index.core.rate_limiter import BaseRateLimiter
+from llama_index.core.tools import FunctionTool
+from pydantic import BaseModel
 
 from deepen_llm.errors import ConfigError, MemberError
 from llama_index.llms.deepen import DeepenLLM
@@ -51,6 +56,19 @@ class CountingLimiter(BaseRateLimiter):
 
     async def async_acquire(self, num_tokens=0):
         self.num_asked += 1
+
+
+class Lamp(BaseModel):
+    owner: str
+
+
+@pytest.fixture
+def spans():
+    root = get_dispatcher()
+    handler = SimpleSpanHandler()
+    root.add_span_handler(handler)
+    yield handler
+    root.span_handlers.remove(handler)
 
 
 @pytest.fixture
@@ -112,6 +130,87 @@ def test_a_call_that_fails_has_an_end_too(ensemble, method, fails):
     (pair,) = debug.get_event_pairs(CBEventType.LLM)
     assert ("beta failed" if fails == "a member" else "temprature") in str(pair[1].payload["exception"])
     assert len(pair) == 2
+
+
+PREDICTIONS = ("structured_predict", "astructured_predict", "stream_structured_predict", "astream_structured_predict")
+
+
+@pytest.mark.parametrize("is_chat_model", [True, False])
+@pytest.mark.parametrize("method", PREDICTIONS)
+def test_a_structured_prediction_is_one_pair_of_its_own_around_one_of_the_llm(
+    ensemble, recorder, method, is_chat_model
+):
+    async def run():
+        result = getattr(DeepenLLM(ensemble=ensemble, is_chat_model=is_chat_model), method)(Lamp, PromptTemplate("?"))
+        if method == "stream_structured_predict":
+            return list(result)
+        result = await result if method.startswith("a") else result
+        return [output async for output in result] if "stream" in method else result
+
+    ensemble.answers = ['{"owner": "Orin"}']
+    asyncio.run(run())
+    kind = "Chat" if is_chat_model else "Completion"
+    names = [name for name in recorder.names if "InProgress" not in name]
+    llms = [f"LLM{kind}StartEvent", f"LLM{kind}EndEvent"]
+    assert names == ["LLMStructuredPredictStartEvent", *llms, "LLMStructuredPredictEndEvent"]
+    assert ("LLMStructuredPredictInProgressEvent" in recorder.names) == ("stream" in method)
+
+
+@pytest.mark.parametrize("method", ["predict", "apredict"])
+def test_a_prediction_is_one_pair_of_its_own_around_one_of_the_llm(llm, recorder, method):
+    async def run():
+        result = getattr(llm, method)(PromptTemplate("?"))
+        return await result if method == "apredict" else result
+
+    asyncio.run(run())
+    assert recorder.names == ["LLMPredictStartEvent", "LLMChatStartEvent", "LLMChatEndEvent", "LLMPredictEndEvent"]
+
+
+def test_a_chat_with_tools_is_one_call_and_what_observers_see_of_it_is_json(ensemble):
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    llm = DeepenLLM(ensemble=ensemble, callback_manager=CallbackManager([debug]))
+    llm.chat_with_tools([FunctionTool.from_defaults(lambda a: a, name="echo", description="Echoes.")], "Hi")
+    (pair,) = debug.get_event_pairs(CBEventType.LLM)
+    (tool,) = json.loads(json.dumps(pair[0].payload["additional_kwargs"]))["tools"]
+    assert tool["function"]["name"] == "echo"
+
+
+@pytest.mark.parametrize("end", ["whole", "closed", "failed"])
+@pytest.mark.parametrize("method", METHODS)
+def test_no_span_stays_open_however_a_call_ends(ensemble, spans, method, end):
+    async def first():
+        result = getattr(llm, method)(MESSAGES if METHODS[method] == "Chat" else "Capital?")
+        stream = await result
+        await anext(stream)
+        await stream.aclose()
+
+    llm = DeepenLLM(ensemble=ensemble)
+    if end == "failed":
+        ensemble.error = MemberError("beta failed")
+        with pytest.raises(MemberError):
+            _run(llm, method)
+    elif end == "whole" or "stream" not in method:
+        _run(llm, method)
+    elif method.startswith("a"):
+        asyncio.run(first())
+    else:
+        stream = getattr(llm, method)(MESSAGES if METHODS[method] == "Chat" else "Capital?")
+        next(stream)
+        stream.close()
+    assert spans.open_spans == {}
+    assert len(spans.completed_spans) + len(spans.dropped_spans) == 1
+    assert ensemble.num_running == 0
+
+
+@pytest.mark.parametrize("method", ["stream_complete", "stream_chat"])
+def test_a_stream_that_is_closed_early_has_one_end_too(ensemble, method):
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    llm = DeepenLLM(ensemble=ensemble, callback_manager=CallbackManager([debug]))
+    stream = getattr(llm, method)(MESSAGES if METHODS[method] == "Chat" else "Capital?")
+    next(stream)
+    stream.close()
+    (pair,) = debug.get_event_pairs(CBEventType.LLM)
+    assert len(pair) == 2 and isinstance(pair[1].payload["exception"], GeneratorExit)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from llama_index.core import Document, Settings, SummaryIndex, VectorStoreIndex
+from llama_index.core import Document, Settings, SummaryIndex, VectorStoreIndex, get_response_synthesizer
 from llama_index.core.base.response.schema import StreamingResponse
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.memory import ChatMemoryBuffer
@@ -50,9 +50,10 @@ def test_a_query_engine_streams_in_every_mode_that_can(index, any_llm, mode):
 
 
 @pytest.mark.parametrize("is_streaming", [True, False])
-async def test_the_modes_that_need_no_passages_answer_too(index, any_llm, is_streaming):
+async def test_the_modes_that_need_no_passages_answer_too(index, any_llm, is_streaming, monkeypatch):
+    monkeypatch.setattr(Settings, "_llm", any_llm)  # LlamaIndex makes two of these modes without the engine's own LLM
     engines = {
-        mode: index.as_query_engine(llm=any_llm, response_mode=mode, streaming=is_streaming)
+        mode: index.as_query_engine(llm=any_llm, response_mode=mode, streaming=is_streaming, similarity_top_k=3)
         for mode in ("generation", "no_text", "context_only")
     }
     generated = engines["generation"].query("Which colour?")
@@ -61,7 +62,7 @@ async def test_the_modes_that_need_no_passages_answer_too(index, any_llm, is_str
     generated = await engines["generation"].aquery("Which colour?")
     text = "".join([piece async for piece in generated.response_gen]) if is_streaming else str(generated)
     assert text == "Paris is it."
-    assert len(engines["no_text"].query("Which colour?").source_nodes) == 2
+    assert len(engines["no_text"].query("Which colour?").source_nodes) == 3
     assert "lamp of Orin" in str(engines["context_only"].query("Which colour?"))
     assert len(any_llm.ensemble.calls) == 2
 
@@ -71,10 +72,10 @@ async def test_the_modes_that_need_no_passages_answer_too(index, any_llm, is_str
 def test_a_query_engine_can_leave_out_answers_that_do_not_satisfy(index, any_llm, mode, is_streaming):
     answer = {"query_satisfied": True, "answer": "It is green."}
     any_llm.ensemble.answers = [json.dumps({"name": "StructuredRefineResponse", "arguments": answer})] * 3
-    engine = index.as_query_engine(
-        llm=any_llm, response_mode=mode, structured_answer_filtering=True, streaming=is_streaming
+    synthesizer = get_response_synthesizer(
+        any_llm, response_mode=mode, structured_answer_filtering=True, streaming=is_streaming
     )
-    response = engine.query("Which colour?")
+    response = index.as_query_engine(llm=any_llm, response_synthesizer=synthesizer).query("Which colour?")
     assert ("".join(response.response_gen) if is_streaming else str(response)) == "It is green."
     assert all(params.grammar.startswith("start: calls\n") for _, _, params in any_llm.ensemble.calls)
 

@@ -15,7 +15,10 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 NAMES = '["org/main-model", "org/other-model"]'
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=["complete and stream", "query engine"])
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # LlamaIndex's agents look at deprecated attributes of pydantic
+@pytest.mark.parametrize("code", BLOCKS, ids=["complete and stream", "query engine", "structured output", "agent"])
 def test_the_code_runs(code, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "documents"
     folder.mkdir()

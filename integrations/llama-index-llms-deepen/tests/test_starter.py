@@ -7,10 +7,13 @@ import time
 
 import pytest
 from llama_index.core.llms import ChatMessage
+from llama_index.core.prompts import PromptTemplate
 from llama_index.core.prompts.default_prompts import DEFAULT_TEXT_QA_PROMPT
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import TextNode
+from llama_index.core.tools import FunctionTool
 from llama_index.retrievers.bm25 import BM25Retriever
+from pydantic import BaseModel
 
 from deepen_llm import SamplingParams
 from deepen_llm.errors import ClosedError, ContextLengthError
@@ -106,6 +109,55 @@ async def test_a_cancelled_task_frees_the_engine(llm, starter):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert _wait_until_idle(starter)
+
+
+class Lamp(BaseModel):
+    owner: str
+    colour: str
+
+
+@pytest.mark.parametrize(
+    "method", ["acomplete", "achat", "astream_complete", "astream_chat", "astructured_predict", "achat_with_tools"]
+)
+async def test_the_event_loop_ticks_on_while_models_work(starter, method):
+    """The longest pause between two ticks is a small part of the time that the calls take."""
+    llm = DeepenLLM(ensemble=starter, max_tokens=80)
+    arguments = {
+        "astructured_predict": (Lamp, PromptTemplate("Whose is the lamp?")),
+        "achat_with_tools": ([FunctionTool.from_defaults(_paint)], "Paint it."),
+    }
+
+    async def call():
+        options = {} if method in arguments else {"ignore_eos": True}
+        if method == "achat_with_tools":
+            options = {"tool_required": True}
+        result = await getattr(llm, method)(
+            *arguments.get(method, (PROMPT if "complete" in method else MESSAGES,)), **options
+        )
+        if method.startswith("astream"):
+            async for _ in result:
+                pass
+
+    async def tick():
+        while True:
+            ticks.append(time.monotonic())
+            await asyncio.sleep(0.002)
+
+    await call()
+    ticks: list[float] = []
+    ticker = asyncio.create_task(tick())
+    await asyncio.sleep(0)
+    await asyncio.gather(*(call() for _ in range(4)))
+    end = time.monotonic()
+    ticker.cancel()
+    pauses = [later - earlier for earlier, later in zip(ticks, [*ticks[1:], end], strict=True)]
+    assert len(ticks) >= 10
+    assert max(pauses) < 0.5 * (end - ticks[0])
+
+
+def _paint(colour: str) -> str:
+    """Paints."""
+    return colour
 
 
 def test_a_prompt_that_is_too_long_is_an_error_at_the_first_piece(llm, starter):
