@@ -187,7 +187,8 @@ def _nothing_after(stop: Sequence[str]) -> str:
     """The end of a terminal's pattern: nothing may follow one of the stop strings."""
     if not stop:
         return ""
-    texts = "|".join(re.escape(one).replace("/", r"\/").replace("\\\n", r"\n") for one in stop)
+    # By number, because no way of escaping is the same for Python, for Lark and for the regular expressions in it.
+    texts = "|".join(re.sub(r"[^0-9A-Za-z]", lambda char: rf"\x{{{ord(char[0]):x}}}", one) for one in stop)
     return rf" & ~/(.|\n)*({texts})(.|\n)+/"
 
 

@@ -5,6 +5,7 @@ from langchain_core.caches import InMemoryCache
 from pydantic import BaseModel
 
 from langchain_deepen import ChatDeepen, DeepenLLM
+from langchain_deepen.source import EnsembleSource
 
 PROMPT = "Where?"
 
@@ -122,3 +123,15 @@ def test_tools_and_their_choice_are_in_the_key(ensemble, cache):
 def test_the_time_that_a_call_may_take_is_not_in_the_key_of_an_llm(ensemble, cache):
     llm = DeepenLLM(ensemble=ensemble, cache=cache)
     assert [num_calls(ensemble, llm), num_calls(ensemble, llm, timeout=9.0)] == [1, 0]
+
+
+@pytest.mark.parametrize("model_class", [DeepenLLM, ChatDeepen])
+def test_a_model_of_one_call_is_in_the_key(model_class, ensemble, make_ensemble, cache, monkeypatch):
+    monkeypatch.setattr(EnsembleSource, "open", lambda source: make_ensemble(source.model))
+    model = model_class(ensemble=ensemble, cache=cache)
+    model.invoke(PROMPT)
+    for name in ("c", "d"):
+        assert model._for_call(None, {"model": name}).ensemble.calls == []
+        model.invoke(PROMPT, model=name)
+        model.invoke(PROMPT, model=name)
+        assert len(model._for_call(None, {"model": name}).ensemble.calls) == 1

@@ -149,6 +149,14 @@ def test_nothing_follows_a_stop_string_in_a_text():
         assert not lets_through(grammar, text), text
 
 
+@pytest.mark.parametrize("stop", [" is", "\r\n\t", "#&~-]}", '\\d"', "日é", "</s>", "\u2028", "\U0001f600"])
+def test_every_stop_string_can_be_written(stop):
+    grammar = read(add).grammar([stop])
+    assert lets_through(grammar, "Hello" + stop)
+    assert not lets_through(grammar, "Hello" + stop + ".")
+    assert lets_through(grammar, "Hello" + stop[:-1])
+
+
 def test_the_words_name_the_tools_their_arguments_and_the_form_of_a_call():
     words = read(add, now).words
     assert '{"name": "now", "description": "Tell the time."' in words

@@ -1,0 +1,30 @@
+"""What goes with an answer's text, as plain JSON values."""
+
+import json
+import math
+
+from deepen_llm.results import Candidate, Chunk, FusionReport, Generation, TokenLogprob, Usage
+from langchain_deepen.generation_info import finish_info, token_info, token_usage, usage_metadata
+
+USAGE = Usage(prompt_tokens=3, completion_tokens=2)
+
+
+def test_an_alternative_that_cannot_come_is_still_json():
+    token = TokenLogprob(5, "a", -0.5, (Candidate(5, "a", 0.25), Candidate(6, "b", 0.0)))
+    info = token_info(Generation("a", (5,), "stop", USAGE, logprobs=(token,)))
+    assert json.loads(json.dumps(info, allow_nan=False)) == info
+    (one,) = info["logprobs"]["content"]
+    assert [top["logprob"] for top in one["top_logprobs"]] == [math.log(0.25), -9999.0]
+
+
+def test_only_the_last_piece_says_how_the_answer_ended():
+    report = FusionReport(num_steps=2, num_fused=1, num_extra_rows=0, num_extra_passes=0, neglected=0.0)
+    assert finish_info(Chunk("a")) == {}
+    last = Chunk("", finish_reason="stop", usage=USAGE, fusion=report)
+    assert finish_info(last) == {"finish_reason": "stop", "share_fused": 0.5}
+    assert finish_info(last, "tool_calls")["finish_reason"] == "tool_calls"
+
+
+def test_usage_has_langchains_names():
+    assert usage_metadata(USAGE) == {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
+    assert token_usage([USAGE, USAGE]) == {"prompt_tokens": 6, "completion_tokens": 4, "total_tokens": 10}
