@@ -63,7 +63,7 @@ class GeneratingSequence(RunningSequence):
         """
         if self._constraint is None:
             return logprobs
-        forbidden = ~self._constraint.allowed(len(logprobs)).to(logprobs.device)
+        forbidden = ~self._constraint.allowed().to(logprobs.device)
         restricted = logprobs.masked_fill(forbidden, -torch.inf)
         left = 1 - float(restricted.exp().sum())
         if left > LEAVING or self._constraint.may_end():

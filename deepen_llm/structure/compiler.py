@@ -14,6 +14,8 @@ from functools import cached_property
 from typing import final
 
 import llguidance
+import torch
+from torch import Tensor
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import GrammarError
@@ -66,19 +68,30 @@ class StructureCompiler:
                 self._kept.popitem(last=False)
             return structure
 
+    def allowed(self, matcher: llguidance.LLMatcher) -> Tensor:
+        """A mask (num_tokens,) on the CPU of the tokens that may come: end-of-sequence where the answer may end."""
+        bias = torch.frombuffer(bytearray(matcher.compute_logit_bias()), dtype=torch.uint8)
+        return bias[: len(self.vocabulary)].bool() & self._sayable
+
     def _compile(self, grammar: str, params: SamplingParams) -> Structure:
         is_wrong, messages = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, self._tokenizer)
         if is_wrong:
             raise GrammarError(_explain(params, messages[0]))
         tokens = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
         text = llguidance.LLMatcher(self._bytes, grammar, log_level=0)
-        if not tokens.is_accepting() and not any(tokens.compute_bitmask()):
+        if not tokens.is_accepting() and not self.allowed(tokens).any():
             forced = text.compute_ff_bytes().decode("utf-8", "replace")
             begins = f"such an answer begins with {forced!r}, for which" if forced else "to begin such an answer"
             raise GrammarError(
                 f"{begins} the main model {self.vocabulary.name!r} has no token: make another member the main model"
             )
         return Structure(tokens, text, find_completion(text, self.expressible))
+
+    @cached_property
+    def _sayable(self) -> Tensor:
+        """A mask of the tokens that are text or end a text: what else there is, llguidance may let through."""
+        eos_ids = self.vocabulary.eos_ids
+        return torch.tensor([bool(token) or at in eos_ids for at, token in enumerate(self.vocabulary.tokens)])
 
     @cached_property
     def _tokenizer(self) -> llguidance.LLTokenizer:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import final
 
 import llguidance
-import torch
 from torch import Tensor
 
 from deepen_llm.structure.compiler import Structure, StructureCompiler
@@ -67,8 +66,8 @@ class Constraint:
         num_shortest = len(self._completion.token_ids) if self._completion else 0
         self._num_watched = WATCHED_TOKENS + 2 * num_shortest
         self._forced: deque[int] = deque()
-        self._is_inside = False
-        """Whether the last token was free to choose, and more than an opening."""
+        self._is_forced = self._is_inside = False
+        """Whether the next token is a forced one; whether the last one was not, and was more than an opening."""
         self.is_shortened = False
         """Whether the answer was closed because its tokens ran out."""
 
@@ -77,17 +76,16 @@ class Constraint:
         """Whether the answer is whole, and nothing can come behind it or is to come."""
         return not self._forced and (self.is_shortened or self._tokens.is_stopped())
 
-    def allowed(self, num_logits: int) -> Tensor:
+    def allowed(self) -> Tensor:
         """A mask (num_logits,) on the CPU of the tokens that may come: end-of-sequence where the answer may end."""
-        bias = torch.frombuffer(bytearray(self._tokens.compute_logit_bias()), dtype=torch.uint8)
-        return bias[:num_logits].bool()
+        return self._compiler.allowed(self._tokens)
 
     def may_end(self) -> bool:
         """Whether the answer is whole as it stands."""
         return self._tokens.is_accepting()
 
     def way_out(self) -> int | None:
-        """The token by which to leave what is free, for a model that would go on with what the structure does not allow.
+        """The token by which to leave, for a model that would go on with what the structure does not allow.
 
         It is end-of-sequence where the answer may end. Else, inside a value, it is the first of the shortest
         completion, such as a closing quote. None where nothing was said yet.
@@ -103,7 +101,7 @@ class Constraint:
         """The next token, where the structure or a completion that has begun leaves no choice."""
         if not self._forced and not self.is_shortened:
             self._forced.extend(self._find_forced())
-        self._is_inside = self._is_inside and not self._forced
+        self._is_forced = bool(self._forced)
         return self._forced.popleft() if self._forced else None
 
     def steer(self, token_id: int, room: Room) -> int:
@@ -125,7 +123,7 @@ class Constraint:
             return
         piece = self._piece(token_id)
         self._completion, self._next_completion = self._next_completion, None
-        self._is_inside = piece[-1:] not in OPENING
+        self._is_inside = not self._is_forced and piece[-1:] not in OPENING
         self._tokens.consume_token(token_id)
         self._text.try_consume_tokens(list(piece))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deepen_llm.config import SamplingParams
+from deepen_llm.structure.formats import PATTERNS
 
 JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """JSON as `json.dumps` writes it: one way for each value, so that what is not content is forced and costs nothing."""
@@ -14,6 +16,8 @@ JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separat
 _OPENING = ("additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties", "propertyNames")
 _LITERAL = ("enum", "const", "default", "examples", "example")
 """Keywords whose values are data, whatever they look like."""
+_NAMED = ("properties", "patternProperties", "$defs", "definitions")
+"""Keywords whose values are schemas by name, whatever the names are."""
 
 
 def build_grammar(params: SamplingParams, *, after_space: bool) -> str:
@@ -33,37 +37,51 @@ def _body(params: SamplingParams) -> dict[str, Any]:
     """The answer's own grammar."""
     if params.json_schema is not None:
         style = {**JSON_STYLE, **params.json_schema.get("x-guidance", {})}
-        return {"json_schema": {**close_objects(params.json_schema), "x-guidance": style}}
+        return {"json_schema": {**narrow(params.json_schema), "x-guidance": style}}
     if params.regex is not None:
-        escaped = params.regex.replace("/", "\\/")
+        escaped = re.sub(r"\\.|/", lambda found: r"\/" if found[0] == "/" else found[0], params.regex, flags=re.DOTALL)
         return {"lark_grammar": f"start: /{escaped}/"}
     return {"lark_grammar": params.grammar}
 
 
-def close_objects(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema, with no properties but those that it names, where it leaves others open without saying so.
+def narrow(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema for what a model should write, of which every value is valid under the schema as given.
 
-    What is decoded by it is valid under the schema as given; a model cannot go on with properties of its own. Schemas
-    joined by `allOf` stay as they are: closed each by itself they would exclude each other.
+    No properties but those that it names, where it leaves others open without saying so: a model could go on with
+    properties of its own. Dates and times that Python can read. Schemas joined by `allOf` keep their properties open:
+    closed each by itself they would exclude each other.
     """
-    if any(len(part.get("allOf", ())) > 1 for part in _parts(schema)):
-        return dict(schema)
-    closed = _close(schema)
-    return closed if isinstance(closed, dict) else dict(schema)
+    is_joined = any(isinstance(joined := part.get("allOf"), list) and len(joined) > 1 for part in _parts(schema))
+    return _narrow_schema(schema, closes=not is_joined)
 
 
-def _close(part: Any) -> Any:
-    if isinstance(part, list):
-        return [_close(one) for one in part]
-    if not isinstance(part, Mapping):
-        return part
-    closed = {key: value if key in _LITERAL else _close(value) for key, value in part.items()}
-    names = part.get("properties")
-    if isinstance(names, Mapping) and not any(key in part for key in _OPENING):
-        required = part.get("required", ())
-        if isinstance(required, (list, tuple)) and all(name in names for name in required):
-            closed["additionalProperties"] = False
-    return closed
+def _narrow_schema(schema: Mapping[str, Any], *, closes: bool) -> dict[str, Any]:
+    narrowed = {key: _narrow_value(key, value, closes=closes) for key, value in schema.items()}
+    if closes and _is_closable(schema):
+        narrowed["additionalProperties"] = False
+    if "pattern" not in schema and (pattern := PATTERNS.get(str(schema.get("format")))):
+        narrowed |= {"type": "string", "pattern": pattern}
+        del narrowed["format"]
+    return narrowed
+
+
+def _is_closable(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema names properties, all that it requires among them, and does not say whether there are others."""
+    names, required = schema.get("properties"), schema.get("required", ())
+    if not isinstance(names, Mapping) or any(key in schema for key in _OPENING):
+        return False
+    return isinstance(required, (list, tuple)) and all(name in names for name in required)
+
+
+def _narrow_value(key: str, value: Any, *, closes: bool) -> Any:
+    """What stands behind a keyword: a schema, several of them, schemas by name, or data."""
+    if key in _LITERAL:
+        return value
+    if isinstance(value, Mapping) and key in _NAMED:
+        return {name: _narrow_value("", one, closes=closes) for name, one in value.items()}
+    if isinstance(value, Mapping):
+        return _narrow_schema(value, closes=closes)
+    return [_narrow_value("", one, closes=closes) for one in value] if isinstance(value, list) else value
 
 
 def _parts(schema: Any) -> Iterator[Mapping[str, Any]]:

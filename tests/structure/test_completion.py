@@ -1,0 +1,101 @@
+"""How an unfinished text is completed."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+import llguidance
+import pytest
+from pydantic import BaseModel, Field
+
+from deepen_llm.config import SamplingParams
+from deepen_llm.structure.completion import ByteTokenizer, find_completion
+from deepen_llm.structure.grammar import build_grammar
+
+BYTES = ByteTokenizer.load()
+ALL = bytes(range(256))
+
+
+class Item(BaseModel):
+    name: str
+    price: float
+    tags: list[str] = Field(min_length=2)
+    kind: Literal["alpha", "beta"]
+    note: str | None
+    rank: int = 3
+
+
+class Node(BaseModel):
+    value: int
+    children: list[Node]
+    next: Node | None
+
+
+class Order(BaseModel):
+    items: list[Item] = Field(min_length=3)
+    node: Node
+    text: str = Field(min_length=40)
+    code: str = Field(pattern=r"^[A-Z]{3}-[0-9]{4}$")
+
+
+def start(begin: str | bytes = b"", **structure) -> llguidance.LLMatcher:
+    matcher = llguidance.LLMatcher(BYTES, build_grammar(SamplingParams(**structure), after_space=False))
+    raw = begin.encode() if isinstance(begin, str) else begin
+    assert matcher.try_consume_tokens(list(raw)) == len(raw)
+    return matcher
+
+
+@pytest.mark.parametrize("model", [Item, Node, Order])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8, 1.0])
+def test_what_is_completed_is_valid_wherever_it_begins(model, share):
+    whole = find_completion(start(json_schema=model), ALL)
+    begin = whole[: int(share * len(whole))]
+    rest = find_completion(start(begin, json_schema=model), ALL)
+    model.model_validate_json(begin + rest)
+
+
+@pytest.mark.parametrize(
+    ("structure", "begin", "shortest"),
+    [
+        ({"json_schema": Node}, "", '{"value": 1, "children": [], "next": null}'),
+        (
+            {"json_schema": Node},
+            '{"value": 1, "children": [{"v',
+            'alue": 1, "children": [], "next": null}], "next": null}',
+        ),
+        ({"json_schema": {"type": "array", "minItems": 20, "items": {"type": "string"}}}, "", json.dumps([""] * 20)),
+        ({"json_schema": {"type": "string"}}, '"a\\', '""'),
+        ({"regex": "(cat|elephant) says hi+"}, "", "cat says hi"),
+        ({"grammar": 'start: "a" start | "b"'}, "aaa", "b"),
+    ],
+)
+def test_the_completion_is_the_shortest(structure, begin, shortest):
+    assert find_completion(start(begin, **structure), ALL).decode() == shortest
+
+
+def test_a_character_that_has_begun_is_completed_first():
+    begin = '"é'.encode()[:-1]
+    rest = find_completion(start(begin, json_schema={"type": "string"}), ALL)
+    assert len(json.loads(begin + rest)) == 1
+
+
+def test_nothing_is_added_to_what_is_whole():
+    matcher = start("12", json_schema={"type": "integer"})
+    assert find_completion(matcher, ALL) == b""
+
+
+def test_a_way_round_in_circles_comes_to_an_end():
+    assert find_completion(start(regex="(ab)*end"), ALL).endswith(b"end")
+
+
+def test_only_bytes_that_can_be_said_are_used():
+    assert find_completion(start(regex="[ab]|ccc"), b"c") == b"ccc"
+    assert find_completion(start(regex="[ab]"), b"c") is None
+
+
+def test_the_matcher_stays_as_it_is():
+    matcher = start('{"value": 1', json_schema=Node)
+    before = matcher.compute_bitmask()
+    find_completion(matcher, ALL)
+    assert matcher.compute_bitmask() == before

@@ -1,0 +1,209 @@
+"""Structured answers of an ensemble: they parse, whatever the members say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import date
+from typing import Literal
+
+import pytest
+import torch
+from pydantic import BaseModel, Field
+
+from deepen_llm import SamplingParams
+from deepen_llm.errors import ConfigError, GrammarError
+
+KINDS = [("bpe", "sentencepiece"), ("sentencepiece", "bpe"), ("unigram", "bpe", "sentencepiece"), ("bpe",)]
+
+
+class Pet(BaseModel):
+    name: str
+    kind: Literal["cat", "dog"]
+    born: date
+    weight: float | None
+    toys: list[str] = Field(max_length=4)
+
+
+NAME = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+NAME_AND_REST = {"properties": {**NAME["properties"], "rest": {"const": 1}}, "required": ["name", "rest"]}
+
+
+def shout_at_random(ensemble, seed):
+    """Every member says anything with any confidence, the same for the same text."""
+    for member in ensemble.members:
+
+        def change(text, logits, name=member.name):
+            digest = hashlib.sha256(f"{seed}{name}".encode() + text).digest()
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:6], "big"))
+            return 12 * torch.randn(len(logits), generator=generator)
+
+        member.change = change
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+@pytest.mark.parametrize("temperature", [0.0, 1.0, 10.0])
+@pytest.mark.parametrize("num_tokens", [90, 120, 300])
+def test_json_always_parses_from_any_model_at_any_temperature(make_ensemble, kinds, temperature, num_tokens):
+    ensemble = make_ensemble(["Tell me of a pet."], kinds)
+    for seed in range(3):
+        shout_at_random(ensemble, seed)
+        params = SamplingParams(json_schema=Pet, max_new_tokens=num_tokens, temperature=temperature, seed=seed)
+        answer = ensemble.generate("Tell me of a pet.", params)
+        assert answer.finish_reason == "stop"
+        Pet.model_validate_json(answer.text)
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+def test_regular_expressions_and_grammars_are_kept_to(make_ensemble, kinds):
+    ensemble = make_ensemble(["Go on."], kinds)
+    shout_at_random(ensemble, 0)
+    regex = r"[A-Z][a-z]{2,8}( [a-z]+)*\."
+    answer = ensemble.generate("Go on.", SamplingParams(regex=regex, max_new_tokens=60))
+    assert re.fullmatch(regex, answer.text)
+    grammar = 'start: ("ab" | "c")+ "!"'
+    answer = ensemble.generate("Go on.", SamplingParams(grammar=grammar, max_new_tokens=40, temperature=2.0, seed=1))
+    assert re.fullmatch("(ab|c)+!", answer.text)
+
+
+def test_members_that_write_json_are_not_changed_by_its_schema(make_ensemble):
+    text = '{"name": "Tom", "kind": "dog", "born": "2020-02-29", "weight": 4.5, "toys": ["ball", "bone"]}'
+    ensemble = make_ensemble([f"A pet: {text}"])
+    answer = ensemble.generate("A pet: ", SamplingParams(json_schema=Pet, max_new_tokens=200))
+    assert answer.text == text
+    assert not answer.is_shortened
+
+
+def test_an_answer_that_runs_on_is_closed_before_its_tokens_run_out(make_ensemble):
+    ensemble = make_ensemble(["Sing: " + "la " * 200])
+    for num_tokens in (80, 100, 150):
+        answer = ensemble.generate("Sing: ", SamplingParams(regex="[^x]*x", max_new_tokens=num_tokens))
+        assert answer.text.endswith("x") and answer.is_shortened and answer.finish_reason == "stop"
+        assert len(answer.token_ids) == num_tokens
+
+
+def test_an_answer_that_cannot_fit_is_cut_and_says_so(make_ensemble):
+    ensemble = make_ensemble(["Tell me of a pet."])
+    shout_at_random(ensemble, 0)
+    answer = ensemble.generate("Tell me of a pet.", SamplingParams(json_schema=Pet, max_new_tokens=12))
+    assert answer.finish_reason == "length" and len(answer.token_ids) == 12 and not answer.is_shortened
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(answer.text)
+
+
+@pytest.mark.parametrize("context_length", [120, 140, 160])
+def test_an_answer_is_closed_before_a_context_is_full(make_ensemble, context_length):
+    ensemble = make_ensemble(["Tell me of a pet."], context_length=context_length)
+    shout_at_random(ensemble, 3)
+    answer = ensemble.generate("Tell me of a pet.", SamplingParams(json_schema=Pet, max_new_tokens=1000))
+    Pet.model_validate_json(answer.text)
+
+
+def test_what_is_forced_takes_no_forward_pass(make_ensemble):
+    ensemble = make_ensemble(["Tell me of a pet."])
+    schema = {"const": {"sentence": "The quick brown fox jumps over the lazy dog.", "n": [1, 2, 3]}}
+    params = SamplingParams(json_schema=schema, max_new_tokens=200, logprobs=1, trace=True)
+    answer = ensemble.generate("Tell me of a pet.", params)
+    assert json.loads(answer.text) == schema["const"]
+    assert not any(member.passes for member in ensemble.members)
+    assert answer.fusion.num_forced == answer.fusion.num_steps == len(answer.token_ids) == len(answer.trace)
+    assert answer.fusion.share_fused == 0
+    assert [step.step for step in answer.trace] == list(range(len(answer.token_ids)))
+    assert all(step.members == () and not step.is_fused for step in answer.trace)
+    assert all(entry.logprob == 0 and entry.top[0].prob == 1 for entry in answer.logprobs)
+
+
+def test_members_hear_what_was_forced(make_ensemble):
+    ensemble = make_ensemble(['Say it. {"name": "Tom", "rest": 1}'])
+    answer = ensemble.generate("Say it. ", SamplingParams(json_schema=NAME_AND_REST, max_new_tokens=80))
+    assert answer.text == '{"name": "Tom", "rest": 1}'
+    assert 0 < answer.fusion.num_forced < answer.fusion.num_steps
+    assert answer.fusion.share_fused == 1
+    for member in ensemble.members:
+        assert not member.rows
+
+
+def test_streams_of_structured_answers_join_to_them(make_ensemble):
+    ensemble = make_ensemble(["Tell me of a pet."])
+    shout_at_random(ensemble, 1)
+    params = SamplingParams(json_schema=Pet, max_new_tokens=120, logprobs=2)
+    chunks = list(ensemble.stream("Tell me of a pet.", params))
+    whole = ensemble.generate("Tell me of a pet.", params)
+    assert "".join(chunk.text for chunk in chunks) == whole.text
+    assert [token_id for chunk in chunks for token_id in chunk.token_ids] == list(whole.token_ids)
+    assert chunks[-1].finish_reason == "stop" and chunks[-1].is_shortened == whole.is_shortened
+    assert not any(chunk.is_shortened for chunk in chunks[:-1])
+
+
+def test_structured_and_free_answers_share_a_batch(make_ensemble):
+    texts = ["Once upon a time there was a girl.", "What is the capital of France? Paris."]
+    ensemble = make_ensemble(texts)
+    alone = [
+        ensemble.generate(texts[0][:10], SamplingParams(max_new_tokens=60)),
+        ensemble.generate(texts[1][:31], SamplingParams(regex="[A-Z][a-z]+")),
+    ]
+    streams = [
+        ensemble.stream(texts[0][:10], SamplingParams(max_new_tokens=60)),
+        ensemble.stream(texts[1][:31], SamplingParams(regex="[A-Z][a-z]+")),
+    ]
+    together = ["".join(chunk.text for chunk in stream) for stream in streams]
+    assert together == [answer.text for answer in alone]
+
+
+def test_going_on_outside_ends_an_answer_that_may_end(make_ensemble):
+    ensemble = make_ensemble(["2 + 2 = 4\nNext question: 3 + 3 ="])
+    answer = ensemble.generate("2 + 2 = ", SamplingParams(regex="[0-9]+", max_new_tokens=20))
+    assert (answer.text, answer.finish_reason) == ("4", "stop")
+
+
+def test_going_on_outside_closes_the_value_at_hand(make_ensemble):
+    ensemble = make_ensemble(['City: "Rome\nNext: "Oslo\n'])
+    answer = ensemble.generate("City: ", SamplingParams(json_schema={"type": "string"}, max_new_tokens=60))
+    assert (answer.text, answer.finish_reason, answer.is_shortened) == ('"Rome"', "stop", False)
+
+
+def test_logprobs_are_those_of_what_may_come(make_ensemble):
+    ensemble = make_ensemble(["Yes or no? Maybe."])
+    answer = ensemble.generate("Yes or no? ", SamplingParams(regex="(yes|no)", logprobs=5))
+    first = answer.logprobs[0]
+    assert sum(candidate.prob for candidate in first.top) == pytest.approx(1.0, abs=1e-4)
+    assert {candidate.text[0] for candidate in first.top} <= {"y", "n"}
+
+
+def test_a_stop_string_cuts_a_structured_answer(make_ensemble):
+    ensemble = make_ensemble(['Say it. {"name": "Tom; and more"}'])
+    answer = ensemble.generate("Say it. ", SamplingParams(json_schema=NAME, stop=["; "]))
+    assert (answer.text, answer.finish_reason) == ('{"name": "Tom', "stop")
+
+
+async def test_async_answers_are_structured_as_well(make_ensemble):
+    ensemble = make_ensemble(["Tell me of a pet."])
+    shout_at_random(ensemble, 2)
+    params = SamplingParams(json_schema=Pet, max_new_tokens=100)
+    answer = await ensemble.agenerate("Tell me of a pet.", params)
+    pieces = [chunk.text async for chunk in ensemble.astream("Tell me of a pet.", params)]
+    assert "".join(pieces) == answer.text
+    Pet.model_validate_json(answer.text)
+
+
+def test_what_cannot_be_expressed_is_refused_at_the_call_and_nothing_runs(make_ensemble):
+    ensemble = make_ensemble(["Go on."])
+    with pytest.raises(GrammarError, match="uniqueItems"):
+        ensemble.generate("Go on.", SamplingParams(json_schema={"type": "array", "uniqueItems": True}))
+    assert ensemble.num_running == 0
+    assert not any(member.passes for member in ensemble.members)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"regex": "a", "grammar": "start: b"}, "regex and grammar"),
+        ({"json_schema": {}, "regex": "a"}, "json_schema and regex"),
+        ({"regex": "a", "ignore_eos": True}, "ignore_eos"),
+        ({"json_schema": "not a schema"}, "json_schema"),
+    ],
+)
+def test_structures_that_contradict_are_refused(wrong, named):
+    with pytest.raises(ConfigError, match=named):
+        SamplingParams(**wrong)
