@@ -1,4 +1,9 @@
-"""Answer several questions at once: they share every forward pass."""
+"""Answer several questions at once: they share every forward pass.
+
+Models, if any are named, take the place of the bundled ones.
+"""
+
+import sys
 
 from deepen_llm import Ensemble, SamplingParams
 
@@ -8,8 +13,8 @@ QUESTIONS = [
 ]
 
 
-def main() -> None:
-    with Ensemble.starter() as ensemble:
+def main(models: list[str]) -> None:
+    with Ensemble.from_pretrained(models) if models else Ensemble.starter() as ensemble:
         params = SamplingParams(max_new_tokens=32, stop=["\n"])
         for question, generation in zip(QUESTIONS, ensemble.generate(QUESTIONS, params), strict=True):
             print(f"{question}{generation.text}")
@@ -17,4 +22,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

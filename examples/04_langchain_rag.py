@@ -1,61 +1,56 @@
-"""Answer questions about a folder of documents through LangChain: retrieve by BM25, then read and answer."""
+"""Answer questions about a folder of documents through LangChain: retrieve, then read and answer.
 
+Retrieval is by BM25. `--embeddings FOLDER_OR_NAME` takes a sentence-transformers model instead; it needs
+`pip install langchain-huggingface sentence-transformers`. Models, if any are named, take the place of the bundled ones.
+"""
+
+import argparse
 from pathlib import Path
-from typing import Any
 
 import bm25s
 from langchain_core.documents import Document
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import PromptTemplate
-from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnablePassthrough
+from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
+from langchain_core.vectorstores import InMemoryVectorStore
 
-from deepen_llm import Ensemble
 from langchain_deepen import DeepenLLM
 
-FOLDER = Path(__file__).parent / "documents"
-QUESTIONS = ["Who is the mayor of Brimley?", "Which animal does Jortis keep?", "What does Golzo work as?"]
+QUESTIONS = ["Who is the mayor of Varwick?", "Which animal does Jortis keep?", "What does Golzo work as?"]
 PROMPT = PromptTemplate.from_template("Context:\n{context}\n\nQuestion: {question}\nAnswer:")
 
 
-class BM25Retriever(BaseRetriever):
-    """The documents whose words fit a question best."""
+def build_retriever(documents: list[Document], embeddings: str | None) -> Runnable[str, list[Document]]:
+    if embeddings:
+        from langchain_huggingface import HuggingFaceEmbeddings
 
-    documents: list[Document]
-    index: bm25s.BM25
-    num_documents: int = 1
+        store = InMemoryVectorStore.from_documents(documents, HuggingFaceEmbeddings(model_name=embeddings))
+        return store.as_retriever(search_kwargs={"k": 1})
+    index = bm25s.BM25()
+    index.index(bm25s.tokenize([each.page_content for each in documents], show_progress=False), show_progress=False)
 
-    @classmethod
-    def from_folder(cls, folder: Path) -> "BM25Retriever":
-        files = sorted(folder.glob("*.txt"))
-        documents = [
-            Document(file.read_text(encoding="utf-8").strip(), metadata={"source": file.name}) for file in files
-        ]
-        index = bm25s.BM25()
-        index.index(split([document.page_content for document in documents]), show_progress=False)
-        return cls(documents=documents, index=index)
+    def search(question: str) -> list[Document]:
+        words = bm25s.tokenize(question, show_progress=False)
+        return [documents[n] for n in index.retrieve(words, k=1, show_progress=False).documents[0]]
 
-    def _get_relevant_documents(self, query: str, **_: Any) -> list[Document]:
-        best, _ = self.index.retrieve(split([query]), k=self.num_documents, show_progress=False)
-        return [self.documents[n] for n in best[0]]
-
-
-def split(texts: list[str]) -> list[list[str]]:
-    words: list[list[str]] = bm25s.tokenize(texts, stopwords="en", return_ids=False, show_progress=False)
-    return words
-
-
-def join(documents: list[Document]) -> str:
-    return "\n\n".join(document.page_content for document in documents)
+    return RunnableLambda(search)
 
 
 def main() -> None:
-    with Ensemble.starter() as ensemble:
-        llm = DeepenLLM(ensemble=ensemble, max_tokens=24, stop=["\n"])
-        retriever = BM25Retriever.from_folder(FOLDER)
-        chain = {"context": retriever | join, "question": RunnablePassthrough()} | PROMPT | llm | StrOutputParser()
-        for question, answer in zip(QUESTIONS, chain.batch(QUESTIONS), strict=True):
-            print(f"{question}{answer}")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("models", nargs="*", help="folders or hub names")
+    parser.add_argument("--documents", type=Path, default=Path(__file__).parent / "documents")
+    parser.add_argument("--embeddings", help="folder or hub name")
+    given = parser.parse_args()
+
+    files = sorted(given.documents.glob("*.txt"))
+    retriever = build_retriever([Document(file.read_text("utf-8").strip()) for file in files], given.embeddings)
+    context = retriever | (lambda found: "\n\n".join(document.page_content for document in found))
+    llm = DeepenLLM(model=given.models or "starter", max_tokens=24, stop=["\n"])
+    chain = {"context": context, "question": RunnablePassthrough()} | PROMPT | llm | StrOutputParser()
+    for question, answer in zip(QUESTIONS, chain.batch(QUESTIONS), strict=True):
+        print(f"{question} {answer.strip()}")
+    llm.ensemble.close()
 
 
 if __name__ == "__main__":

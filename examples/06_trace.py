@@ -1,10 +1,15 @@
-"""See who decided each token: what every member would have said, and what the ensemble made of it."""
+"""See who decided each token: what every member would have said, and what the ensemble made of it.
+
+Models, if any are named, take the place of the bundled ones.
+"""
+
+import sys
 
 from deepen_llm import Ensemble, SamplingParams
 
 
-def main() -> None:
-    with Ensemble.starter() as ensemble:
+def main(models: list[str]) -> None:
+    with Ensemble.from_pretrained(models) if models else Ensemble.starter() as ensemble:
         prompt = "Question: What is the capital of Kenya?\nAnswer:"
         generation = ensemble.generate(prompt, SamplingParams(max_new_tokens=12, trace=True))
         for step in generation.trace or ():
@@ -14,4 +19,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
