@@ -47,6 +47,11 @@ class ExplainedToken:
         return self.step.is_fused
 
     @property
+    def is_left_alone(self) -> bool:
+        """Whether the step was left to the main model: there was a choice, and the others were not asked."""
+        return not self.is_fused and self.decision.kind != "forced"
+
+    @property
     def is_best(self) -> bool:
         """Whether the token is the most probable fused one; another one was drawn."""
         return not self.step.fused or self.step.fused[0].token_id == self.step.token_id

@@ -64,7 +64,7 @@ def _legend(explanation: Explanation, colours: dict[str, int]) -> Markup:
     rows = [
         _legend_row(_classes(key, colours), *describe_key(key, explanation), counts[key], num_tokens) for key in keys
     ]
-    if num_alone := num_tokens - explanation.num_fused:
+    if num_alone := sum(token.is_left_alone for token in explanation.tokens):
         meaning = "dotted, whatever the colour: the step was left to the main model, and the others were not asked"
         rows.append(_legend_row("unfused", "Not fused", meaning, num_alone, num_tokens))
     bar = element("div", *segments, class_="bar", aria_hidden="true")
@@ -121,7 +121,7 @@ def _token(token: ExplainedToken, explanation: Explanation, colours: dict[str, i
     classes = [
         "token",
         _classes(token.decision, colours),
-        "" if token.is_fused else "unfused",
+        "unfused" if token.is_left_alone else "",
         "" if token.text or token.cut_text else "mark",
     ]
     return element(

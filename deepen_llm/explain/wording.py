@@ -24,8 +24,7 @@ def describe_decision(token: ExplainedToken) -> str:
         "fusion": "the fusion: no member's own best token",
         "forced": "the structure: nothing else could come",
     }
-    is_asked = token.is_fused or token.decision.kind == "forced"
-    notes = ("" if is_asked else "not fused", "" if token.is_best else "drawn, not the most probable")
+    notes = ("not fused" if token.is_left_alone else "", "" if token.is_best else "drawn, not the most probable")
     return "; ".join(filter(None, (texts[token.decision.kind], *notes)))
 
 

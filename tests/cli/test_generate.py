@@ -82,3 +82,53 @@ def test_a_weight_that_is_neither_a_number_nor_that_word_is_wrong_usage(deepen, 
     result = deepen("generate", "the cat", "-m", "one", "-m", "two", *given)
     assert result.exit_code == 2
     assert "--weight is a number, once a member, or once 'prompt'" in " ".join(result.stderr.replace("│", " ").split())
+
+
+SCHEMA = {"type": "object", "properties": {"cat": {"enum": ["sat", "ran"]}}, "required": ["cat"]}
+
+
+def test_a_json_schema_comes_as_it_is_or_in_a_file(deepen, use_ensemble, make_ensemble, tmp_path):
+    file = tmp_path / "schema.json"
+    file.write_text(json.dumps(SCHEMA))
+    for given in (json.dumps(SCHEMA), file):
+        use_ensemble(make_ensemble([STORY]))
+        result = deepen("generate", "the cat", "--json-schema", given)
+        assert json.loads(result.stdout)["cat"] in ("sat", "ran")
+
+
+def test_a_grammar_comes_in_a_file_and_a_regular_expression_as_it_is(deepen, use_ensemble, make_ensemble, tmp_path):
+    file = tmp_path / "answer.lark"
+    file.write_text('start: " " ("sat" | "ran")')
+    for option in (("--grammar", file), ("--regex", " (sat|ran)")):
+        use_ensemble(make_ensemble([STORY]))
+        assert deepen("generate", "the cat", *option).stdout == " sat\n"
+
+
+def test_a_trace_of_forced_steps_has_empty_cells_for_the_members(deepen, use_ensemble, make_ensemble):
+    use_ensemble(make_ensemble([STORY]))
+    result = deepen("generate", "the cat", "--regex", " sat on a (bed|mat)", "--trace")
+    assert result.exit_code == 0
+    assert "100.0%" in result.stdout and "bpe" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "named"),
+    [
+        (("--json-schema", "nowhere.json"), "--json-schema cannot be read: No such file"),
+        (("--json-schema", "{not json"), "--json-schema must be JSON"),
+        (("--grammar", "nowhere.lark"), "--grammar cannot be read: No such file"),
+        (("--regex", "a", "--json-schema", "{}"), "json_schema and regex"),
+    ],
+)
+def test_a_structure_that_cannot_be_read_is_wrong_usage(deepen, use_ensemble, make_ensemble, option, named):
+    use_ensemble(make_ensemble([STORY]))
+    result = deepen("generate", "the cat", *option)
+    assert result.exit_code == 2
+    assert named in " ".join(result.stderr.replace("│", " ").split())
+
+
+def test_a_schema_that_cannot_be_expressed_is_said_in_one_line(deepen, use_ensemble, make_ensemble):
+    use_ensemble(make_ensemble([STORY]))
+    result = deepen("generate", "the cat", "--json-schema", '{"type": "array", "uniqueItems": true}')
+    assert result.exit_code == 1
+    assert "uniqueItems" in result.stderr and "Traceback" not in result.stderr

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from deepen_llm.explain.deciding import Decision, decide, read_token
@@ -70,3 +72,8 @@ def test_members_that_were_not_asked_decide_nothing(step_of, vocabularies):
     step = step_of(" the", (" the", " the", " the"))
     alone = StepTrace(0, step.token_id, " the", (step.members[0], MemberTrace("unigram", ())), step.fused)
     assert decide(alone, vocabularies, "bpe") == Decision("main", ("bpe",))
+
+
+def test_where_no_member_was_asked_the_structure_decided(step_of, vocabularies):
+    step = replace(step_of(" the", (" the", " a", " a")), members=(), is_fused=False)
+    assert decide(step, vocabularies, "bpe") == Decision("forced", ())

@@ -181,6 +181,16 @@ def test_a_step_that_was_not_fused_looks_and_reads_so():
     assert "was not asked" in source and "not fused: the main model" in source
 
 
+def test_what_a_structure_forced_is_told_from_what_was_left_to_the_main_model(explain):
+    schema = {"type": "object", "properties": {"the": {"type": "string"}}, "required": ["the"]}
+    source = render_page(explain([STORY], "the cat", json_schema=schema, max_new_tokens=40))
+    assert re.search(r'swatch forced"></i><b>The structure</b><small>nothing else could come</small>', source)
+    assert "the structure: nothing else could come" in source and "nothing else could come</span>" in source
+    assert 'class="token forced' in source
+    assert "Not fused" not in source and "not fused" not in source
+    assert "The structure" not in render_page(explain([STORY], "the cat"))
+
+
 def test_line_ends_ends_of_sequence_and_parts_of_characters_can_be_pointed_at(explain):
     source = render_page(explain([STORY], "the cat sat on the mat."))
     assert '<span class="sign">⏎</span>\n' in source
