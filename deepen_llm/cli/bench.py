@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 bench = typer.Typer(
     name="bench",
-    help="Measure what an ensemble costs: a token of decoding, or a step of fusion alone. Cases take turns in one run.",
+    help="Measure what an ensemble costs, a token of decoding or a step of fusion alone, and what it answers about "
+    "documents.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
