@@ -35,24 +35,27 @@ class ChatAnswer:
         )
         return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
 
-    def piece(self, piece: Chunk) -> ChatGenerationChunk | None:
-        """One piece of a stream; None where all of it is held back, as the beginning of a call or of a stop string.
+    def pieces(self, piece: Chunk) -> list[ChatGenerationChunk]:
+        """One piece of a stream; none where all of it is held back, as the beginning of a call or of a stop string.
 
-        The last piece alone says how the answer ended, who gave it and what it took.
+        The last one alone says how the answer ended, who gave it and what it took. It has no part of a call: LangChain
+        takes a last piece for a whole message, and would lose that part from its events.
         """
         is_last = piece.finish_reason is not None
         text, calls = self._read(piece, is_last=is_last)
         info = {**token_info(piece), **finish_info(piece, self._finish_reason)}
+        if is_last:
+            last = AIMessageChunk(
+                content=text,
+                response_metadata=self._origin,
+                usage_metadata=usage_metadata(piece.usage) if piece.usage else None,
+                chunk_position="last",
+            )
+            return [*_calls_alone(calls), ChatGenerationChunk(message=last, generation_info=info)]
         if not (text or calls or info):
-            return None
-        message = AIMessageChunk(
-            content=text,
-            tool_call_chunks=calls,
-            response_metadata=self._origin if is_last else {},
-            usage_metadata=usage_metadata(piece.usage) if piece.usage else None,
-            chunk_position="last" if is_last else None,
-        )
-        return ChatGenerationChunk(message=message, generation_info=info or None)
+            return []
+        message = AIMessageChunk(content=text, tool_call_chunks=calls)
+        return [ChatGenerationChunk(message=message, generation_info=info or None)]
 
     def _read(self, piece: Chunk, *, is_last: bool) -> tuple[str, list[ToolCallChunk]]:
         """The text of a piece, and the pieces of calls in it."""
@@ -70,3 +73,8 @@ class ChatAnswer:
         if self._reader is None:
             return None
         return "tool_calls" if self._reader.is_call else "stop" if self._reader.is_stopped else None
+
+
+def _calls_alone(calls: list[ToolCallChunk]) -> list[ChatGenerationChunk]:
+    """A piece of parts of calls, where there are any."""
+    return [ChatGenerationChunk(message=AIMessageChunk(content="", tool_call_chunks=calls))] if calls else []

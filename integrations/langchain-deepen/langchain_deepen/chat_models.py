@@ -202,12 +202,10 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         stream = call.ensemble.stream_chat(request.messages, request.params)
         with closing_after([stream], call.timeout):
             for piece in read(stream):
-                chunk = answer.piece(piece)
-                if chunk is None:
-                    continue
-                if run_manager:
-                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield chunk
+                for chunk in answer.pieces(piece):
+                    if run_manager:
+                        run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
 
     async def _astream(
         self,
@@ -221,12 +219,10 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         stream = call.ensemble.astream_chat(request.messages, request.params)
         async with aclosing(aread(stream, call.timeout)) as pieces:
             async for piece in pieces:
-                chunk = answer.piece(piece)
-                if chunk is None:
-                    continue
-                if run_manager:
-                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield chunk
+                for chunk in answer.pieces(piece):
+                    if run_manager:
+                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         """The cache's key for the options of a call, in which two schemas of the same name are not the same."""

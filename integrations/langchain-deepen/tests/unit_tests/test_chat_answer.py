@@ -1,7 +1,6 @@
 """Answers that are calls, as messages: whole, in pieces, and cut, over a fake ensemble that says what it is told."""
 
 import pytest
-from langchain_core.messages import AIMessageChunk
 from langchain_core.tools import tool
 
 from langchain_deepen import ChatDeepen
@@ -71,8 +70,40 @@ def test_a_call_that_was_cut_is_invalid_and_says_why(ensemble):
     assert "raise max_tokens" in streamed.invalid_tool_calls[0]["args"]
 
 
-def test_chunks_without_content_are_not_sent(chat, ensemble):
+def test_every_piece_has_something_and_the_last_no_part_of_a_call(ensemble):
     ensemble.words = SAID
-    for piece in chat.bind_tools([add]).stream("1 + 1?"):
-        assert isinstance(piece, AIMessageChunk)
-        assert piece.tool_call_chunks or piece.chunk_position == "last"
+    for max_tokens in (3, 20):
+        pieces = list(ChatDeepen(ensemble=ensemble, max_tokens=max_tokens).bind_tools([add]).stream("1 + 1?"))
+        assert all(piece.tool_call_chunks for piece in pieces[:-1])
+        assert (pieces[-1].tool_call_chunks, pieces[-1].chunk_position) == ([], "last")
+
+
+async def test_events_of_version_3_hold_the_whole_call(chat, ensemble):
+    ensemble.words = SAID
+    bound = chat.bind_tools([add])
+    stream = bound.stream_events("1 + 1?", version="v3")
+    list(stream)
+    astream = await bound.astream_events("1 + 1?", version="v3")
+    async for _ in astream:
+        pass
+    for message in (stream.output, await astream.output):
+        assert [call["args"] for call in message.tool_calls] == [{"a": 1}]
+        assert message.response_metadata["finish_reason"] == "tool_calls"
+
+
+def test_a_call_that_was_cut_says_why_in_events_of_version_3(ensemble):
+    ensemble.words = SAID
+    stream = ChatDeepen(ensemble=ensemble, max_tokens=3).bind_tools([add]).stream_events("1 + 1?", version="v3")
+    list(stream)
+    assert stream.output.tool_calls == []
+    assert "raise max_tokens" in stream.output.invalid_tool_calls[0]["args"]
+
+
+def test_content_blocks_of_version_1_hold_the_call(ensemble):
+    ensemble.words = SAID
+    bound = ChatDeepen(ensemble=ensemble, output_version="v1").bind_tools([add])
+    for message in (bound.invoke("1 + 1?"), whole(list(bound.stream("1 + 1?")))):
+        (block,) = [block for block in message.content_blocks if block["type"] == "tool_call"]
+        assert (block["name"], block["args"]) == ("add", {"a": 1})
+        assert message.tool_calls[0]["args"] == {"a": 1}
+        assert message.text == ""
