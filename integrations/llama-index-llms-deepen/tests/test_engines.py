@@ -108,7 +108,7 @@ async def test_a_sub_question_engine_asks_tools_that_there_are(any_llm, ensemble
 
 @pytest.mark.parametrize(("temperature", "is_chat_model"), [(0.0, False), (3.0, True)])
 def test_selectors_and_questions_of_the_starter_models_are_always_of_what_there_is(starter, temperature, is_chat_model):
-    llm = DeepenLLM(ensemble=starter, is_chat_model=is_chat_model, temperature=temperature, seed=5, max_tokens=120)
+    llm = DeepenLLM(ensemble=starter, is_chat_model=is_chat_model, temperature=temperature, seed=5, max_tokens=100)
     selectors = (LLMSingleSelector, LLMMultiSelector, PydanticSingleSelector, PydanticMultiSelector)
     for selector in selectors:
         result = selector.from_defaults(llm=llm).select(CHOICES, "Who built the boat?")

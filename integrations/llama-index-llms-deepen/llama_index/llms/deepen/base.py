@@ -158,7 +158,8 @@ class DeepenLLM(PredictingLLM):
 
     def to_payload(self) -> dict[str, Any]:
         """What observers are told of this LLM: the metadata, the main model and the temperature."""
-        return {**super().to_payload(), "main": self._ensemble.main_name, "temperature": self.temperature}
+        about = {"main": self._ensemble.main_name, "temperature": self.temperature}
+        return {"class_name": self.class_name(), **self.metadata.model_dump(), **about}
 
     def close(self) -> None:
         """Free the ensemble, unless it was given ready: then it belongs to whoever made it."""
