@@ -65,6 +65,7 @@ class Constraint:
         self._next_completion: Completion | None = None
         num_shortest = len(self._completion.token_ids) if self._completion else 0
         self._num_watched = WATCHED_TOKENS + 2 * num_shortest
+        """Tokens left at which the end is looked for."""
         self._forced: deque[int] = deque()
         self._is_forced = self._is_inside = False
         """Whether the next token is a forced one; whether the last one was not, and was more than an opening."""
@@ -87,15 +88,17 @@ class Constraint:
     def way_out(self) -> int | None:
         """The token by which to leave, for a model that would go on with what the structure does not allow.
 
-        It is end-of-sequence where the answer may end. Else, inside a value, it is the first of the shortest
-        completion, such as a closing quote. None where nothing was said yet.
+        It is end-of-sequence where the answer may end. Else, inside a value, it is what closes it, such as a quote: the
+        first of the shortest completion. None where nothing was said yet, or where more has to be said first.
         """
         if self.may_end():
             return next(iter(self._vocabulary.eos_ids), None)
         if not self._is_inside:
             return None
         self._completion = self._completion or self._find_completion(self._text)
-        return self._completion.token_ids[0] if self._completion else None
+        if self._completion is None or chr(self._completion.text[0]).isalnum():
+            return None
+        return self._completion.token_ids[0]
 
     def next_forced(self) -> int | None:
         """The next token, where the structure or a completion that has begun leaves no choice."""
@@ -110,6 +113,7 @@ class Constraint:
             return token_id
         now = self._completion = self._completion or self._find_completion(self._text)
         if now is None or not now.fits(room):
+            self._num_watched = room.num_tokens // 2  # a search that found nothing is not made anew at every token
             return token_id
         piece = self._piece(token_id)
         self._next_completion = self._complete_after(piece, now)
@@ -122,7 +126,8 @@ class Constraint:
         if token_id in self._vocabulary.eos_ids:
             return
         piece = self._piece(token_id)
-        self._completion, self._next_completion = self._next_completion, None
+        carried = self._carry_over(piece, self._completion)
+        self._completion, self._next_completion = self._next_completion or carried, None
         self._is_inside = not self._is_forced and piece[-1:] not in OPENING
         self._tokens.consume_token(token_id)
         self._text.try_consume_tokens(list(piece))
@@ -147,14 +152,22 @@ class Constraint:
         return self._forced.popleft()
 
     def _complete_after(self, piece: bytes, now: Completion) -> Completion | None:
-        """How the answer can end behind one more token: mostly as it could before."""
-        if now.text.startswith(piece):
-            return self._cut(now.text[len(piece) :])
+        """How the answer can end behind one more token."""
+        if (carried := self._carry_over(piece, now)) is not None:
+            return carried
         ahead = self._text.deep_copy()
         ahead.try_consume_tokens(list(piece))
-        if _ends(ahead, now.text):
-            return now
         return self._find_completion(ahead)
+
+    def _carry_over(self, piece: bytes, now: Completion | None) -> Completion | None:
+        """What is left of a completion behind one more token, the least that still completes; None where nothing does."""
+        if now is None:
+            return None
+        ahead = self._text.deep_copy()
+        ahead.try_consume_tokens(list(piece))
+        most = min(len(piece), len(now.text))
+        rests = (now.text[num_dropped:] for num_dropped in range(most, -1, -1))
+        return self._cut(next((rest for rest in rests if _ends(ahead, rest)), None))
 
     def _find_completion(self, text: llguidance.LLMatcher) -> Completion | None:
         return self._cut(find_completion(text, self._compiler.expressible))

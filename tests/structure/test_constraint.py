@@ -9,6 +9,7 @@ import pytest
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import GrammarError
 from deepen_llm.structure import Constraint, Room, StructureCompiler
+from deepen_llm.structure.completion import find_completion
 from tests.vocabularies import load_toy
 
 WIDE = Room(1000, 1000)
@@ -138,6 +139,29 @@ def test_the_way_out_is_the_end_a_closing_piece_or_nothing():
     assert constraint.way_out() is None  # nothing was said yet
     say(constraint, "Ada")
     assert vocabulary.tokens[constraint.way_out()].startswith(b'"')
+
+
+def test_where_more_has_to_be_said_first_there_is_no_way_out():
+    constraint = constrain(json_schema={"type": "string", "minLength": 20})
+    follow_forced(constraint)
+    say(constraint, "Ada")
+    assert constraint.way_out() is None
+    say(constraint, " of the long name here")
+    assert constraint.way_out() is not None
+
+
+def test_a_search_that_found_nothing_that_fits_is_not_made_at_every_token(monkeypatch):
+    searches = []
+    monkeypatch.setattr(
+        "deepen_llm.structure.constraint.find_completion",
+        lambda *given: searches.append(1) or find_completion(*given),
+    )
+    constraint = constrain(regex="[a-z]{300,400}x{3}")
+    token_id = load_toy("gpt2").encode("z", at_start=False)[0]
+    for num_left in range(60, 0, -1):
+        assert constraint.steer(token_id, Room(num_left, 1000)) == token_id
+        constraint.push(token_id)
+    assert len(searches) < 8
 
 
 def test_behind_what_opens_a_value_there_is_no_way_out():
