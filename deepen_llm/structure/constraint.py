@@ -160,7 +160,7 @@ class Constraint:
         return self._find_completion(ahead)
 
     def _carry_over(self, piece: bytes, now: Completion | None) -> Completion | None:
-        """What is left of a completion behind one more token, the least that still completes; None where nothing does."""
+        """The least of a completion that still completes behind one more token; None where nothing of it does."""
         if now is None:
             return None
         ahead = self._text.deep_copy()
