@@ -11,7 +11,7 @@ from deepen_llm.starter import MODEL_NAMES, model_paths
 
 
 @pytest.fixture(scope="module")
-def benchmark():
+def decoding():
     with Ensemble.starter(members=MODEL_NAMES[:2]) as ensemble:
         yield DecodeBenchmark(ensemble, num_tokens=8, num_repetitions=1)
 
@@ -29,7 +29,7 @@ def test_a_finding_compares_its_median_with_the_target(wants, runs, is_met):
     assert Finding("x", Spread(runs), {"at most": 1.0, "at least": 4.0}[wants], wants).is_met is is_met
 
 
-def test_own_generate_makes_the_asked_number_of_tokens_whatever_the_model_ends_with(benchmark):
+def test_own_generate_makes_the_asked_number_of_tokens_whatever_the_model_ends_with(decoding):
     model = load_model(MemberConfig(model=str(model_paths()[0])))
     made = []
     generate = model.generate
@@ -46,14 +46,14 @@ def test_a_context_too_small_for_the_answer_shortens_it_and_says_so(make_ensembl
     assert "and not 200: the context of" in benchmark.note and "holds 60 tokens" in benchmark.note
 
 
-def test_prompts_have_about_the_asked_number_of_tokens(benchmark):
+def test_prompts_have_about_the_asked_number_of_tokens(decoding):
     for wanted in (34, 384):
-        prompt = benchmark._make_prompt(wanted)
-        assert wanted <= benchmark._ensemble.count_tokens(prompt) <= wanted + 8
+        prompt = decoding._make_prompt(wanted)
+        assert wanted <= decoding._ensemble.count_tokens(prompt) <= wanted + 8
 
 
-def test_every_measurement_yields_a_finding_and_threads_get_what_they_get_alone(benchmark):
-    findings = list(benchmark.run())
+def test_every_measurement_yields_a_finding_and_threads_get_what_they_get_alone(decoding):
+    findings = list(decoding.run())
     assert [finding.wants for finding in findings] == ["at most", "at least", "at most", "at least", "at least"]
     assert all(
         finding.value.low > 0 and "8 tokens" in finding.name
