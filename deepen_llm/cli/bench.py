@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 bench = typer.Typer(
     name="bench",
-    help="Measure what an ensemble costs, a token of decoding or a step of fusion alone, and what it answers about "
-    "documents.",
+    help="Measure what an ensemble costs, a token of decoding, a step of fusion alone or a structured answer, and what "
+    "it answers about documents.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )

@@ -81,7 +81,7 @@ def _build_params(values: Mapping[str, Any]) -> SamplingParams:
     schema, grammar = values.get("json_schema"), values.get("grammar")
     given = {
         **values,
-        "json_schema": None if schema is None else _read_schema(schema),
+        "json_schema": None if schema is None else read_schema(schema),
         "grammar": None if grammar is None else _read_file(grammar, "--grammar"),
     }
     try:
@@ -90,7 +90,7 @@ def _build_params(values: Mapping[str, Any]) -> SamplingParams:
         raise typer.BadParameter(str(error)) from error
 
 
-def _read_schema(given: str) -> dict[str, Any]:
+def read_schema(given: str) -> dict[str, Any]:
     """A JSON schema from itself or from a file."""
     text = given if given.lstrip().startswith("{") else _read_file(Path(given), "--json-schema")
     try:
