@@ -29,7 +29,7 @@ def test_code_of_the_docs_runs(code, monkeypatch, capsys):
         if not (ROOT / name).exists():
             code = code.replace(f'"{name}"', f'"{path}"')
     scope: dict[str, object] = {}
-    exec(compile(code, "docs", "exec"), scope)
+    exec(compile(code, "docs", "exec", dont_inherit=True), scope)
     for value in scope.values():
         if isinstance(value, Ensemble):
             value.close()
