@@ -19,8 +19,9 @@ from torch import Tensor
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import GrammarError
+from deepen_llm.structure.check import check_grammar
 from deepen_llm.structure.completion import ByteTokenizer, find_completion
-from deepen_llm.structure.grammar import build_grammar, locate
+from deepen_llm.structure.grammar import build_grammar
 from deepen_llm.vocabulary import Vocabulary
 
 MAX_KEPT = 64
@@ -74,9 +75,7 @@ class StructureCompiler:
         return bias[: len(self.vocabulary)].bool() & self._sayable
 
     def _compile(self, grammar: str, params: SamplingParams) -> Structure:
-        is_wrong, messages = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, self._tokenizer)
-        if is_wrong:
-            raise GrammarError(_explain(params, messages[0]))
+        check_grammar(grammar, params, self._tokenizer)
         tokens = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
         text = llguidance.LLMatcher(self._bytes, grammar, log_level=0)
         if not tokens.is_accepting() and not self.allowed(tokens).any():
@@ -126,16 +125,3 @@ class _TokenBytes:
 def _eos_ids(vocabulary: Vocabulary) -> list[int]:
     """The ids that end a text; where there is none, one behind all others, which no model can say."""
     return list(vocabulary.eos_ids) or [len(vocabulary)]
-
-
-def _explain(params: SamplingParams, message: str) -> str:
-    """What is wrong, where, and what to do."""
-    reason = " ".join(message.split())
-    if params.json_schema is not None:
-        place = locate(params.json_schema, message)
-        return (
-            f"the JSON schema cannot be expressed as a grammar{f', at {place}' if place else ''}: {reason}: "
-            "write that part with keywords that can, or leave it out and check the answer afterwards"
-        )
-    kind = "regular expression" if params.regex is not None else "grammar"
-    return f"the {kind} cannot be read: {reason}: see the syntax that llguidance documents"
