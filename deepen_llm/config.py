@@ -80,6 +80,10 @@ class SamplingParams(Settings):
     """Go on after end-of-sequence until max_new_tokens."""
     trace: bool = False
     """Report every step: each member's best tokens, the fused ones, who changed the choice."""
+    # Not dumped: what identifies an answer must not hold how long somebody waits for it.
+    timeout_s: float | None = Field(default=None, gt=0.0, allow_inf_nan=False, strict=True, exclude=True)
+    """Seconds from the call, its time in the queue included, after which a request that is not done fails and its work
+    stops; None waits as long as it takes."""
     json_schema: Annotated[dict[str, Any] | None, BeforeValidator(_as_json_schema)] = None
     """The answer is JSON of this schema, which may also be given as a pydantic model: it always parses."""
     regex: str | None = None

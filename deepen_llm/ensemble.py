@@ -20,6 +20,7 @@ from deepen_llm.assembly import (
     load_members,
 )
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams
+from deepen_llm.deadline import Deadline
 from deepen_llm.decoding.engine import Engine
 from deepen_llm.decoding.generating import GeneratingSequence
 from deepen_llm.decoding.scoring import ScoringSequence
@@ -185,17 +186,18 @@ class Ensemble:
         Raises:
             PromptError: A prompt that cannot be encoded or (ContextLengthError) is too long for a member.
             GrammarError: A JSON schema, regular expression or grammar that cannot be followed.
-            MemberError: A member failed.
+            MemberError: A member failed or (MemberTimeoutError) `timeout_s` was over before the answers were whole.
             NumericalError: A member's logits hold NaN or infinity.
             ClosedError: The ensemble is closed.
         """
+        deadline = _deadline(params)
         if isinstance(prompt, str):
-            return _wait([self._submit_prompt(prompt, params)])[0]
-        return _wait(self._submit_all(lambda text: self._submit_prompt(text, params), prompt))
+            return _wait([self._submit_prompt(prompt, params)], deadline)[0]
+        return _wait(self._submit_all(lambda text: self._submit_prompt(text, params), prompt), deadline)
 
     def stream(self, prompt: str, params: SamplingParams | None = None) -> Stream:
         """Answer piece by piece. Closing or dropping the stream ends the work. Raises what `generate` does."""
-        return Stream(lambda sink: self._submit_prompt(prompt, params, sink))
+        return Stream(lambda sink: self._submit_prompt(prompt, params, sink), _deadline(params))
 
     @overload
     async def agenerate(self, prompt: str, params: SamplingParams | None = None) -> Generation: ...
@@ -205,13 +207,14 @@ class Ensemble:
         self, prompt: str | list[str], params: SamplingParams | None = None
     ) -> Generation | list[Generation]:
         """`generate` without blocking the event loop; cancelling the task ends the work."""
+        deadline = _deadline(params)
         if isinstance(prompt, str):
-            return (await _gather([self._submit_prompt(prompt, params)]))[0]
-        return await _gather(self._submit_all(lambda text: self._submit_prompt(text, params), prompt))
+            return (await _gather([self._submit_prompt(prompt, params)], deadline))[0]
+        return await _gather(self._submit_all(lambda text: self._submit_prompt(text, params), prompt), deadline)
 
     def astream(self, prompt: str, params: SamplingParams | None = None) -> AsyncStream:
         """`stream` for the running event loop."""
-        return AsyncStream(lambda sink: self._submit_prompt(prompt, params, sink))
+        return AsyncStream(lambda sink: self._submit_prompt(prompt, params, sink), _deadline(params))
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
         """Reply to messages ({"role": ..., "content": ...}), which every member reads in its own chat template.
@@ -219,19 +222,21 @@ class Ensemble:
         Neighbouring messages of one role are joined; a system message is put before the first user message for a
         member whose template refuses it. Raises what `generate` does.
         """
-        return _wait([self._submit_chat(messages, params)])[0]
+        deadline = _deadline(params)
+        return _wait([self._submit_chat(messages, params)], deadline)[0]
 
     def stream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Stream:
         """`chat`, piece by piece."""
-        return Stream(lambda sink: self._submit_chat(messages, params, sink))
+        return Stream(lambda sink: self._submit_chat(messages, params, sink), _deadline(params))
 
     async def achat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
         """`chat` without blocking the event loop."""
-        return (await _gather([self._submit_chat(messages, params)]))[0]
+        deadline = _deadline(params)
+        return (await _gather([self._submit_chat(messages, params)], deadline))[0]
 
     def astream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> AsyncStream:
         """`stream_chat` for the running event loop."""
-        return AsyncStream(lambda sink: self._submit_chat(messages, params, sink))
+        return AsyncStream(lambda sink: self._submit_chat(messages, params, sink), _deadline(params))
 
     def score(self, context: str, continuation: str) -> Score:
         """The natural-log probability that the ensemble gives to a continuation of a context.
@@ -246,7 +251,7 @@ class Ensemble:
 
     def score_batch(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         """`score` for many pairs in one batch."""
-        return _wait(self._submit_all(lambda pair: self._submit_score(*pair), pairs))
+        return _wait(self._submit_all(lambda pair: self._submit_score(*pair), pairs), Deadline(None))
 
     def close(self) -> None:
         """Stop the engine and free the models. What still runs fails with `ClosedError`."""
@@ -333,19 +338,32 @@ def _encode_chat(vocabulary: Vocabulary, messages: Sequence[Message]) -> Encoded
         return vocabulary.encode_chat(folded)
 
 
-def _wait(futures: Sequence[Future[Result]]) -> list[Result]:
-    """All results; the first error, or Ctrl-C, ends the rest."""
+def _deadline(params: SamplingParams | None) -> Deadline:
+    """The deadline of a request that begins now."""
+    return Deadline(None if params is None else params.timeout_s)
+
+
+def _wait(futures: Sequence[Future[Result]], deadline: Deadline) -> list[Result]:
+    """All results; the first error, the deadline or Ctrl-C ends the rest."""
     try:
-        return [future.result() for future in futures]
+        return [deadline.result_of(future) for future in futures]
     except BaseException:
         _cancel(futures)
         raise
 
 
-async def _gather(futures: Sequence[Future[Result]]) -> list[Result]:
-    """All results without blocking the loop; an error or the task's cancellation ends the rest."""
+async def _gather(futures: Sequence[Future[Result]], deadline: Deadline) -> list[Result]:
+    """All results without blocking the loop; an error, the deadline or the task's cancellation ends the rest."""
     try:
-        return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+        async with asyncio.timeout(deadline.remaining_s) as limit:
+            return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        _cancel(futures)
+        if any(future.cancelled() for future in futures):
+            raise deadline.error from None
+        return [future.result() for future in futures]  # in time, while the loop was busy elsewhere
     finally:
         _cancel(futures)
 

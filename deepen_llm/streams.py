@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self, final
 
+from deepen_llm.deadline import Deadline
 from deepen_llm.results import Chunk, Generation
 
 
@@ -21,10 +22,10 @@ from deepen_llm.results import Chunk, Generation
 class Stream:
     """An iterator of chunks. Closing it, or letting go of it, ends the work in the engine."""
 
-    def __init__(self, start: Callable[[Callable[[Chunk], None]], Future[Generation]]) -> None:
+    def __init__(self, start: Callable[[Callable[[Chunk], None]], Future[Generation]], deadline: Deadline) -> None:
         """Call `start` with the function that takes the chunks; it gives the future of the whole answer."""
         chunks: SimpleQueue[Chunk | None] = SimpleQueue()
-        self._chunks = chunks
+        self._chunks, self._deadline = chunks, deadline
         self._future = start(chunks.put)
         self._future.add_done_callback(lambda _: chunks.put(None))
 
@@ -32,9 +33,16 @@ class Stream:
         return self
 
     def __next__(self) -> Chunk:
-        """Wait for the next chunk; an error of the request is raised as soon as it happens."""
+        """Wait for the next chunk; an error of the request is raised as soon as it happens.
+
+        Raises:
+            MemberTimeoutError: The deadline is over, and the answer is not whole.
+        """
         try:
-            chunk = self._chunks.get()
+            chunk = self._chunks.get(timeout=self._deadline.remaining_s)
+        except Empty:
+            self.close()
+            raise self._deadline.error from None
         except BaseException:  # Ctrl-C while waiting
             self.close()
             raise
@@ -68,7 +76,7 @@ class Stream:
 class AsyncStream:
     """An asynchronous iterator of chunks for the running event loop. Closing it, or letting go of it, ends the work."""
 
-    def __init__(self, start: Callable[[Callable[[Chunk], None]], Future[Generation]]) -> None:
+    def __init__(self, start: Callable[[Callable[[Chunk], None]], Future[Generation]], deadline: Deadline) -> None:
         """Call `start` with the function that takes the chunks; it gives the future of the whole answer."""
         loop = asyncio.get_running_loop()
         chunks: asyncio.Queue[Chunk | None] = asyncio.Queue()
@@ -78,7 +86,7 @@ class AsyncStream:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(chunks.put_nowait, chunk)
 
-        self._chunks = chunks
+        self._chunks, self._deadline = chunks, deadline
         self._future = start(put)
         self._future.add_done_callback(lambda _: put(None))
 
@@ -86,9 +94,20 @@ class AsyncStream:
         return self
 
     async def __anext__(self) -> Chunk:
-        """Wait for the next chunk; an error of the request is raised as soon as it happens."""
+        """Wait for the next chunk; an error of the request is raised as soon as it happens.
+
+        Raises:
+            MemberTimeoutError: The deadline is over, and the answer is not whole.
+        """
         try:
-            chunk = await self._chunks.get()
+            # The clock runs while a chunk is waited for, and not while the reader has one: nothing of his is cancelled.
+            async with asyncio.timeout(self._deadline.remaining_s):
+                chunk = await self._chunks.get()
+        except TimeoutError:
+            if self._chunks.empty():
+                await self.aclose()
+                raise self._deadline.error from None
+            chunk = self._chunks.get_nowait()  # it came while the loop was busy elsewhere
         except asyncio.CancelledError:
             await self.aclose()
             raise

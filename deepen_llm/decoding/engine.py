@@ -117,6 +117,8 @@ class Engine:
     def _step(self) -> None:
         """One token for every running sequence."""
         self._drop([sequence for sequence in self._running if sequence.future.cancelled()])
+        for sequence in [sequence for sequence in self._running if sequence.deadline.is_over]:
+            self._fail([sequence], sequence.deadline.error)
         self._weigh_new()
         self._force()
         self._end_full()

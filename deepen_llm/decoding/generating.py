@@ -37,7 +37,7 @@ class GeneratingSequence(RunningSequence):
         constraint: Constraint | None = None,
     ) -> None:
         """`constraint` follows the structure that `params` ask for; None where they ask for none."""
-        super().__init__(members, main, prompts)
+        super().__init__(members, main, prompts, params.timeout_s)
         self.params = params
         self._constraint = constraint
         self.wants_trace = params.trace

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from deepen_llm.deadline import Deadline
 from deepen_llm.decoding.boundary import Boundary
 from deepen_llm.decoding.detokenizer import Detokenizer
 from deepen_llm.decoding.track import Track
@@ -21,9 +22,17 @@ from deepen_llm.vocabulary import EncodedText
 class RunningSequence(ABC):
     """A text in progress. The engine asks it to choose a token, then to take it in; its future holds the result."""
 
-    def __init__(self, members: Sequence[Member], main: int, prompts: Sequence[EncodedText]) -> None:
+    def __init__(
+        self,
+        members: Sequence[Member],
+        main: int,
+        prompts: Sequence[EncodedText],
+        timeout_s: float | None = None,
+    ) -> None:
         self.tracks = [Track(member, prompt) for member, prompt in zip(members, prompts, strict=True)]
         self.future: Future[Any] = Future()
+        self.deadline = Deadline(timeout_s)
+        """Also the engine looks at it: who holds a stream and does not read it would not notice."""
         self.num_steps = 0
         self.is_finished = False
         self._main = main
