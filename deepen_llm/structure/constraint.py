@@ -9,6 +9,7 @@ from typing import final
 import llguidance
 from torch import Tensor
 
+from deepen_llm.errors import GrammarError
 from deepen_llm.structure.compiler import Structure, StructureCompiler
 from deepen_llm.structure.completion import find_completion
 
@@ -122,14 +123,20 @@ class Constraint:
         return self._begin(now, token_id)
 
     def push(self, token_id: int) -> None:
-        """Take a token that may come."""
+        """Take a token that may come.
+
+        Raises:
+            GrammarError: It may not, or the grammar is too complex to be followed on.
+        """
         if token_id in self._vocabulary.eos_ids:
             return
         piece = self._piece(token_id)
         carried = self._carry_over(piece, self._completion)
         self._completion, self._next_completion = self._next_completion or carried, None
         self._is_inside = not self._is_forced and piece[-1:] not in OPENING
-        self._tokens.consume_token(token_id)
+        if not self._tokens.consume_token(token_id):
+            reason = " ".join(self._tokens.get_error().split())
+            raise GrammarError(f"the structure cannot be followed behind {piece!r}: {reason}: make it simpler")
         self._text.try_consume_tokens(list(piece))
 
     def _piece(self, token_id: int) -> bytes:

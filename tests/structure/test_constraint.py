@@ -80,6 +80,12 @@ def test_special_and_padded_tokens_are_never_allowed(kind):
     assert allowed <= {i for i, token in enumerate(vocabulary.tokens) if token} | set(vocabulary.eos_ids)
 
 
+def test_a_token_that_may_not_come_is_an_error_and_no_end():
+    constraint = constrain(regex="yes")
+    with pytest.raises(GrammarError, match="cannot be followed behind b'n'"):
+        constraint.push(load_toy("gpt2").encode("n", at_start=False)[0])
+
+
 def test_a_token_for_which_there_is_room_is_taken_as_it_is():
     constraint = constrain(json_schema=NAME)
     follow_forced(constraint)
