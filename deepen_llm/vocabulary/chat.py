@@ -14,6 +14,12 @@ from deepen_llm.vocabulary.tokens import read_added_tokens, read_backend
 
 Message = Mapping[str, str]
 
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}{{ message.role | capitalize }}: {{ message.content }}\n\n{% endfor %}Assistant:"
+)
+"""Roles in words, for models that learnt no template: what `chat_template="plain"` stands for. Such a model may go on
+with a message of the user, before which `stop=["\\nUser:"]` ends the answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -29,7 +35,7 @@ class ChatTemplate:
     def __init__(self, tokenizer: Any, name: str, special_texts: dict[int, str], template: str | None = None) -> None:
         self._tokenizer = tokenizer
         self._name = name
-        self._template = template
+        self._template = PLAIN_TEMPLATE if template == "plain" else template
         self._finder = SpecialFinder(tokenizer, special_texts)
 
     @property
@@ -69,8 +75,8 @@ class ChatTemplate:
     def _check(self, messages: Sequence[Message]) -> None:
         if not self.exists:
             raise PromptError(
-                f"the tokenizer of {self._name!r} has no chat template: give one with "
-                f"MemberConfig(chat_template=...), or prompt with plain text through generate"
+                f"the tokenizer of {self._name!r} has no chat template: give one with MemberConfig(chat_template=...), "
+                'where chat_template="plain" writes roles in words, or prompt with plain text through generate'
             )
         check_messages(messages)
 

@@ -79,7 +79,7 @@ class Vocabulary:
             name: What errors call this member.
             num_logits: How many logits the model has; None takes one per token.
             eos_ids: Ids that end a sequence, besides the tokenizer's own.
-            chat_template: A Jinja template in place of the tokenizer's own.
+            chat_template: A Jinja template in place of the tokenizer's own, or "plain".
 
         Raises:
             VocabularyError: The tokens cannot be read as bytes (WordPiece, say), or do not fit the logits.

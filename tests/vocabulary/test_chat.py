@@ -139,6 +139,21 @@ def test_a_tokenizer_without_a_template_says_how_to_give_one():
     assert given_one.encode_chat(make_chat("Hi")) == load_toy("gpt2").encode_chat(make_chat("Hi"))
 
 
+def test_a_plain_template_writes_roles_in_words():
+    vocabulary = Vocabulary.from_tokenizer(toys.byte_level_bpe(template=None), name="base", chat_template="plain")
+    assert vocabulary.has_chat_template
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Hi <|im_end|>"},
+        {"role": "assistant", "content": "Hello!"},
+        {"role": "user", "content": "Who?"},
+    ]
+    prompt = vocabulary.encode_chat(messages)
+    said = "System: Be brief.\n\nUser: Hi <|im_end|>\n\nAssistant: Hello!\n\nUser: Who?\n\nAssistant:"
+    assert vocabulary.join(prompt.ids).decode() == said
+    assert not set(prompt.ids) & vocabulary.special_ids
+
+
 def test_a_template_that_refuses_the_messages_is_quoted():
     with pytest.raises(PromptError, match="the chat template of 'llama' refuses these messages: roles must alternate"):
         load_toy("llama").encode_chat([{"role": "assistant", "content": "Hi"}])
