@@ -19,7 +19,7 @@ def read_response_format(given: Mapping[str, Any]) -> tuple[dict[str, Any] | Non
     Raises:
         ConfigError: None of these.
     """
-    kind, inner = given.get("type"), given.get("json_schema")
+    kind, inner = (given.get("type"), given.get("json_schema")) if isinstance(given, Mapping) else (None, None)
     if kind == "text":
         return None, ""
     if kind == "json_object":
@@ -28,6 +28,6 @@ def read_response_format(given: Mapping[str, Any]) -> tuple[dict[str, Any] | Non
     if kind != "json_schema" or not isinstance(schema, dict):
         raise ConfigError(
             'response_format must be {"type": "text"}, {"type": "json_object"} or {"type": "json_schema", '
-            f'"json_schema": {{"name": ..., "schema": {{...}}}}}}; got {dict(given)!r}'
+            f'"json_schema": {{"name": ..., "schema": {{...}}}}}}; got {given!r}'
         )
     return schema, ask_for(schema)

@@ -10,6 +10,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from deepen_llm.results import Chunk, Generation
 from langchain_deepen.chat_request import ChatRequest
 from langchain_deepen.generation_info import finish_info, token_info, usage_metadata
+from langchain_deepen.tool_calls import call_chunks, last_chunks, message_parts
 
 
 @final
@@ -18,6 +19,7 @@ class ChatAnswer:
 
     def __init__(self, request: ChatRequest, model_name: str) -> None:
         self._model_name = model_name
+        self._max_tokens = request.params.max_new_tokens
         self._reader = request.reader()
 
     def whole(self, answer: Generation) -> ChatResult:
@@ -25,7 +27,7 @@ class ChatAnswer:
         text, parts = answer.text, {}
         if self._reader is not None:
             text, _ = self._reader.push(text, is_last=True)
-            parts = self._reader.message_parts()
+            parts = message_parts(self._reader.calls, self._max_tokens)
         info = {**token_info(answer), **finish_info(answer, self._finish_reason)}
         message = AIMessage(
             content=text,
@@ -61,7 +63,10 @@ class ChatAnswer:
         """The text of a piece, and the pieces of calls in it."""
         if self._reader is None:
             return piece.text, []
-        return self._reader.push(piece.text, is_last=is_last)
+        text, pieces = self._reader.push(piece.text, is_last=is_last)
+        if not is_last:
+            return text, call_chunks(pieces)
+        return text, last_chunks(pieces, self._reader.calls, self._max_tokens)
 
     @property
     def _origin(self) -> dict[str, Any]:
@@ -72,7 +77,7 @@ class ChatAnswer:
         """The finish reason in place of the engine's, which knows nothing of calls; None leaves the engine's."""
         if self._reader is None:
             return None
-        return "tool_calls" if self._reader.is_call else "stop" if self._reader.is_stopped else None
+        return "tool_calls" if self._reader.is_whole else "stop" if self._reader.is_stopped else None
 
 
 def _calls_alone(calls: list[ToolCallChunk]) -> list[ChatGenerationChunk]:

@@ -15,6 +15,7 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from deepen_llm.errors import ConfigError
+from deepen_llm.tools import ToolChoice, read_tools
 from langchain_deepen.chat_answer import ChatAnswer
 from langchain_deepen.chat_request import CHAT_NAMES, ChatRequest, make_request, split_options
 from langchain_deepen.deadline import aread, closing_after, join, read, wait_for
@@ -28,7 +29,7 @@ from langchain_deepen.structured import (
     response_format,
     with_parser,
 )
-from langchain_deepen.tools import ToolChoice, ToolSource, describe_tools, read_tools
+from langchain_deepen.tools import ToolSource, describe_tools
 
 _FOR_TRACES = ("ls_structured_output_format", "structured_output_format")
 """Options that LangChain takes out before a call reaches the model."""

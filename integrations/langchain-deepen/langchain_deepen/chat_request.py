@@ -10,11 +10,9 @@ from langchain_core.messages import BaseMessage
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError
+from deepen_llm.tools import CallReader, ToolSet, read_response_format, read_tools
 from langchain_deepen.messages import read_messages
 from langchain_deepen.options import STRUCTURE_NAMES
-from langchain_deepen.structured import read_response_format
-from langchain_deepen.tool_calls import CallReader
-from langchain_deepen.tools import ToolSet, read_tools
 
 CHAT_NAMES = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
 """Options of a call that only the chat model has."""
@@ -42,7 +40,7 @@ class ChatRequest:
 
     def reader(self) -> CallReader | None:
         """A reader for one answer that may be a call; None where answers are text."""
-        return CallReader(self.params.max_new_tokens, self.stop) if self.has_tools else None
+        return CallReader(self.stop) if self.has_tools else None
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[Form, dict[str, Any]]:
@@ -57,16 +55,12 @@ def split_options(options: Mapping[str, Any]) -> tuple[Form, dict[str, Any]]:
     forms = [name for name in ("tools", "response_format", *STRUCTURE_NAMES) if {**chat, **rest}.get(name) is not None]
     if len(forms) > 1:
         raise ConfigError(f"an answer has one structure; got {' and '.join(forms)}: give one of them")
-    if "tools" in chat:
-        is_parallel = bool(chat.get("parallel_tool_calls"))
-        tools = read_tools(chat["tools"], chat.get("tool_choice"), is_parallel=is_parallel)
-        return Form(tools=tools, words=tools.words if tools else ""), rest
-    if "tool_choice" in chat:
-        raise ConfigError(f"tool_choice={chat['tool_choice']!r} needs tools to choose from: bind them with bind_tools")
     if "response_format" in chat:
         schema, words = read_response_format(chat["response_format"])
-        return Form(schema=schema, words=words), rest
-    return Form(), rest
+        return Form(schema=schema, words=words if chat["response_format"].get("is_told", True) else ""), rest
+    is_parallel = bool(chat.get("parallel_tool_calls"))
+    tools = read_tools(chat.get("tools", ()), chat.get("tool_choice"), is_parallel=is_parallel)
+    return Form(tools=tools, words=tools.words if tools else ""), rest
 
 
 def make_request(
@@ -91,7 +85,4 @@ def make_request(
         raise ConfigError(
             f"a tool call must not be cut; got stop={list(stop)!r} with a tool_choice that forces one: leave stop out"
         )
-    cuts = () if form.tools.is_forced else params.stop
-    grammar = form.tools.grammar(cuts)
-    held = params.replace(stop=(), json_schema=None, regex=None, grammar=grammar)
-    return ChatRequest(told, held, has_tools=True, stop=cuts)
+    return ChatRequest(told, form.tools.hold(params), has_tools=True, stop=params.stop)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 
 from deepen_llm.errors import PromptError
+from deepen_llm.tools import write_result
 from langchain_deepen.tool_calls import write_calls
 
 _ROLES = ("system", "user", "assistant")
@@ -54,8 +55,8 @@ def _content(message: BaseMessage, position: int, names: dict[str | None, str]) 
     if isinstance(message, AIMessage):
         return "\n".join([*([text] if text else []), *write_calls(message)])
     if isinstance(message, ToolMessage):
-        name = message.name or names.get(message.tool_call_id, "the tool")
-        return f"{'Error' if message.status == 'error' else 'Result'} of {name}: {text}"
+        name = message.name or names.get(message.tool_call_id)
+        return write_result(name, text, is_error=message.status == "error")
     return text
 
 

@@ -1,9 +1,8 @@
-"""Structured output: what the models are told about a schema, and the parsers of what they answer."""
+"""Structured output: schemas of every kind that LangChain knows, and the parsers of what the models answer."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -20,8 +19,6 @@ from deepen_llm.errors import ConfigError
 from langchain_deepen.options import as_json_schema
 
 SchemaSource = dict[str, Any] | type
-
-_ANY_OBJECT = {"type": "object"}
 
 
 def read_schema(schema: SchemaSource, *, strict: bool | None = None) -> dict[str, Any]:
@@ -58,34 +55,6 @@ def response_format(schema: dict[str, Any] | None, *, is_told: bool = True) -> d
     return {"type": "json_schema", "json_schema": {"name": name, "schema": schema}, "is_told": is_told}
 
 
-def read_response_format(given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """The JSON schema of a `response_format`, and what the models are told about it.
-
-    Raises:
-        ConfigError: A form that is none of the two known ones.
-    """
-    inner = given.get("json_schema")
-    if given.get("type") == "json_object":
-        return _ANY_OBJECT, ""
-    if (
-        given.get("type") != "json_schema"
-        or not isinstance(inner, Mapping)
-        or not isinstance(inner.get("schema"), dict)
-    ):
-        raise ConfigError(
-            'response_format must be {"type": "json_object"} or {"type": "json_schema", "json_schema": {"name": ..., '
-            f'"schema": {{...}}}}}}; got {given!r}'
-        )
-    return inner["schema"], schema_words(inner["schema"]) if given.get("is_told", True) else ""
-
-
-def schema_words(schema: Mapping[str, Any]) -> str:
-    """What the models are told about a schema: what it is for, and the schema itself, in two lines."""
-    about = f"Answer in JSON{f': {about}' if (about := schema.get('description')) else '.'}"
-    kept = {key: part for key, part in schema.items() if key not in ("description", "additionalProperties")}
-    return f"{about}\nSchema: {json.dumps(_untitled(kept), ensure_ascii=False)}"
-
-
 def json_parser(schema: SchemaSource | None) -> BaseOutputParser[Any]:
     """The parser of an answer that is JSON: into the pydantic class, or into a dictionary."""
     if isinstance(schema, type) and is_basemodel_subclass(schema):
@@ -110,15 +79,6 @@ def with_parser(
     parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | checked, parsing_error=lambda _: None)
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
     return RunnableMap(raw=model) | parsed.with_fallbacks([failed], exception_key="parsing_error")
-
-
-def _untitled(schema: Any) -> Any:
-    """A schema without titles, which repeat the names of its properties."""
-    if isinstance(schema, list):
-        return [_untitled(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    return {key: _untitled(part) for key, part in schema.items() if not (key == "title" and isinstance(part, str))}
 
 
 def _whole(messages: Iterator[BaseMessage]) -> Iterator[BaseMessage]:

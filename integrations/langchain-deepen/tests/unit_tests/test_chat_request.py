@@ -30,7 +30,7 @@ def test_the_system_message_tells_the_tools_and_the_grammar_holds_the_answer(cha
     (first, second, third) = ensemble.calls[0][1]
     assert (first["content"], third["content"]) == ("Be brief.", "1 + 1?")
     assert second["role"] == "system"
-    assert '"name": "add"' in second["content"]
+    assert '"add": Add one.' in second["content"]
     assert "TEXT" in ensemble.params.grammar
     chat.bind_tools([add], tool_choice="any").invoke("1 + 1?")
     assert "TEXT" not in ensemble.params.grammar
@@ -70,7 +70,7 @@ def test_forms_that_contradict_each_other_are_refused(chat):
     with pytest.raises(ConfigError, match="tool_choice='any' needs tools to choose from"):
         chat.invoke("Hello", tool_choice="any")
     with pytest.raises(ConfigError, match="response_format must be"):
-        chat.invoke("Hello", response_format={"type": "text"})
+        chat.invoke("Hello", response_format={"type": "xml"})
 
 
 def test_bind_tools_refuses_at_once(chat):

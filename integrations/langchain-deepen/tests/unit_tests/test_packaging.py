@@ -11,6 +11,6 @@ def test_the_version_is_that_of_the_distribution():
 
 def test_dependencies_are_ranges_and_few():
     declared = requires("langchain-deepen") or []
-    names = ["deepen-llm", "langchain-core", "llguidance", "pydantic"]
+    names = ["deepen-llm", "langchain-core", "pydantic"]
     assert sorted(line.split("<")[0].split(">")[0] for line in declared) == names
     assert all(">=" in line and "<" in line and "==" not in line for line in declared)

@@ -51,8 +51,8 @@ def test_the_schema_is_told_and_decoded_by(chat, ensemble):
     ensemble.words = ['{"x": 1}']
     chat.with_structured_output(Point).invoke("Where?")
     told = ensemble.calls[0][1][0]
-    assert (told["role"], told["content"].splitlines()[0]) == ("system", "Answer in JSON: A point.")
-    assert "title" not in told["content"]
+    words = 'Answer with JSON only: an object with "x" (a whole number). About it: A point.'
+    assert told == {"role": "system", "content": words}
     assert ensemble.params.json_schema == Point.model_json_schema()
     chat.with_structured_output(Point, method="json_mode").invoke("Where?")
     assert [one["role"] for one in ensemble.calls[1][1]] == ["user"]

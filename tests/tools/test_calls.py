@@ -1,0 +1,24 @@
+"""How calls and their results are written."""
+
+from deepen_llm.tools import Call, explain_cut, write_call, write_head, write_result
+
+
+def test_a_call_is_one_line_of_json():
+    assert write_call("add", {"a": 1, "b": "ü\n"}) == r'{"name": "add", "arguments": {"a": 1, "b": "ü\n"}}'
+    assert write_call("add", '{"a": 1}') == '{"name": "add", "arguments": {"a": 1}}'
+    assert write_call('say "ü"', {}) == write_head('say "ü"') + "{}}" == r'{"name": "say \"ü\"", "arguments": {}}'
+
+
+def test_a_result_names_its_tool_and_says_whether_it_is_an_error():
+    assert write_result("add", "3") == "Result of add: 3"
+    assert write_result(None, "3") == "Result of the tool: 3"
+    assert write_result("add", "no", is_error=True) == "Error of add: no"
+
+
+def test_each_call_has_an_id_of_its_own_and_its_arguments_by_name():
+    assert Call(0).id != Call(0).id
+    assert Call(0, arguments='{"a": [1]}').values == {"a": [1]}
+
+
+def test_a_cut_call_is_explained_by_its_limit():
+    assert explain_cut(9) == "the answer was cut at max_tokens=9, before the call was whole: raise max_tokens"

@@ -1,0 +1,56 @@
+"""One tool: what is read of it, what is told about it, and what is refused."""
+
+import pytest
+
+from deepen_llm.errors import ConfigError, GrammarError
+from deepen_llm.tools import Tool, read_tool
+
+ADD = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+
+def describe(parameters, **about):
+    return {"type": "function", "function": {"name": "add", "parameters": parameters, **about}}
+
+
+def test_a_tool_is_read_and_told_in_two_lines():
+    tool = read_tool(describe(ADD, description="Adds two\n  numbers."))
+    assert tool == Tool("add", "Adds two\n  numbers.", ADD)
+    assert tool.words == '"add": Adds two numbers.\nArguments: an object with "a" (a whole number).'
+    assert read_tool(describe(ADD)).words.startswith('"add"\nArguments: ')
+
+
+@pytest.mark.parametrize("parameters", [None, {}])
+def test_a_tool_without_parameters_takes_no_arguments(parameters):
+    tool = read_tool(describe(parameters))
+    assert tool.parameters == {"type": "object", "properties": {}}
+    assert tool.words.endswith("Arguments: an empty object.")
+
+
+def test_arguments_are_an_object_where_the_schema_does_not_say_so():
+    assert read_tool(describe({"properties": {"a": {"type": "integer"}}})).parameters["type"] == "object"
+
+
+@pytest.mark.parametrize("parameters", [{"type": "array"}, {"type": ["object", "null"]}, "text", [1]])
+def test_arguments_that_are_no_object_are_refused(parameters):
+    with pytest.raises(ConfigError, match="the arguments of tool 'add' must be an object's JSON schema; got"):
+        read_tool(describe(parameters))
+
+
+@pytest.mark.parametrize("described", [3, "add", {}, {"name": "add"}, {"function": {"name": ""}}, {"function": "add"}])
+def test_what_is_no_tool_is_refused(described):
+    with pytest.raises(ConfigError, match=r'a tool must be \{"type": "function", .*; got'):
+        read_tool(described)
+
+
+def test_what_cannot_be_written_as_json_is_refused():
+    with pytest.raises(ConfigError, match=r"a tool must be .*; got <function describe at"):
+        read_tool(describe)
+
+
+@pytest.mark.parametrize("schema", [{"not": {"type": "string"}}, {"type": 5}])
+def test_a_schema_that_cannot_be_decoded_is_refused_with_the_tool_and_the_part(schema):
+    parameters = {"type": "object", "properties": {"x": schema}}
+    with pytest.raises(GrammarError, match=r"the arguments of tool 'add' cannot be decoded: the JSON schema .*: "):
+        read_tool(describe(parameters))
+    with pytest.raises(GrammarError, match=r"at \$\.properties\.x: Unimplemented keys: \[\"not\"\]"):
+        read_tool(describe({"type": "object", "properties": {"x": {"not": {}}}}))
