@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import pytest
+
 from deepen_llm.bench.fusion import Comparison, FusionFigures
 from deepen_llm.bench.targets import find_growth, find_targets
 from deepen_llm.bench.timing import Spread
@@ -51,6 +53,7 @@ def test_every_target_that_applies_at_32k_is_there_and_says_whether_it_is_met():
 
 def test_larger_vocabularies_other_forms_and_devices_have_targets_of_their_own():
     large = limits(change(num_tokens=(151_646, 200_000), dense_published_ms=None))
+    assert large["build_s"] == pytest.approx(600 * 351_646 / 150_000) and limits(FIGURES)["build_s"] == 600
     assert large["step_ms"] == 5.0 and "times_faster" not in large
     assert "times_faster" not in limits(change(num_tokens=(8_192, 8_192)))
     assert "step_ms" not in limits(change(form="dense"))
