@@ -36,12 +36,12 @@ class ToolSet:
         one by chance. It ends behind a stop string; a call has none.
         """
         numbers = range(len(self.tools))
-        answer = 'call ("\\n" call)*' if self.is_parallel else "call"
-        rules = [f"answer: {answer}", f"call: {' | '.join(f'call_{n}' for n in numbers)}"]
+        calls = 'call ("\\n" call)*' if self.is_parallel else "call"
+        rules = [f"calls: {calls}", f"call: {' | '.join(f'call_{n}' for n in numbers)}"]
         rules += [f"call_{n}: {self.tools[n].rule}" for n in numbers]
         if self.is_forced:
-            return "\n".join(["start: answer", *rules])
-        return "\n".join(["start: answer | TEXT", *rules, rf"TEXT: /\s*[^{{\s](.|\n)*/{_nothing_after(stop)}"])
+            return "\n".join(["start: calls", *rules])
+        return "\n".join(["start: calls | TEXT", *rules, rf"TEXT: /\s*[^{{\s](.|\n)*/{_nothing_after(stop)}"])
 
     @property
     def words(self) -> str:

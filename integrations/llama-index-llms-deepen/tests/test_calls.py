@@ -9,7 +9,8 @@ from llama_index.core.base.llms.types import ToolCallBlock
 from llama_index.core.llms import ChatMessage, ChatResponse
 
 from deepen_llm.errors import ConfigError
-from llama_index.llms.deepen.calls import as_calls, read_calls, selections, text_of, write_call
+from deepen_llm.tools import write_call
+from llama_index.llms.deepen.calls import as_calls, read_calls, selections, text_of
 
 ADD = '{"name": "add", "arguments": {"a": 1, "b": 2}}'
 
@@ -31,7 +32,7 @@ def test_what_is_written_is_read_again():
 
 def test_a_call_that_was_cut_is_an_error_that_names_the_limit():
     with pytest.raises(
-        ConfigError, match=r"did not fit into max_tokens=9 \(finish_reason 'length'\); got '\{\"name\": "
+        ConfigError, match=r"must be whole; got '\{\"name\": .*cut at max_tokens=9, .*: raise max_tokens"
     ):
         as_calls(_response(ADD[:-4]), 9)
 

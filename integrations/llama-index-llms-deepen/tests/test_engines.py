@@ -142,7 +142,7 @@ async def test_a_function_agent_calls_two_tools_and_answers(llm, ensemble, is_st
     assert str(await handler) == "It is 3 and 7."
     told = [message["content"] for message in ensemble.calls[1][1]]
     assert told[-3].count('"name": "add"') == 2
-    assert {told[-2], told[-1]} == {"Result of add:\n3", "Result of add:\n7"}
+    assert {told[-2], told[-1]} == {"Result of add: 3", "Result of add: 7"}
 
 
 @AGENTS

@@ -31,9 +31,9 @@ def test_calls_are_told_as_the_models_write_them_and_results_by_their_tools_name
             "role": "assistant",
             "content": 'I add.\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n{"name": "look", "arguments": {}}',
         },
-        {"role": "user", "content": "Result of add:\n3"},
-        {"role": "user", "content": "Result of look:\nnothing"},
-        {"role": "user", "content": "Result of the tool:\nlost"},
+        {"role": "user", "content": "Result of add: 3"},
+        {"role": "user", "content": "Result of look: nothing"},
+        {"role": "user", "content": "Result of the tool: lost"},
     ]
 
 

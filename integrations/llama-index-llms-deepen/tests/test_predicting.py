@@ -61,7 +61,10 @@ async def test_every_way_asks_in_words_decodes_by_the_schema_and_gives_the_objec
     outputs = await _predict(any_llm, method)
     assert outputs[-1] == Lamp(owner="Orin", number=3)
     ((_, content, params),) = ensemble.calls
-    words = 'Answer with JSON only: an object with "owner" (text; Who has it), "number" (a whole number).'
+    words = (
+        'Answer with JSON only: an object with "owner" (text; Who has it), "number" (a whole number, at least 0, '
+        "at most 99). About it: A lamp."
+    )
     text = f"The lamp of Orin?\n{words}"
     assert content == ([{"role": "user", "content": text}] if any_llm.is_chat_model else f"{text}\n")
     assert (params.json_schema, params.stop, params.max_new_tokens) == (Lamp.model_json_schema(), (), 40)

@@ -21,6 +21,7 @@ from llama_index.core.tools.types import BaseTool
 
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
 from deepen_llm.errors import ConfigError, PromptError
+from deepen_llm.tools import ToolSet
 from llama_index.llms.deepen.calls import as_calls, selections, text_of
 from llama_index.llms.deepen.loading import ModelSource, as_source, open_ensemble
 from llama_index.llms.deepen.messages import check_text_only, to_plain, with_system
@@ -45,7 +46,7 @@ from llama_index.llms.deepen.streaming import (
     observed_stream,
     stream_responses,
 )
-from llama_index.llms.deepen.tools import CHAT_OPTIONS, ToolSet, describe_tool, is_object_tool, read_tools
+from llama_index.llms.deepen.tools import CHAT_OPTIONS, describe_tool, is_object_tool, read_tools
 
 if TYPE_CHECKING:
     from deepen_llm import Ensemble
@@ -297,7 +298,7 @@ class DeepenLLM(PredictingLLM):
                     f"an answer that may call tools takes no {given[0]}: leave it out, or leave tools out"
                 )
             messages = with_system(messages, tools.words)
-            call = {**call, "grammar": tools.grammar}
+            call = {**call, "grammar": tools.grammar()}
         if (messages_to_prompt := self._own_messages_to_prompt()) is not None:
             return self._request(messages_to_prompt(messages), call), tools
         return self._request(to_plain(messages), call), tools

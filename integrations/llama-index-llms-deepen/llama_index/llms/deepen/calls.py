@@ -1,27 +1,15 @@
-"""Tool calls as models write them, a line each: `{"name": "add", "arguments": {"a": 1, "b": 2}}`."""
+"""Tool calls as LlamaIndex's responses hold them, from the text of an answer."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
-from uuid import uuid4
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
 from llama_index.core.llms.llm import ToolSelection
 
 from deepen_llm.errors import ConfigError
-
-
-def write_call(name: str, arguments: Mapping[str, Any] | str) -> str:
-    """One call as models read and write it."""
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False, default=str)
-    return f'{{"name": {json.dumps(name, ensure_ascii=False)}, "arguments": {text}}}'
-
-
-def is_call(text: str) -> bool:
-    """Whether an answer that tools were offered for is calls: a text may not begin with a brace."""
-    return text.startswith("{")
+from deepen_llm.tools import CallReader, explain_cut, is_call
 
 
 def read_calls(text: str, max_tokens: int) -> list[ToolCallBlock]:
@@ -34,21 +22,20 @@ def read_calls(text: str, max_tokens: int) -> list[ToolCallBlock]:
     Raises:
         ConfigError: The last call is not whole, since the answer was cut.
     """
-    try:
-        calls = [json.loads(line) for line in text.split("\n")]
-    except ValueError as error:
-        raise ConfigError(
-            f"a tool call must be whole, and did not fit into max_tokens={max_tokens} (finish_reason 'length'); got "
-            f"{text!r}: raise max_tokens"
-        ) from error
+    reader = CallReader()
+    reader.push(text, is_last=True)
+    if not reader.is_whole:
+        raise ConfigError(f"a tool call must be whole; got {text!r}: {explain_cut(max_tokens)}")
     return [
-        ToolCallBlock(tool_call_id=f"call_{uuid4().hex}", tool_name=call["name"], tool_kwargs=call["arguments"])
-        for call in calls
+        ToolCallBlock(tool_call_id=call.id, tool_name=call.name or "", tool_kwargs=call.values) for call in reader.calls
     ]
 
 
 def as_calls(response: ChatResponse, max_tokens: int) -> ChatResponse:
-    """The response with its calls as blocks, and no text, where its text is calls; else as it is."""
+    """The response with its calls as blocks, and no text, where its text is calls; else as it is.
+
+    Raises what `read_calls` does.
+    """
     text = response.message.content or ""
     if not is_call(text):
         return response

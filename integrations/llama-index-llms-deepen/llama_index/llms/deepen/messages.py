@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
 
 from deepen_llm.errors import PromptError
-from llama_index.llms.deepen.calls import write_call
+from deepen_llm.tools import write_call, write_result
 
 _ROLES = {
     MessageRole.SYSTEM: "system",
@@ -74,12 +74,11 @@ def _added(message: ChatMessage, words: str) -> ChatMessage:
 
 def _text(message: ChatMessage, names: dict[str | None, str]) -> str:
     """The message's blocks, a line each."""
-    lines = [
+    text = "\n".join(
         write_call(block.tool_name, block.tool_kwargs) if isinstance(block, ToolCallBlock) else block.text
         for block in message.blocks
         if isinstance(block, (TextBlock, ToolCallBlock))
-    ]
+    )
     if message.role in _RESULTS:
-        name = names.get(message.additional_kwargs.get("tool_call_id"))
-        lines.insert(0, f"Result of {name}:" if name else "Result of the tool:")
-    return "\n".join(lines)
+        return write_result(names.get(message.additional_kwargs.get("tool_call_id")), text)
+    return text

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llama_index.core.base.llms.types import ChatResponse
 
 from deepen_llm.results import Chunk, Generation
-from llama_index.llms.deepen.calls import as_calls, is_call
+from deepen_llm.tools import is_call
+from llama_index.llms.deepen.calls import as_calls
 from llama_index.llms.deepen.request import Request
 
 if TYPE_CHECKING:
