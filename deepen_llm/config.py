@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -45,10 +46,15 @@ class Settings(BaseModel):
             name = f"{cls.__name__}.{where}" if where else cls.__name__
             came = f"; got {problem['input']!r}" if where else ""
             return f"{name}: {problem['msg'].removeprefix('Value error, ')}{came}"
-        known = sorted(cls.model_fields)
-        near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known settings: {', '.join(known)}"
-        return f"{cls.__name__} has no setting {where!r}: {hint}"
+        return describe_unknown(where, cls.model_fields, owner=cls.__name__, kind="setting")
+
+
+def describe_unknown(name: str, known: Iterable[str], *, owner: str, kind: str) -> str:
+    """What to say of a name that is not among the known ones: the nearest of them, or all."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name.rpartition(".")[2], names, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known {kind}s: {', '.join(names)}"
+    return f"{owner} has no {kind} {name!r}: {hint}"
 
 
 def _as_json_schema(value: Any) -> Any:
@@ -138,7 +144,7 @@ class MemberConfig(Settings):
     trust_remote_code: bool = False
     """Run code that comes with the checkpoint. Off unless asked for."""
     chat_template: str | None = None
-    """A Jinja chat template that replaces the tokenizer's own."""
+    """A Jinja chat template in place of the tokenizer's own; "plain" writes roles in words, for a model without one."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Any further argument of `from_pretrained` (`adapter_kwargs`, `variant`, `subfolder`, ...)."""
 

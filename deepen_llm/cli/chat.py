@@ -98,7 +98,8 @@ class Conversation:
                     typer.echo(chunk.text, nl=False)
         except KeyboardInterrupt:
             typer.echo(" [stopped]", nl=False)
-        typer.echo()
+        finally:
+            typer.echo()  # also an error begins a line of its own
         return "".join(pieces)
 
 

@@ -15,12 +15,12 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from deepen_llm.errors import ConfigError
+from deepen_llm.options import STRUCTURE_NAMES
 from deepen_llm.tools import ToolChoice, read_tools
 from langchain_deepen.chat_answer import ChatAnswer
 from langchain_deepen.chat_request import CHAT_NAMES, ChatRequest, make_request, split_options
-from langchain_deepen.deadline import aread, closing_after, join, read, wait_for
 from langchain_deepen.ensemble_model import EnsembleModel
-from langchain_deepen.options import STRUCTURE_NAMES, as_json_schema, read_options
+from langchain_deepen.options import as_json_schema, read_call
 from langchain_deepen.structured import (
     SchemaSource,
     call_parser,
@@ -91,7 +91,7 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         """
         described = describe_tools(tools, strict=strict)
         read_tools(described, tool_choice, is_parallel=bool(parallel_tool_calls))
-        read_options(
+        read_call(
             {name: value for name, value in kwargs.items() if name not in (*CHAT_NAMES, *_FOR_TRACES)},
             owner=type(self).__name__,
         )
@@ -172,13 +172,7 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call, request = self._prepare(messages, stop, kwargs)
-        if call.timeout is None:
-            answer = call.ensemble.chat(request.messages, request.params)
-        else:
-            stream = call.ensemble.stream_chat(request.messages, request.params)
-            with closing_after([stream], call.timeout):
-                answer = join(list(read(stream)))
-        return ChatAnswer(request, call.model_name).whole(answer)
+        return ChatAnswer(request, call.model_name).whole(call.ensemble.chat(request.messages, request.params))
 
     async def _agenerate(
         self,
@@ -188,7 +182,7 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call, request = await self._aprepare(messages, stop, kwargs)
-        answer = await wait_for(call.ensemble.achat(request.messages, request.params), call.timeout)
+        answer = await call.ensemble.achat(request.messages, request.params)
         return ChatAnswer(request, call.model_name).whole(answer)
 
     def _stream(
@@ -200,9 +194,8 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         call, request = self._prepare(messages, stop, kwargs)
         answer = ChatAnswer(request, call.model_name)
-        stream = call.ensemble.stream_chat(request.messages, request.params)
-        with closing_after([stream], call.timeout):
-            for piece in read(stream):
+        with call.ensemble.stream_chat(request.messages, request.params) as stream:
+            for piece in stream:
                 for chunk in answer.pieces(piece):
                     if run_manager:
                         run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -217,16 +210,16 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         call, request = await self._aprepare(messages, stop, kwargs)
         answer = ChatAnswer(request, call.model_name)
-        stream = call.ensemble.astream_chat(request.messages, request.params)
-        async with aclosing(aread(stream, call.timeout)) as pieces:
-            async for piece in pieces:
+        async with aclosing(call.ensemble.astream_chat(request.messages, request.params)) as stream:
+            async for piece in stream:
                 for chunk in answer.pieces(piece):
                     if run_manager:
                         await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                     yield chunk
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
-        """The cache's key for the options of a call, in which two schemas of the same name are not the same."""
+        """The cache's key for the options of a call: two schemas of one name are two, and patience is no option."""
+        kwargs = {name: value for name, value in kwargs.items() if name not in ("timeout", "timeout_s")}
         if isinstance(kwargs.get("json_schema"), type):
             kwargs["json_schema"] = as_json_schema(kwargs["json_schema"])
         return super()._get_llm_string(stop, **kwargs)

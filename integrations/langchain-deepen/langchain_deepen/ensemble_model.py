@@ -14,17 +14,11 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_
 
 from deepen_llm.config import FusionConfig, SamplingParams
 from deepen_llm.errors import ConfigError, DeepenError
+from deepen_llm.options import ALIASES, OPTION_NAMES, check_names, make_params, put_nearer, resolve_aliases
+from deepen_llm.source import EnsembleSource, ModelSource
 from langchain_deepen._version import __version__
-from langchain_deepen.options import (
-    OPTION_NAMES,
-    as_json_schema,
-    check_names,
-    make_params,
-    put_nearer,
-    read_options,
-    resolve_aliases,
-)
-from langchain_deepen.source import EnsembleSource, ModelSource, OpenEnsemble
+from langchain_deepen.open_ensemble import OpenEnsemble
+from langchain_deepen.options import as_json_schema, read_call
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
@@ -118,7 +112,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
         if not isinstance(values, dict):
             return values
         known = {field.alias or name for name, field in cls.model_fields.items()} - _HIDDEN_NAMES
-        names = [name for name in values if name not in _HIDDEN_NAMES and name != "max_new_tokens"]
+        names = [name for name in values if name not in (*_HIDDEN_NAMES, *ALIASES)]
         check_names(names, known, owner=cls.__name__, kind="setting")
         return resolve_aliases(values)
 
@@ -143,8 +137,8 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
         source = EnsembleSource(**{name: getattr(self, name) for name in _SOURCE_NAMES})
         if self.opened is None or (self.opened.source is not None and self.opened.source != source):
             self.opened = OpenEnsemble(source.open(), source)
-        elif self.opened.source is None and source.given():
-            raise ConfigError(f"give ensemble= alone; got {', '.join(source.given())} beside it, which it already has")
+        elif self.opened.source is None:
+            source.open_unless(self.opened.ensemble)
         return self
 
     @model_validator(mode="after")
@@ -176,7 +170,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
             ConfigError: An option that does not exist, that is out of range, or that contradicts another.
             DeepenError: Whatever keeps a `model` from loading.
         """
-        nearer = read_options(options, owner=type(self).__name__)
+        nearer = read_call(options, owner=type(self).__name__)
         if stop is not None:
             nearer["stop"] = stop
         changes = put_nearer({name: getattr(self, name) for name in OPTION_NAMES}, nearer)
@@ -206,7 +200,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
         return {
             "model_name": self.model_name,
             "ensemble": self.ensemble.identity,
-            "options": self._params(None, {}).model_dump(mode="json"),
+            "options": self._params(None, {}).model_dump(mode="json"),  # how long to wait for it is not dumped
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing
 from functools import reduce
 from operator import add
 from typing import Any
@@ -16,7 +16,6 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from deepen_llm.results import Chunk
 from deepen_llm.results import Generation as Answer
-from langchain_deepen.deadline import aread, closing_after, join, read, wait_for
 from langchain_deepen.ensemble_model import EnsembleModel
 from langchain_deepen.generation_info import finish_info, token_info, token_usage, usage_info
 
@@ -110,13 +109,7 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
         if self.streaming and len(prompts) == 1:
             return self._join(list(self._stream(prompts[0], stop, run_manager, **kwargs)))
         call = self._for_call(stop, kwargs)
-        params = call._params(None, {})
-        if call.timeout is None:
-            return call._result(call.ensemble.generate(prompts, params))
-        with ExitStack() as opened:
-            streams = [opened.enter_context(call.ensemble.stream(prompt, params)) for prompt in prompts]
-            opened.enter_context(closing_after(streams, call.timeout))
-            return call._result([join(list(read(stream))) for stream in streams])
+        return call._result(call.ensemble.generate(prompts, call._params(None, {})))
 
     async def _agenerate(
         self,
@@ -128,8 +121,7 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
         if self.streaming and len(prompts) == 1:
             return self._join([chunk async for chunk in self._astream(prompts[0], stop, run_manager, **kwargs)])
         call = await self._afor_call(stop, kwargs)
-        answers = call.ensemble.agenerate(prompts, call._params(None, {}))
-        return call._result(await wait_for(answers, call.timeout))
+        return call._result(await call.ensemble.agenerate(prompts, call._params(None, {})))
 
     def _stream(
         self,
@@ -139,9 +131,8 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         call = self._for_call(stop, kwargs)
-        stream = call.ensemble.stream(prompt, call._params(None, {}))
-        with closing_after([stream], call.timeout):
-            for piece in read(stream):
+        with call.ensemble.stream(prompt, call._params(None, {})) as stream:
+            for piece in stream:
                 chunk = _chunk(piece)
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
@@ -155,9 +146,8 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         call = await self._afor_call(stop, kwargs)
-        stream = call.ensemble.astream(prompt, call._params(None, {}))
-        async with aclosing(aread(stream, call.timeout)) as pieces:
-            async for piece in pieces:
+        async with aclosing(call.ensemble.astream(prompt, call._params(None, {}))) as stream:
+            async for piece in stream:
                 chunk = _chunk(piece)
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)

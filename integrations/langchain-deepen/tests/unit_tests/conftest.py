@@ -58,6 +58,12 @@ class FakeStream:
     async def aclose(self) -> None:
         self.close()
 
+    def __enter__(self) -> FakeStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def __iter__(self) -> Iterator[Chunk]:
         return self
 

@@ -4,8 +4,8 @@ import pytest
 from langchain_core.caches import InMemoryCache
 from pydantic import BaseModel
 
+from deepen_llm.source import EnsembleSource
 from langchain_deepen import ChatDeepen, DeepenLLM
-from langchain_deepen.source import EnsembleSource
 
 PROMPT = "Where?"
 
@@ -120,9 +120,12 @@ def test_tools_and_their_choice_are_in_the_key(ensemble, cache):
         assert num_calls(ensemble, bound) == 0
 
 
-def test_the_time_that_a_call_may_take_is_not_in_the_key_of_an_llm(ensemble, cache):
-    llm = DeepenLLM(ensemble=ensemble, cache=cache)
-    assert [num_calls(ensemble, llm), num_calls(ensemble, llm, timeout=9.0)] == [1, 0]
+@pytest.mark.parametrize("model_class", [DeepenLLM, ChatDeepen])
+def test_the_time_that_an_answer_may_take_is_not_in_the_key(model_class, ensemble, cache):
+    model = model_class(ensemble=ensemble, cache=cache)
+    assert [num_calls(ensemble, model), num_calls(ensemble, model, timeout=9.0)] == [1, 0]
+    assert num_calls(ensemble, model, timeout_s=8.0) == 0
+    assert num_calls(ensemble, model_class(ensemble=ensemble, cache=cache, timeout=7.0)) == 0
 
 
 @pytest.mark.parametrize("model_class", [DeepenLLM, ChatDeepen])

@@ -90,7 +90,7 @@ def test_options_and_stop_of_one_call_reach_the_engine(call, chat, ensemble):
     assert call(chat, max_new_tokens=2, temperature=0.5, seed=7).content == "The answer"
     assert (ensemble.params.temperature, ensemble.params.seed) == (0.5, 7)
     assert call(chat, stop=[" is"]).content == "The answer"
-    with pytest.raises(ConfigError, match="ChatDeepen has no option of one call 'toolz'"):
+    with pytest.raises(ConfigError, match="ChatDeepen has no option 'toolz'"):
         call(chat, toolz=[])
 
 

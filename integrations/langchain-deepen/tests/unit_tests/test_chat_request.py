@@ -79,5 +79,5 @@ def test_bind_tools_refuses_at_once(chat):
         chat.bind_tools([add, odd])
     with pytest.raises(ConfigError, match="got 'sub': the tools are add"):
         chat.bind_tools([add], tool_choice="sub")
-    with pytest.raises(ConfigError, match="ChatDeepen has no option of one call 'temprature'"):
+    with pytest.raises(ConfigError, match="ChatDeepen has no option 'temprature'"):
         chat.bind_tools([add], temprature=1)

@@ -7,8 +7,9 @@ from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel, ValidationError
 
 from deepen_llm.errors import ConfigError
+from deepen_llm.source import EnsembleSource
 from langchain_deepen import ChatDeepen, DeepenLLM, __version__
-from langchain_deepen.source import EnsembleSource
+
 
 pytestmark = pytest.mark.parametrize("model_class", [DeepenLLM, ChatDeepen])
 
@@ -29,7 +30,7 @@ def opened(monkeypatch, make_ensemble):
 def test_a_setting_that_does_not_exist_is_refused(model_class, ensemble):
     with pytest.raises(ConfigError, match=rf"{model_class.__name__} has no setting 'temprature': did you mean 'temper"):
         model_class(ensemble=ensemble, temprature=1)
-    with pytest.raises(ConfigError, match=r"has no setting 'xyz': known: cache, .*, weights"):
+    with pytest.raises(ConfigError, match=r"has no setting 'xyz': known settings: cache, .*, weights"):
         model_class(ensemble=ensemble, xyz=1)
 
 
@@ -161,6 +162,12 @@ def test_greedy_decoding_and_top_p_contradict_each_other_on_one_level(model_clas
 def test_settings_of_langchains_other_models_are_taken(model_class, ensemble):
     model = model_class(ensemble=ensemble, timeout=60, max_retries=2)
     assert (model.timeout, model.max_retries) == (60, 2)
+    model.invoke("?")
+    assert ensemble.params.timeout_s == 60
+    model.invoke("?", timeout=5)
+    assert ensemble.params.timeout_s == 5
+    with pytest.raises(ConfigError, match=r"timeout_s: .* greater than 0; got -1"):
+        model.invoke("?", timeout=-1)
     for wrong in ({"timeout": 0}, {"timeout": -1}, {"max_retries": -1}):
         with pytest.raises(ValidationError):
             model_class(ensemble=ensemble, **wrong)

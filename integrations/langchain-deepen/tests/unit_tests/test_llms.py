@@ -76,7 +76,7 @@ def test_stop_of_one_call_cuts_the_answer(call, llm):
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_an_unknown_option_is_refused_by_name(call, llm, ensemble):
-    with pytest.raises(ConfigError, match=r"no option of one call 'temprature': did you mean 'temperature'\?"):
+    with pytest.raises(ConfigError, match=r"no option 'temprature': did you mean 'temperature'\?"):
         call(llm, temprature=1.0)
     assert ensemble.calls == []
 

@@ -57,7 +57,7 @@ async def test_options_and_stop_of_one_call_reach_the_engine(ensemble):
     assert await llm.bind(stop=[" is"], seed=3).ainvoke(PROMPT) == "The answer"
     assert ensemble.params.seed == 3
     assert "".join([piece async for piece in llm.astream(PROMPT, max_tokens=1)]) == "The"
-    with pytest.raises(ConfigError, match="no option of one call 'beams'"):
+    with pytest.raises(ConfigError, match="no option 'beams'"):
         await llm.ainvoke(PROMPT, beams=4)
 
 

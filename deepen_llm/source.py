@@ -1,11 +1,11 @@
-"""Where an ensemble comes from: what the constructors of both classes take, and how it is opened."""
+"""Where an ensemble comes from: what a user names, and how it is opened. Importing this loads no torch."""
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
 from deepen_llm.errors import ConfigError
@@ -14,19 +14,21 @@ if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
 
 ModelSource: TypeAlias = str | Path | EnsembleConfig | list[str | Path | MemberConfig]
-"""A list of models, the path of an `ensemble.yaml`, a configuration, or "starter"."""
+"""A list of models, one model, the path of an `ensemble.yaml`, a configuration, or "starter"."""
 
 
+@final
 @dataclass(frozen=True)
 class EnsembleSource:
     """What to open, and with which settings. None leaves a setting to the ensemble."""
 
     model: ModelSource | None = None
-    weights: tuple[float, ...] | Literal["prompt"] | None = None
+    weights: Sequence[float] | Literal["prompt"] | None = None
     main: int | str | None = None
     fusion: FusionConfig | None = None
     max_batch_size: int | None = None
     member_options: dict[str, Any] | None = None
+    """Settings of `MemberConfig` for each model of a list."""
 
     def given(self) -> dict[str, Any]:
         """The settings that were given, by name."""
@@ -40,51 +42,48 @@ class EnsembleSource:
             ConfigError: No model, a path that does not exist, or options that do not apply to this kind of source.
             DeepenError: Whatever else keeps the ensemble from loading; see `deepen_llm.Ensemble`.
         """
-        from deepen_llm.ensemble import Ensemble
-
         settings = self.given()
         model = settings.pop("model", None)
         member_options = settings.pop("member_options", {})
         if model is None:
             raise ConfigError('give model= (a list of models, the path of an ensemble.yaml, or "starter") or ensemble=')
-        if isinstance(model, list) or not _is_configured(model):
-            models = [
-                str(one) if isinstance(one, Path) else one for one in (model if isinstance(model, list) else [model])
-            ]
-            return Ensemble.from_pretrained(models, **settings, **member_options)
-        if member_options:
+        is_listed = isinstance(model, list) or not _is_configured(model)
+        if member_options and not is_listed:
             raise ConfigError(
                 f"member_options apply to a list of models; got {sorted(member_options)} with a configuration or the "
                 "starter models: write them into the members of the configuration"
             )
-        if model == "starter":
-            return Ensemble.starter(**settings)
-        config = model if isinstance(model, EnsembleConfig) else EnsembleConfig.load(model)
-        return Ensemble.from_config(config.replace(**settings))
+        if isinstance(model, (str, Path)) and model != "starter" and not is_listed:
+            model = EnsembleConfig.load(model)
 
+        from deepen_llm.ensemble import Ensemble
 
-class OpenEnsemble:
-    """An open ensemble, and the source that it was opened from (None where the caller brought it)."""
+        if is_listed:
+            models = model if isinstance(model, list) else [model]
+            return Ensemble.from_pretrained(without_paths(models), **settings, **member_options)
+        if isinstance(model, EnsembleConfig):
+            return Ensemble.from_config(model.replace(**settings))
+        return Ensemble.starter(**settings)
 
-    def __init__(self, ensemble: Ensemble, source: EnsembleSource | None = None) -> None:
-        self.ensemble = ensemble
-        self.source = source
-        self._others: list[OpenEnsemble] = []
-        self._lock = threading.Lock()
-
-    def other(self, source: EnsembleSource) -> OpenEnsemble:
-        """The ensemble of another source, for a call with a `model` of its own: loaded once, and kept as long as this.
+    def open_unless(self, ensemble: Ensemble | None) -> Ensemble:
+        """The ensemble that is ready, if there is one; this source's otherwise.
 
         Raises:
-            DeepenError: Whatever keeps it from loading.
+            ConfigError: Settings beside an ensemble that is ready, or what `open` refuses.
+            DeepenError: What else `open` raises.
         """
-        with self._lock:
-            self._others = [other for other in self._others if not other.ensemble.closed]
-            for known in (self, *self._others):
-                if known.source == source:
-                    return known
-            self._others.append(OpenEnsemble(source.open(), source))
-            return self._others[-1]
+        if ensemble is None:
+            return self.open()
+        if given := self.given():
+            raise ConfigError(f"give ensemble= alone; got {', '.join(given)} beside it, which it already has")
+        return ensemble
+
+
+def without_paths(model: Any) -> Any:
+    """A source, or a list of models, with strings in place of paths; other sequences of models become lists."""
+    if isinstance(model, (list, tuple)):
+        return [without_paths(member) for member in model]
+    return str(model) if isinstance(model, Path) else model
 
 
 def _is_configured(model: str | Path | EnsembleConfig) -> bool:
