@@ -41,7 +41,7 @@ def test_an_unknown_option_is_refused_with_the_nearest_or_all_known_ones():
         read(temprature=1)
     with pytest.raises(ConfigError, match=r"DeepenLLM has no option 'xyz': known options: grammar, .*, trace"):
         read(xyz=1)
-    with pytest.raises(ConfigError, match="known options: .*, model, "):
+    with pytest.raises(ConfigError, match=r"known options: .*, model, "):
         read_options({"xyz": 1}, owner="DeepenLLM", others=("model",))
 
 

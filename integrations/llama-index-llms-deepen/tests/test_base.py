@@ -121,16 +121,26 @@ async def test_the_options_of_a_call_go_on_top_of_the_llms_own(ensemble, method)
         ({"functions": []}, "no option 'functions': known options: .*max_tokens"),
         ({"max_tokens": 0}, "max_new_tokens.*greater than or equal to 1; got 0"),
         ({"stop": [""]}, "stop strings must not be empty"),
-        ({"max_tokens": 3, "max_new_tokens": 3}, "same option"),
+        ({"max_tokens": 3, "max_new_tokens": 4}, "one option; got 3 and 4: give one"),
+        ({"temperature": 0, "top_p": 0.9}, r"temperature=0 takes the best token, so top_p=0\.9 can never matter"),
+        ({"regex": "a", "stop": ["x"]}, r"an answer of a given regex must not be cut; got stop=\['x'\]"),
         ({"regex": "a", "grammar": "b"}, "one structure; got regex and grammar"),
-        ({"timeout": 0}, "timeout must be a number of seconds above 0; got 0"),
-        ({"timeout": "1"}, "timeout must be a number of seconds above 0; got '1'"),
+        ({"timeout": 0}, "timeout_s: .* greater than 0; got 0"),
+        ({"timeout": "1"}, "timeout_s: .* valid number; got '1'"),
     ],
 )
 async def test_a_wrong_option_is_an_error_before_the_engine_works(llm, ensemble, method, options, message):
     with pytest.raises(ConfigError, match=message):
         await _call(llm, method, QUESTION if method in CHATS else "Capital?", **options)
     assert ensemble.calls == []
+
+
+def test_greedy_decoding_and_top_p_contradict_each_other_on_one_level(ensemble):
+    with pytest.raises(ConfigError, match="temperature=0 takes the best token"):
+        DeepenLLM(ensemble=ensemble, temperature=0).complete("Capital?", top_p=0.5)
+    DeepenLLM(ensemble=ensemble, top_p=0.5).complete("Capital?", temperature=0)
+    DeepenLLM(ensemble=ensemble).complete("Capital?", top_p=0.5)
+    assert [params.top_p for _, _, params in ensemble.calls] == [1.0, 0.5]
 
 
 def test_a_wrong_option_of_a_stream_raises_at_the_call(llm):
@@ -197,12 +207,11 @@ async def test_a_call_can_say_what_its_answer_looks_like(ensemble, method, struc
     llm = DeepenLLM(ensemble=ensemble, stop=["\n"], ignore_eos=True)
     argument = QUESTION if method in CHATS else "Capital?"
     await _call(llm, method, argument, **structure)
-    await _call(llm, method, argument, stop=["x"], **structure)
     await _call(llm, method, argument)
     ((name, value),) = structure.items()
-    structured, cut, plain = (params for _, _, params in ensemble.calls)
-    assert getattr(structured, name) == getattr(cut, name) == value and not plain.is_structured
-    assert (structured.stop, cut.stop, plain.stop) == ((), ("x",), ("\n",))
+    structured, plain = (params for _, _, params in ensemble.calls)
+    assert getattr(structured, name) == value and not plain.is_structured
+    assert (structured.stop, plain.stop) == ((), ("\n",))
     assert plain.ignore_eos and not structured.ignore_eos
 
 
@@ -243,18 +252,19 @@ def test_closing_leaves_a_ready_ensemble_to_its_owner(llm, ensemble):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "either model .* or ensemble; got neither"),
-        ({"model": "starter", "ensemble": object()}, "got both"),
+        ({}, r"give model= .* or ensemble="),
+        ({"model": "starter", "ensemble": object()}, "give ensemble= alone; got model beside it"),
         ({"model": "no.yaml"}, "no configuration file at 'no.yaml'"),
         ({"model": Path("no.yml")}, "no configuration file at 'no.yml'"),
-        ({"model": "no.yaml", "member_options": {"dtype": "auto"}}, r"list of models; got \['dtype'\] with 'no.yaml'"),
+        ({"model": "no.yaml", "member_options": {"dtype": "auto"}}, r"list of models; got \['dtype'\]"),
         ({"model": []}, "at least one member"),
-        ({"ensemble": object(), "main": 1}, "main cannot be given beside a ready ensemble"),
+        ({"ensemble": object(), "main": 1}, "give ensemble= alone; got main beside it"),
         ({"model": "starter", "weigths": [1.0]}, "did you mean 'weights'"),
-        ({"model": "starter", "max_new_tokens": 3, "max_tokens": 3}, "same option"),
+        ({"model": "starter", "max_new_tokens": 3, "max_tokens": 4}, "one option; got 4 and 3: give one"),
+        ({"model": "starter", "temperature": 0, "top_p": 0.9}, "temperature=0 takes the best token"),
         ({"model": "starter", "temperature": -1}, "temperature.*got -1"),
-        ({"model": "starter", "timeout": -1}, "timeout must be .* got -1"),
-        ({"model": "starter", "regex": "a"}, "no option 'regex'"),
+        ({"model": "starter", "timeout": -1}, "timeout_s: .* got -1"),
+        ({"model": "starter", "regex": "a"}, "no setting 'regex'"),
     ],
 )
 def test_a_constructor_that_cannot_work_says_why(arguments, message):

@@ -10,7 +10,6 @@ from deepen_llm.errors import ConfigError
 from deepen_llm.source import EnsembleSource
 from langchain_deepen import ChatDeepen, DeepenLLM, __version__
 
-
 pytestmark = pytest.mark.parametrize("model_class", [DeepenLLM, ChatDeepen])
 
 

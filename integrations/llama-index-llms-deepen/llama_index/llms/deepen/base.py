@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,19 +22,21 @@ from llama_index.core.tools.types import BaseTool
 
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
 from deepen_llm.errors import ConfigError, PromptError
+from deepen_llm.options import (
+    ALIASES,
+    OPTION_NAMES,
+    STRUCTURE_NAMES,
+    check_names,
+    default_of,
+    make_params,
+    put_nearer,
+    read_options,
+    resolve_aliases,
+)
+from deepen_llm.source import EnsembleSource, ModelSource, without_paths
 from deepen_llm.tools import ToolSet
 from llama_index.llms.deepen.calls import as_calls, selections, text_of
-from llama_index.llms.deepen.loading import ModelSource, as_source, open_ensemble
 from llama_index.llms.deepen.messages import check_text_only, to_plain, with_system
-from llama_index.llms.deepen.options import (
-    OPTIONS,
-    STRUCTURES,
-    build_params,
-    check_names,
-    choose_timeout,
-    default,
-    to_setting_names,
-)
 from llama_index.llms.deepen.predicting import PredictingLLM
 from llama_index.llms.deepen.request import Request
 from llama_index.llms.deepen.responses import chat_response, completion_response
@@ -51,7 +54,7 @@ from llama_index.llms.deepen.tools import CHAT_OPTIONS, describe_tool, is_object
 if TYPE_CHECKING:
     from deepen_llm import Ensemble
 
-_ENSEMBLE_SETTINGS = ("weights", "main", "fusion", "max_batch_size", "member_options")
+_SOURCE_NAMES = [field.name for field in fields(EnsembleSource)]
 
 
 class DeepenLLM(PredictingLLM):
@@ -89,19 +92,21 @@ class DeepenLLM(PredictingLLM):
         default=None,
         description="Whether LlamaIndex chats. None: if every member has a template and no completion_to_prompt came.",
     )
-    max_tokens: int = Field(default=default("max_new_tokens"), description="The most tokens to generate.")
-    temperature: float = Field(default=default("temperature"), description="0 is greedy.")
-    top_k: int = Field(default=default("top_k"), description="Keep the k best tokens; 0 keeps all.")
-    top_p: float = Field(default=default("top_p"), description="Keep the best tokens up to this probability.")
-    min_p: float = Field(default=default("min_p"), description="Drop tokens below this share of the best one's.")
+    max_tokens: int = Field(default=default_of("max_tokens"), description="The most tokens to generate.")
+    temperature: float = Field(default=default_of("temperature"), description="0 is greedy.")
+    top_k: int = Field(default=default_of("top_k"), description="Keep the k best tokens; 0 keeps all.")
+    top_p: float = Field(default=default_of("top_p"), description="Keep the best tokens up to this probability.")
+    min_p: float = Field(default=default_of("min_p"), description="Drop tokens below this share of the best one's.")
     stop: str | list[str] = Field(default_factory=list, description="Strings at which the answer ends.")
-    seed: int | None = Field(default=default("seed"), description="Seed of every call; None draws one a call.")
+    seed: int | None = Field(default=default_of("seed"), description="Seed of every call; None draws one a call.")
     logprobs: int | None = Field(
-        default=default("logprobs"), description="Report log-probabilities, with so many others."
+        default=default_of("logprobs"), description="Report log-probabilities, with so many others."
     )
-    ignore_eos: bool = Field(default=default("ignore_eos"), description="Go on after end-of-sequence.")
-    trace: bool = Field(default=default("trace"), description="Report every step in `raw`.")
-    timeout: float | None = Field(default=None, description="Seconds in which an answer must be whole; None waits.")
+    ignore_eos: bool = Field(default=default_of("ignore_eos"), description="Go on after end-of-sequence.")
+    trace: bool = Field(default=default_of("trace"), description="Report every step in `raw`.")
+    timeout: float | None = Field(
+        default=default_of("timeout"), description="Seconds in which an answer must be whole; None waits."
+    )
 
     _ensemble: Ensemble = PrivateAttr()
     _is_own: bool = PrivateAttr()
@@ -119,14 +124,13 @@ class DeepenLLM(PredictingLLM):
             ConfigError: A setting that does not exist or does not fit, or not exactly one of `model` and `ensemble`.
             DeepenError: A member cannot be loaded, or the members do not fit together.
         """
-        check_names(settings, {*type(self).model_fields, "max_new_tokens"})
-        build_params({}, {name: settings[name] for name in settings if name in OPTIONS})
-        choose_timeout(None, settings)
-        super().__init__(model=as_source(model), **to_setting_names(settings))
+        check_names(settings, {*type(self).model_fields, *ALIASES}, owner=type(self).__name__, kind="setting")
+        settings = resolve_aliases(settings)
+        make_params({name: settings[name] for name in OPTION_NAMES if name in settings})
+        super().__init__(model=without_paths(model), **settings)
         self._is_own = ensemble is None
-        self._ensemble = open_ensemble(
-            self.model, ensemble, **{name: getattr(self, name) for name in _ENSEMBLE_SETTINGS}
-        )
+        source = EnsembleSource(**{name: getattr(self, name) for name in _SOURCE_NAMES})
+        self._ensemble = source.open_unless(ensemble)
 
     @classmethod
     def class_name(cls) -> str:
@@ -293,7 +297,7 @@ class DeepenLLM(PredictingLLM):
         tools = read_tools({name: call[name] for name in call if name in CHAT_OPTIONS})
         call = {name: value for name, value in call.items() if name not in CHAT_OPTIONS}
         if tools is not None:
-            if given := [name for name in (*STRUCTURES, "stop") if call.get(name)]:
+            if given := [name for name in (*STRUCTURE_NAMES, "stop") if call.get(name)]:
                 raise ConfigError(
                     f"an answer that may call tools takes no {given[0]}: leave it out, or leave tools out"
                 )
@@ -304,8 +308,9 @@ class DeepenLLM(PredictingLLM):
         return self._request(to_plain(messages), call), tools
 
     def _request(self, content: str | list[dict[str, str]], call: Mapping[str, Any]) -> Request:
-        own = {name: getattr(self, name) for name in OPTIONS & set(type(self).model_fields)}
-        return Request(content, build_params(own, call), choose_timeout(self.timeout, call))
+        own = {name: getattr(self, name) for name in OPTION_NAMES if name in self.model_fields_set}
+        changes = put_nearer(own, read_options(call, owner=type(self).__name__))
+        return Request(content, make_params({**own, **changes}))
 
     @property
     def _model_name(self) -> str:

@@ -2,33 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deepen_llm.config import SamplingParams
-from deepen_llm.results import Chunk, Generation
-from llama_index.llms.deepen.deadline import aread_in_time, join, read_in_time, wait_in_time
+from deepen_llm.results import Generation
 
 if TYPE_CHECKING:
     from deepen_llm import Ensemble
+    from deepen_llm.streams import AsyncStream, Stream
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """A text to continue, or messages that each member renders under its own chat template.
 
-    The methods raise what the ensemble raises, and MemberTimeoutError where the answer is not whole in `timeout_s`.
+    The methods raise what the ensemble raises.
     """
 
     content: str | list[dict[str, str]]
     params: SamplingParams
-    timeout_s: float | None = None
 
     def run(self, ensemble: Ensemble) -> Generation:
         """The whole answer."""
-        if self.timeout_s is not None:
-            return join(self.stream(ensemble))
         if isinstance(self.content, str):
             return ensemble.generate(self.content, self.params)
         return ensemble.chat(self.content, self.params)
@@ -36,17 +32,17 @@ class Request:
     async def arun(self, ensemble: Ensemble) -> Generation:
         """The whole answer; cancelling the task stops the work in the engine."""
         if isinstance(self.content, str):
-            return await wait_in_time(ensemble.agenerate(self.content, self.params), self.timeout_s)
-        return await wait_in_time(ensemble.achat(self.content, self.params), self.timeout_s)
+            return await ensemble.agenerate(self.content, self.params)
+        return await ensemble.achat(self.content, self.params)
 
-    def stream(self, ensemble: Ensemble) -> Generator[Chunk, None, None]:
+    def stream(self, ensemble: Ensemble) -> Stream:
         """The answer in pieces; closing the stream stops the work in the engine."""
         if isinstance(self.content, str):
-            return read_in_time(ensemble.stream(self.content, self.params), self.timeout_s)
-        return read_in_time(ensemble.stream_chat(self.content, self.params), self.timeout_s)
+            return ensemble.stream(self.content, self.params)
+        return ensemble.stream_chat(self.content, self.params)
 
-    def astream(self, ensemble: Ensemble) -> AsyncGenerator[Chunk, None]:
+    def astream(self, ensemble: Ensemble) -> AsyncStream:
         """The answer in pieces for an event loop; closing the stream stops the work in the engine."""
         if isinstance(self.content, str):
-            return aread_in_time(ensemble.astream(self.content, self.params), self.timeout_s)
-        return aread_in_time(ensemble.astream_chat(self.content, self.params), self.timeout_s)
+            return ensemble.astream(self.content, self.params)
+        return ensemble.astream_chat(self.content, self.params)

@@ -1,4 +1,4 @@
-"""Every form of `model` opens the ensemble that it names, with the settings that were given and no others."""
+"""What is given to the constructor reaches the source that it opens; what that opens is tested with the core."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from deepen_llm import Ensemble, EnsembleConfig, FusionConfig, MemberConfig
-from deepen_llm.errors import ConfigError
 from llama_index.llms.deepen import DeepenLLM
 
 
@@ -49,16 +48,6 @@ def test_weights_can_be_found_for_each_prompt(opened):
     assert opened == [("from_pretrained", ["org/a", "org/b"], {"weights": "prompt"})]
 
 
-def test_one_name_is_an_ensemble_of_one(opened):
-    DeepenLLM(model="org/a")
-    assert opened == [("from_pretrained", ["org/a"], {})]
-
-
-def test_the_starter_models_take_settings(opened):
-    DeepenLLM(model="starter", weights=[0.5, 0.25, 0.25])
-    assert opened == [("starter", {"weights": [0.5, 0.25, 0.25]})]
-
-
 @pytest.mark.parametrize("as_type", [str, Path])
 def test_a_file_is_read_and_settings_go_on_top(opened, config_file, as_type):
     DeepenLLM(model=as_type(config_file), weights=[0.75, 0.25])
@@ -73,17 +62,9 @@ def test_a_configuration_is_taken_as_it_is(opened, config_file):
     assert opened == [("from_config", config, {})]
 
 
-def test_settings_that_do_not_fit_the_configuration_are_refused(opened, config_file):
-    with pytest.raises(ConfigError, match="2 members, got 1 weights"):
-        DeepenLLM(model=str(config_file), weights=[1.0])
-    assert opened == []
-
-
-@pytest.mark.parametrize("model", ["starter", EnsembleConfig(members=("org/a",))], ids=["starter", "configuration"])
-def test_member_options_without_a_list_are_refused(opened, model):
-    with pytest.raises(ConfigError, match=r"member_options belong to a list of models; got \['dtype'\]"):
-        DeepenLLM(model=model, member_options={"dtype": "auto"})
-    assert opened == []
+def test_a_model_is_kept_in_a_form_that_can_be_stored(opened):
+    llm = DeepenLLM(("org/a", Path("models/b")))
+    assert json.loads(llm.to_json())["model"] == ["org/a", str(Path("models/b"))]
 
 
 def test_closing_frees_an_ensemble_that_was_loaded_here(opened, ensemble):
