@@ -45,6 +45,9 @@ def write_result(name: str | None, text: str, *, is_error: bool = False) -> str:
     return f"{'Error' if is_error else 'Result'} of {name or 'the tool'}: {text}"
 
 
-def explain_cut(max_tokens: int) -> str:
-    """Why a call is not whole, and what to do."""
-    return f"the answer was cut at max_tokens={max_tokens}, before the call was whole: raise max_tokens"
+def explain_cut(what: str, max_tokens: int | None) -> str:
+    """Why an answer is not a whole `what`, and what to do."""
+    return (
+        f"the answer was cut at max_tokens={max_tokens} or a member's context (finish_reason 'length'), before {what} "
+        "was whole: raise max_tokens, or shorten the prompt"
+    )

@@ -21,4 +21,5 @@ def test_each_call_has_an_id_of_its_own_and_its_arguments_by_name():
 
 
 def test_a_cut_call_is_explained_by_its_limit():
-    assert explain_cut(9) == "the answer was cut at max_tokens=9, before the call was whole: raise max_tokens"
+    assert explain_cut("the call", 9).startswith("the answer was cut at max_tokens=9 or ")
+    assert explain_cut("the call", 9).endswith(" before the call was whole: raise max_tokens, or shorten the prompt")

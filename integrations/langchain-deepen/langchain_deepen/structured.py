@@ -16,6 +16,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from deepen_llm.errors import ConfigError
+from deepen_llm.tools import explain_cut
 from langchain_deepen.options import as_json_schema
 
 SchemaSource = dict[str, Any] | type
@@ -85,7 +86,7 @@ def _whole(messages: Iterator[BaseMessage]) -> Iterator[BaseMessage]:
     """The messages or pieces of one as they are.
 
     Raises:
-        OutputParserException: The answer was cut at max_tokens, and no parser should complete it.
+        OutputParserException: The answer was cut, and no parser should complete it.
     """
     for message in messages:
         _check_whole(message)
@@ -102,8 +103,4 @@ async def _awhole(messages: AsyncIterator[BaseMessage]) -> AsyncIterator[BaseMes
 def _check_whole(message: BaseMessage) -> None:
     if message.response_metadata.get("finish_reason") == "length":
         usage = getattr(message, "usage_metadata", None) or {}
-        raise OutputParserException(
-            f"the answer was cut at max_tokens={usage.get('output_tokens')} before its JSON was whole: even the "
-            "shortest answer of this schema needs more: raise max_tokens",
-            llm_output=message.text,
-        )
+        raise OutputParserException(explain_cut("its JSON", usage.get("output_tokens")), llm_output=message.text)

@@ -19,7 +19,7 @@ def write_calls(message: AIMessage) -> list[str]:
 
 def message_parts(calls: Sequence[Call], max_tokens: int) -> dict[str, Any]:
     """The calls of a whole answer as an `AIMessage` takes them: those that parse, and those that were cut, with why."""
-    error = explain_cut(max_tokens)
+    error = explain_cut("the call", max_tokens)
     return {
         "tool_calls": [
             ToolCall(name=call.name or "", args=call.values, id=call.id, type="tool_call")
@@ -51,7 +51,7 @@ def last_chunks(pieces: Sequence[CallPiece], calls: Sequence[Call], max_tokens: 
     chunks = call_chunks(pieces)
     for call in calls:
         if not call.is_whole:
-            end = f"{_break(call.arguments)} ({explain_cut(max_tokens)})"
+            end = f"{_break(call.arguments)} ({explain_cut('the call', max_tokens)})"
             # LangChain joins the pieces of a call between messages, and not within one.
             if chunks and chunks[-1]["index"] == call.index:
                 chunks[-1]["args"] = (chunks[-1]["args"] or "") + end

@@ -32,7 +32,7 @@ def test_what_is_written_is_read_again():
 
 def test_a_call_that_was_cut_is_an_error_that_names_the_limit():
     with pytest.raises(
-        ConfigError, match=r"must be whole; got '\{\"name\": .*cut at max_tokens=9, .*: raise max_tokens"
+        ConfigError, match=r"must be whole; got '\{\"name\": .*cut at max_tokens=9 .*: raise max_tokens"
     ):
         as_calls(_response(ADD[:-4]), 9)
 

@@ -53,7 +53,9 @@ def test_a_validator_of_the_class_has_the_last_word():
 
 
 def test_an_answer_that_was_cut_names_the_limit():
-    with pytest.raises(ConfigError, match=r"whole Lamp, .*max_tokens=5 .*finish_reason 'length'.*raise max_tokens"):
+    with pytest.raises(
+        ConfigError, match=r"max_tokens=5 .*finish_reason 'length'.* the Lamp was whole: raise max_tokens"
+    ):
         check_whole("Lamp", {"finish_reason": "length"}, 5)
     check_whole("Lamp", {"finish_reason": "stop"}, 5)
     check_whole("Lamp", None, 5)

@@ -85,7 +85,7 @@ async def test_the_options_of_a_call_reach_the_engine(any_llm, ensemble, method)
 @pytest.mark.parametrize("method", WAYS)
 async def test_an_object_that_does_not_fit_is_an_error_that_names_the_limit(any_llm, ensemble, method):
     ensemble.answers, ensemble.finish_reason = [LAMP[:-8], LAMP[:-8]], "length"
-    with pytest.raises(ConfigError, match=r"whole Lamp, .*max_tokens=40 .*finish_reason 'length'"):
+    with pytest.raises(ConfigError, match=r"max_tokens=40 .*finish_reason 'length'.* before the Lamp was whole"):
         await _predict(any_llm, method)
     with pytest.raises(ConfigError, match="max_tokens=30 "):
         await _predict(any_llm, method, llm_kwargs={"max_new_tokens": 30})
@@ -159,7 +159,7 @@ async def test_a_prompt_whose_parser_is_known_is_answered_in_what_it_reads(any_l
     assert await any_llm.apredict(prompt, whom="Orin") == LAMP
     assert [params.json_schema for _, _, params in ensemble.calls] == [Lamp.model_json_schema()] * 2
     ensemble.answers, ensemble.finish_reason = [LAMP[:-8]], "length"
-    with pytest.raises(ConfigError, match=r"whole JSON text for the prompt's output parser, .*max_tokens=40"):
+    with pytest.raises(ConfigError, match=r"max_tokens=40 .* the JSON text for the prompt's output parser was whole"):
         any_llm.predict(prompt, whom="Orin")
 
 

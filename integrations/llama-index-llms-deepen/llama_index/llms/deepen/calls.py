@@ -25,7 +25,7 @@ def read_calls(text: str, max_tokens: int) -> list[ToolCallBlock]:
     reader = CallReader()
     reader.push(text, is_last=True)
     if not reader.is_whole:
-        raise ConfigError(f"a tool call must be whole; got {text!r}: {explain_cut(max_tokens)}")
+        raise ConfigError(f"a tool call must be whole; got {text!r}: {explain_cut('the call', max_tokens)}")
     return [
         ToolCallBlock(tool_call_id=call.id, tool_name=call.name or "", tool_kwargs=call.values) for call in reader.calls
     ]

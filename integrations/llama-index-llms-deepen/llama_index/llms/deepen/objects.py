@@ -11,6 +11,7 @@ from pydantic import RootModel
 from pydantic_core import from_json
 
 from deepen_llm.errors import ConfigError
+from deepen_llm.tools import explain_cut
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -27,10 +28,7 @@ def check_whole(what: str, raw: Any, max_tokens: int) -> None:
         ConfigError: The answer ended with finish reason "length".
     """
     if isinstance(raw, Mapping) and raw.get("finish_reason") == "length":
-        raise ConfigError(
-            f"the answer must be a whole {what}, and did not fit into max_tokens={max_tokens} or the members' context "
-            "(finish_reason 'length'): raise max_tokens, or shorten the prompt"
-        )
+        raise ConfigError(explain_cut(f"the {what}", max_tokens))
 
 
 @final
