@@ -30,6 +30,11 @@ class EnsembleSource:
     member_options: dict[str, Any] | None = None
     """Settings of `MemberConfig` for each model of a list."""
 
+    @property
+    def is_starter(self) -> bool:
+        """Whether the bundled models are meant."""
+        return self.model == "starter"
+
     def given(self) -> dict[str, Any]:
         """The settings that were given, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}

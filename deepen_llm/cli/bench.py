@@ -12,9 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from deepen_llm.cli.console import err, loading, out, say
-from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.cli.opening import open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
+from deepen_llm.config import MemberConfig
 from deepen_llm.errors import ConfigError
+from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +52,9 @@ def decode(
     - `deepen bench decode -m path/to/one -m path/to/other --json decode.json`
     """
     check_writable(json_file, "--json")
-    with source.open(starter_members=_first_two_starters()) as ensemble:
+    if source.is_starter:
+        source = dataclasses.replace(source, model=_first_two_starters())
+    with open_ensemble(source) as ensemble:
         check_several(ensemble)
         with loading("each member once more"):
             from deepen_llm.bench.decode import DecodeBenchmark
@@ -97,10 +101,10 @@ def report(ensemble: Ensemble, findings: Sequence[Finding]) -> dict[str, Any]:
     return {"machine": describe_machine(), "ensemble": ensemble.identity, "findings": entries}
 
 
-def _first_two_starters() -> tuple[str, ...]:
-    from deepen_llm.starter import MODEL_NAMES
+def _first_two_starters() -> list[str | Path | MemberConfig]:
+    from deepen_llm.starter import model_paths
 
-    return MODEL_NAMES[:2]
+    return [*model_paths()[:2]]
 
 
 def check_several(ensemble: Ensemble) -> None:

@@ -14,9 +14,10 @@ from rich.text import Text
 from deepen_llm.cli.bench import check_several, check_writable
 from deepen_llm.cli.console import err, out
 from deepen_llm.cli.inspect import format_bytes
-from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.cli.opening import open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.errors import ConfigError
+from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -132,7 +133,7 @@ def _check_options(
     source: EnsembleSource, tokenizers: tuple[str, str] | None, *, made_up: dict[str, object | None]
 ) -> None:
     """Refuse what would be passed over in silence."""
-    if tokenizers is not None and source != EnsembleSource():
+    if tokenizers is not None and source != EnsembleSource("starter"):
         raise typer.BadParameter("give either --tokenizers or models (--model, --config and what goes with them)")
     given = [name for name, value in made_up.items() if value]
     if tokenizers is None and given:
@@ -172,7 +173,7 @@ def _read_vocabulary(name: str) -> Vocabulary:
 
 def _recorded(source: EnsembleSource, num_steps: int) -> Iterator[tuple[list[MemberSpace], list[Tensor]]]:
     """Members that run, with at least so many of their steps if the prompts suffice; the main model first."""
-    with source.open() as ensemble:
+    with open_ensemble(source) as ensemble:
         with err.status("recording steps ..."):
             check_several(ensemble)
             from deepen_llm.assembly import describe_spaces

@@ -17,8 +17,9 @@ from rich.text import Text
 from deepen_llm.cli.bench import check_writable
 from deepen_llm.cli.console import err, out, say, silence_transformers
 from deepen_llm.cli.demo import describe_gain
-from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.cli.opening import open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
+from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.bench.retrieval import RetrievalBenchmark, RetrievalResult
@@ -63,7 +64,7 @@ def retrieval(
     """
     check_writable(json_file, "--json")
     benchmark = _prepare(framework, num_documents, num_questions, num_retrieved, in_chat=chat)
-    with source.open() as ensemble:
+    with open_ensemble(source) as ensemble:
         config, names = ensemble.config, ensemble.member_names
     results: list[RetrievalResult] = []
     with _reporting(benchmark, names) as report:

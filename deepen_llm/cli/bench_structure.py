@@ -12,8 +12,9 @@ from rich.table import Table
 
 from deepen_llm.cli.bench import check_writable
 from deepen_llm.cli.console import err, out
-from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.cli.opening import open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, read_schema, take_options
+from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.bench.structure import StructureFigures
@@ -42,7 +43,7 @@ def structure(
     """
     check_writable(json_file, "--json")
     wanted = {} if schema is None else {"schema": read_schema(schema)}
-    with source.open() as ensemble, err.status("measuring ...") as status:
+    with open_ensemble(source) as ensemble, err.status("measuring ...") as status:
         from deepen_llm.bench.structure import StructureBenchmark
 
         benchmark = StructureBenchmark(

@@ -14,9 +14,10 @@ from rich.text import Text
 
 from deepen_llm.cli.bench import check_writable
 from deepen_llm.cli.console import err, go_offline, out, say
-from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.cli.opening import open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.errors import ConfigError
+from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
@@ -74,7 +75,7 @@ def calibrate(
     if source.is_starter:
         go_offline()
     development = _load(file, delimiter)
-    with source.open() as ensemble:
+    with open_ensemble(source) as ensemble:
         say(f"{development.name}: {len(development.rows)} rows; a score is the {development.unit}, more is better")
         with _progress(ensemble, len(development.rows)) as report:
             trials = _make_trials(ensemble, development, report)

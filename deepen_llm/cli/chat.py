@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, final
 import typer
 
 from deepen_llm.cli.console import complain, say
-from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.cli.opening import open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, take_options
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ContextLengthError, DeepenError, PromptError
+from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
@@ -34,7 +35,7 @@ def chat(
     - `deepen chat`
     - `deepen chat -m org/main-model -m org/other-model --system "Answer in one sentence."`
     """
-    with source.open() as ensemble:
+    with open_ensemble(source) as ensemble:
         if not ensemble.has_chat_template:
             raise PromptError(
                 "every member must have a chat template; one of these has none: give it one (`chat_template` in an "

@@ -17,12 +17,14 @@ from rich.table import Table
 from rich.text import Text
 
 from deepen_llm.cli.console import err, out, say
-from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.cli.opening import open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
+from deepen_llm.config import EnsembleConfig
 from deepen_llm.errors import ConfigError
+from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
-    from deepen_llm.config import EnsembleConfig, FusionConfig
+    from deepen_llm.config import FusionConfig
     from deepen_llm.ensemble import Ensemble
     from deepen_llm.evaluation.assignments import Assignment
     from deepen_llm.evaluation.contest import Entrant, Result
@@ -93,7 +95,7 @@ def evaluate(
     check_matplotlib()
     methods = _find_methods(method or [], source)
     assignments = find_assignments(tasks or [], data_folder=data_dir, limit=limit, in_chat=chat)
-    ensemble = source.open()
+    ensemble = open_ensemble(source)
     with ensemble:
         config, names = ensemble.config, ensemble.member_names
         if text is not None:
@@ -124,8 +126,9 @@ def _find_methods(names: Sequence[str], source: EnsembleSource) -> dict[str, Fus
     """Fusion settings by name; None for those of the --config file."""
     from deepen_llm.evaluation.methods import find_method
 
-    names = names or ([CONFIGURED] if source.config else ["default"])
-    if CONFIGURED in names and source.config is None:
+    is_configured = isinstance(source.model, EnsembleConfig)
+    names = names or ([CONFIGURED] if is_configured else ["default"])
+    if CONFIGURED in names and not is_configured:
         raise ConfigError(f"the method {CONFIGURED!r} is what a --config file says: give one, or another method")
     return {name: None if name == CONFIGURED else find_method(name) for name in names}
 

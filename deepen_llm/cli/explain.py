@@ -12,10 +12,11 @@ import typer
 from rich.text import Text
 
 from deepen_llm.cli.console import err
-from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.cli.opening import open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, OptionGroup, take_options
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError
+from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
@@ -58,7 +59,7 @@ def explain(
     text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
     opening = [] if system is None else [{"role": "system", "content": system}]
     asked = [*opening, {"role": "user", "content": text}] if is_chat else text
-    with source.open() as ensemble:
+    with open_ensemble(source) as ensemble:
         write_page(_explain(ensemble, asked, params.replace(trace=True)), output)
     err.print(Text(f"written to {output}"), soft_wrap=True)
     if is_opened:

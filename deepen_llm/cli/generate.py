@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepen_llm.cli.console import out
-from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.cli.opening import open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, take_options
 from deepen_llm.cli.steps import logprobs_table, trace_table
 from deepen_llm.config import SamplingParams
+from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
@@ -41,7 +42,7 @@ def generate(
     With `-`, one newline at the end of the input is left out of the prompt.
     """
     text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
-    with source.open() as ensemble:
+    with open_ensemble(source) as ensemble:
         if as_json:
             typer.echo(json.dumps(dataclasses.asdict(ensemble.generate(text, params)), ensure_ascii=False, indent=2))
             return

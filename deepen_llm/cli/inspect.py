@@ -11,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from deepen_llm.cli.console import out
-from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.cli.opening import open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.cli.verdict import print_verdict
+from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
@@ -42,7 +43,7 @@ def inspect(*, source: EnsembleSource, text: Sample = None) -> None:
     from deepen_llm.evaluation.sample import load_sample
 
     sample = load_sample(text)
-    with source.open() as ensemble:
+    with open_ensemble(source) as ensemble:
         out.print(members_table(ensemble))
         out.print(vocabularies_table(ensemble))
         if len(ensemble.members) > 1:

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from deepen_llm.cli.opening import EnsembleSource
-from deepen_llm.config import SamplingParams
+from deepen_llm.config import EnsembleConfig, SamplingParams
 from deepen_llm.errors import ConfigError
+from deepen_llm.source import EnsembleSource
 
 Command = Callable[..., None]
 
@@ -119,11 +119,10 @@ def _build_source(values: Mapping[str, Any]) -> EnsembleSource:
     if values["config"] and (values["dtype"] or values["device"]):
         raise typer.BadParameter("--dtype and --device go with --model; with --config, write them into the file")
     return EnsembleSource(
-        models=tuple(values["model"]),
-        config=values["config"],
+        model=EnsembleConfig.load(values["config"]) if values["config"] else values["model"] or "starter",
         weights=_read_weights(values["weight"]),
         main=int(values["main"]) if (values["main"] or "").isdecimal() else values["main"],
-        member_options={name: values[name] for name in ("dtype", "device") if values[name]},
+        member_options={name: values[name] for name in ("dtype", "device") if values[name]} or None,
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deepen_llm.cli.app import app
-from deepen_llm.cli.opening import EnsembleSource
+from deepen_llm.source import EnsembleSource
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def use_ensemble(monkeypatch):
     asked = []
 
     def use(ensemble):
-        def open_it(source, starter_members=None):
+        def open_it(source):
             asked.append(source)
             return ensemble
 

@@ -91,7 +91,7 @@ def test_bench_fusion_records_as_many_steps_as_are_compared_while_there_are_prom
     file = tmp_path / "fusion.json"
     result = deepen("bench", "fusion", "-m", "one", "-m", "other", "--steps", num_asked, "-r", 1, "--json", file)
     assert result.exit_code == 0, result.stderr
-    assert asked[0].models == ("one", "other")
+    assert asked[0].model == ["one", "other"]
     entry = json.loads(file.read_text())["figures"][0]
     assert entry["comparison"]["num_steps"] == num_found
     assert entry["dense_published_ms"]["runs"]

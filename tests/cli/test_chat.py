@@ -13,7 +13,7 @@ import pytest
 
 from deepen_llm import SamplingParams
 from deepen_llm.cli.chat import Conversation
-from deepen_llm.errors import ContextLengthError
+from deepen_llm.errors import ContextLengthError, MemberTimeoutError
 from deepen_llm.results import Chunk
 from deepen_llm.starter import model_paths
 
@@ -107,6 +107,14 @@ def test_a_message_that_fails_is_forgotten_and_the_program_goes_on(talk):
     assert "error: the text has 9 tokens" in printed.err
     assert "/reset" in printed.out
     assert conversation.messages == [user("short"), assistant("fine")]
+
+
+def test_an_error_in_mid_answer_begins_a_line_of_its_own(talk):
+    late = MemberTimeoutError("an answer must be whole within its timeout of 1 s")
+    conversation, printed = talk(ScriptedEnsemble(["Hel", late]), "hi")
+    assert printed.out.startswith("Hel\n")
+    assert "error: an answer must be whole within its timeout" in printed.err
+    assert conversation.messages == []
 
 
 def test_an_unknown_command_lists_the_known_ones_but_a_path_in_a_sentence_is_a_message(talk):

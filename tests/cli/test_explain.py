@@ -43,7 +43,7 @@ def test_options_become_sampling_params_with_a_trace(deepen, use_ensemble, make_
     monkeypatch.setattr(ensemble, "stream", lambda text, params: (seen.append((text, params)), stream(text, params))[1])
     assert deepen("explain", "-", "-n", 3, "--stop", "mat", "-m", "one", "-m", "two", input="the cat\n").exit_code == 0
     assert seen == [("the cat", SamplingParams(max_new_tokens=3, stop=("mat",), trace=True))]
-    assert asked[0].models == ("one", "two")
+    assert asked[0].model == ["one", "two"]
 
 
 def test_a_chat_goes_through_the_templates_with_its_system_message(

@@ -27,12 +27,29 @@ def test_options_become_sampling_params_and_a_source(deepen, use_ensemble, make_
     seen = []
     stream = ensemble.stream
     monkeypatch.setattr(ensemble, "stream", lambda text, params: (seen.append(params), stream(text, params))[1])
-    sampling = ("-n", 3, "--temperature", 0.5, "--top-k", 4, "--seed", 7, "--stop", "mat", "--stop", "dog")
+    sampling = (
+        "-n",
+        3,
+        "--temperature",
+        0.5,
+        "--top-k",
+        4,
+        "--seed",
+        7,
+        "--stop",
+        "mat",
+        "--stop",
+        "dog",
+        "--timeout-s",
+        60,
+    )
     models = ("-m", "one", "-m", "two", "-w", 0.25, "-w", 0.75, "--main", "1", "--dtype", "float32")
     assert deepen("generate", "the cat", *sampling, *models).exit_code == 0
-    assert seen == [SamplingParams(max_new_tokens=3, temperature=0.5, top_k=4, seed=7, stop=("mat", "dog"))]
+    assert seen == [
+        SamplingParams(max_new_tokens=3, temperature=0.5, top_k=4, seed=7, stop=("mat", "dog"), timeout_s=60)
+    ]
     (source,) = asked
-    assert (source.models, source.weights, source.main) == (("one", "two"), (0.25, 0.75), 1)
+    assert (source.model, source.weights, source.main) == (["one", "two"], (0.25, 0.75), 1)
     assert source.member_options == {"dtype": "float32"}
     assert not source.is_starter
 
