@@ -53,12 +53,9 @@ class CallReader:
         if self._is_text:
             released = self._text.push(text)
             return released + (self._text.flush() if is_last else ""), []
-        *lines, rest = text.split("\n")
-        pieces = []
-        for line in lines:
-            pieces += [*self._push_call(line), *self._end_call()]
-        pieces += self._push_call(rest)
-        return "", _one_a_call(pieces + self._end_call() if is_last else pieces)
+        *whole, rest = text.split("\n")
+        pieces = [self._push_line(line, is_end=True) for line in whole] + [self._push_line(rest, is_end=is_last)]
+        return "", [piece for piece in pieces if piece is not None]
 
     @property
     def is_stopped(self) -> bool:
@@ -70,48 +67,28 @@ class CallReader:
         """Whether the answer is calls, and all of them are whole."""
         return bool(self.calls) and all(call.is_whole for call in self.calls)
 
-    def _push_call(self, text: str) -> list[CallPiece]:
-        """A piece of a line."""
-        if not text:
-            return []
+    def _push_line(self, text: str, *, is_end: bool) -> CallPiece | None:
+        """Add a piece of a line, the last one at its end; return what can be given away of its call."""
         self._held += text
-        if not self.calls or self.calls[-1].is_whole:
+        if self._held and (not self.calls or self.calls[-1].is_whole):
             self.calls.append(Call(len(self.calls)))
+        if not self._held:
+            return None
         call = self.calls[-1]
-        pieces = []
-        if call.name is None:
-            head = _HEAD.match(self._held)
-            if head is None:
-                return []
+        is_nameless = call.name is None
+        if is_nameless and (head := _HEAD.match(self._held)):
             call.name, self._held = json.loads(head.group(1)), self._held[head.end() :]
-            pieces.append(CallPiece(call.index, "", call.id, call.name))
+        if call.name is None and not is_end:
+            return None
         # The last brace may be the one that closes the call, and is no part of the arguments.
-        ready = len(self._held) - self._held.endswith("}")
-        given, self._held = self._held[:ready], self._held[ready:]
-        call.arguments += given
-        return [*pieces, CallPiece(call.index, given)] if given else pieces
-
-    def _end_call(self) -> list[CallPiece]:
-        """A line is over."""
-        if not self.calls or self.calls[-1].is_whole:
-            return []
-        call, held, self._held = self.calls[-1], self._held, ""
-        call.is_whole = call.name is not None and held == "}" and _is_object(call.arguments)
-        if call.is_whole or not held:
-            return []
-        call.arguments += held
-        return [CallPiece(call.index, held, None if call.name else call.id)]
-
-
-def _one_a_call(pieces: list[CallPiece]) -> list[CallPiece]:
-    """The pieces with those of one call joined."""
-    joined: list[CallPiece] = []
-    for piece in pieces:
-        if joined and joined[-1].index == piece.index:
-            joined[-1].arguments += piece.arguments
-        else:
-            joined.append(piece)
-    return joined
+        given, brace = (self._held[:-1], "}") if self._held.endswith("}") else (self._held, "")
+        if is_end:
+            call.is_whole = bool(call.name and brace) and _is_object(call.arguments + given)
+            given, brace = given if call.is_whole else self._held, ""
+        call.arguments, self._held = call.arguments + given, brace
+        if not (given or is_nameless):
+            return None
+        return CallPiece(call.index, given, call.id, call.name) if is_nameless else CallPiece(call.index, given)
 
 
 def _is_object(text: str) -> bool:

@@ -12,37 +12,29 @@ from deepen_llm.errors import ConfigError
 from deepen_llm.tools import CallReader, explain_cut, is_call
 
 
-def read_calls(text: str, max_tokens: int) -> list[ToolCallBlock]:
-    """The calls of a whole answer, each with an id of its own.
+def as_calls(response: ChatResponse, max_tokens: int) -> ChatResponse:
+    """The response with its calls as blocks, and no text, where its text is calls; else as it is.
 
     Args:
-        text: What the models wrote.
-        max_tokens: The limit that the answer had, for the message of the error.
+        response: A whole answer.
+        max_tokens: The limit that it had, for the message of the error.
 
     Raises:
         ConfigError: The last call is not whole, since the answer was cut.
     """
+    text = response.message.content or ""
+    if not is_call(text):
+        return response
     reader = CallReader()
     reader.push(text, is_last=True)
     if not reader.is_whole:
         raise ConfigError(f"a tool call must be whole; got {text!r}: {explain_cut('the call', max_tokens)}")
-    return [
+    blocks = [
         ToolCallBlock(tool_call_id=call.id, tool_name=call.name or "", tool_kwargs=call.values) for call in reader.calls
     ]
-
-
-def as_calls(response: ChatResponse, max_tokens: int) -> ChatResponse:
-    """The response with its calls as blocks, and no text, where its text is calls; else as it is.
-
-    Raises what `read_calls` does.
-    """
-    text = response.message.content or ""
-    if not is_call(text):
-        return response
-    calls = read_calls(text, max_tokens)
     # The list tells LlamaIndex's programs that there are calls; what they are is read from the blocks.
-    listed = [{"id": call.tool_call_id, "name": call.tool_name, "arguments": call.tool_kwargs} for call in calls]
-    message = ChatMessage(role=MessageRole.ASSISTANT, blocks=calls, additional_kwargs={"tool_calls": listed})
+    listed = [{"id": call.id, "name": call.name, "arguments": call.values} for call in reader.calls]
+    message = ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs={"tool_calls": listed})
     return response.model_copy(update={"message": message, "delta": None if response.delta is None else ""})
 
 

@@ -48,7 +48,7 @@ async def astream_responses(
 
 
 def hold_calls(responses: Generator[ChatResponse, None, None], max_tokens: int) -> Generator[ChatResponse, None, None]:
-    """Text as it comes; calls of tools when they are whole, in the last response. Raises what `read_calls` does."""
+    """Text as it comes; calls of tools when they are whole, in the last response. Raises what `as_calls` does."""
     with closing(responses):
         for response in responses:
             if _is_ready(response):
