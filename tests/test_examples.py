@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import re
 import runpy
@@ -19,7 +20,17 @@ NAMED = [str(path) for path in model_paths()[1:]]
 
 
 @pytest.fixture
-def run_example(monkeypatch, capsys):
+def event_loop_of_its_own():
+    """LlamaIndex makes a loop for the thread where there is none, to count a chat's tokens, and never closes it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.fixture
+def run_example(monkeypatch, capsys, event_loop_of_its_own):
     """Run an example with these arguments; what it printed."""
 
     def run(name, *arguments):
