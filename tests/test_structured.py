@@ -151,6 +151,14 @@ def test_structured_and_free_answers_share_a_batch(make_ensemble):
     assert together == [answer.text for answer in alone]
 
 
+@pytest.mark.parametrize("said", ["dog", "dove", "donkey", "cat"])
+def test_of_several_choices_the_one_comes_that_the_members_say(make_ensemble, said):
+    choices = ["cat", "dog", "donkey", "dove"]
+    ensemble = make_ensemble([f'A pet: "{said}"', f"A beast: {said}. And more."])
+    assert ensemble.generate("A pet: ", SamplingParams(json_schema={"enum": choices})).text == f'"{said}"'
+    assert ensemble.generate("A beast: ", SamplingParams(regex="(" + "|".join(choices) + ")")).text == said
+
+
 def test_going_on_outside_ends_an_answer_that_may_end(make_ensemble):
     ensemble = make_ensemble(["2 + 2 = 4\nNext question: 3 + 3 ="])
     answer = ensemble.generate("2 + 2 = ", SamplingParams(regex="[0-9]+", max_new_tokens=20))
