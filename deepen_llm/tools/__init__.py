@@ -1,6 +1,6 @@
 """Tools: which may be called, what the models are told about them, and the calls in an answer."""
 
-from deepen_llm.tools.call_reader import CallPiece, CallReader, is_call
+from deepen_llm.tools.call_reader import CallPiece, CallReader
 from deepen_llm.tools.calls import Call, explain_cut, write_call, write_head, write_result
 from deepen_llm.tools.choice import Choice, ToolChoice, read_choice
 from deepen_llm.tools.response_format import read_response_format
@@ -19,7 +19,6 @@ __all__ = [
     "ask_for",
     "describe",
     "explain_cut",
-    "is_call",
     "read_choice",
     "read_response_format",
     "read_tool",

@@ -27,11 +27,6 @@ class CallPiece:
     """None in the first piece too, where the answer was cut within it."""
 
 
-def is_call(text: str) -> bool:
-    """Whether an answer that begins so is calls: no text of a `ToolSet` begins with a brace."""
-    return text.startswith("{")
-
-
 @final
 class CallReader:
     """Follows one answer. What begins with a brace is calls, a line each; anything else is text."""
@@ -49,7 +44,7 @@ class CallReader:
         With the last text comes what was held back; a call that is not whole then stays so.
         """
         if self._is_text is None and text:
-            self._is_text = not is_call(text)
+            self._is_text = not text.startswith("{")
         if self._is_text:
             released = self._text.push(text)
             return released + (self._text.flush() if is_last else ""), []

@@ -7,12 +7,13 @@ the system message, where every member reads the same; a call is one line of JSO
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError
+from deepen_llm.options import STRUCTURE_NAMES
 from deepen_llm.tools.calls import FORM
 from deepen_llm.tools.choice import ToolChoice, read_choice
 from deepen_llm.tools.tool import Tool, read_tool
@@ -52,12 +53,27 @@ class ToolSet:
         several = " Write several calls on a line each." if self.is_parallel else ""
         return "\n".join(["Tools:", *[tool.words for tool in self.tools], how + several])
 
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Refuse options that contradict the tools of the same call.
+
+        Raises:
+            ConfigError: A structure, `ignore_eos`, or stop strings where the answer has to be a call.
+        """
+        if given := [name for name in (*STRUCTURE_NAMES, "ignore_eos") if options.get(name)]:
+            raise ConfigError(f"an answer that may call tools takes no {given[0]}: leave it out, or leave tools out")
+        if self.is_forced and options.get("stop"):
+            raise ConfigError(
+                f"a tool call must not be cut; got stop={options['stop']!r} with a tool_choice that forces one: "
+                "leave stop out"
+            )
+
     def hold(self, params: SamplingParams) -> SamplingParams:
-        """The parameters by which the engine holds an answer to this set.
+        """The parameters by which the engine holds an answer to this set, which is the only structure and ends it.
 
         The stop strings, which would cut a call, go into the grammar: read the answer with `CallReader(params.stop)`.
         """
-        return params.replace(stop=(), json_schema=None, regex=None, grammar=self.grammar(params.stop))
+        changes = {**dict.fromkeys(STRUCTURE_NAMES), "stop": (), "ignore_eos": False}
+        return params.replace(**{**changes, "grammar": self.grammar(params.stop)})
 
 
 def read_tools(described: Iterable[Any], choice: ToolChoice = None, *, is_parallel: bool = False) -> ToolSet | None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deepen_llm.tools import CallPiece, CallReader, is_call, write_call
+from deepen_llm.tools import CallPiece, CallReader, write_call
 
 ARGUMENTS = '{"a": [1, {"b": "}\\\\\\" {"}], "c": {}}'
 CALL = '{"name": "add", "arguments": ' + ARGUMENTS + "}"
@@ -59,11 +59,6 @@ def test_text_is_given_away_at_once():
     assert reader.push('lo {"name": ') == ('lo {"name": ', [])
     assert reader.push("\n{", is_last=True) == ("\n{", [])
     assert not reader.is_whole and reader.calls == []
-
-
-def test_what_begins_with_a_brace_is_a_call():
-    assert is_call(CALL) and is_call("{")
-    assert not is_call("") and not is_call(" {") and not is_call("Hello {")
 
 
 def test_a_stop_string_cuts_a_text_and_no_call():

@@ -115,8 +115,21 @@ def test_every_stop_string_can_be_written(stop):
 
 def test_the_engine_is_held_by_the_grammar_alone():
     tools = read_tools([ADD])
-    held = tools.hold(SamplingParams(regex="a", stop=["x"], max_new_tokens=9))
-    assert held == SamplingParams(grammar=tools.grammar(["x"]), max_new_tokens=9)
+    held = SamplingParams(grammar=tools.grammar(["x"]), max_new_tokens=9)
+    assert tools.hold(SamplingParams(regex="a", stop=["x"], max_new_tokens=9)) == held
+    assert tools.hold(SamplingParams(ignore_eos=True, stop=["x"], max_new_tokens=9)) == held
+
+
+@pytest.mark.parametrize("options", [{"regex": "a"}, {"json_schema": {"type": "object"}}, {"ignore_eos": True}])
+def test_what_contradicts_tools_is_refused(options):
+    with pytest.raises(ConfigError, match=f"may call tools takes no {next(iter(options))}: leave it out"):
+        read_tools([ADD]).check_options({"temperature": 1, **options})
+
+
+def test_stop_strings_are_refused_where_a_call_is_forced_alone():
+    assert read_tools([ADD]).check_options({"stop": ["x"], "ignore_eos": False}) is None
+    with pytest.raises(ConfigError, match=r"a tool call must not be cut; got stop=\['x'\] .*: leave stop out"):
+        read_tools([ADD], "any").check_options({"stop": ["x"]})
 
 
 def test_the_words_name_the_tools_their_arguments_and_the_form_of_a_call():

@@ -60,7 +60,10 @@ def split_options(options: Mapping[str, Any]) -> tuple[Form, dict[str, Any]]:
         return Form(schema=schema, words=words if chat["response_format"].get("is_told", True) else ""), rest
     is_parallel = bool(chat.get("parallel_tool_calls"))
     tools = read_tools(chat.get("tools", ()), chat.get("tool_choice"), is_parallel=is_parallel)
-    return Form(tools=tools, words=tools.words if tools else ""), rest
+    if tools is None:
+        return Form(), rest
+    tools.check_options(rest)
+    return Form(tools=tools, words=tools.words), rest
 
 
 def make_request(
@@ -81,8 +84,5 @@ def make_request(
     told = read_messages(messages, form.words)
     if form.tools is None:
         return ChatRequest(told, params, has_tools=False)
-    if form.tools.is_forced and stop:
-        raise ConfigError(
-            f"a tool call must not be cut; got stop={list(stop)!r} with a tool_choice that forces one: leave stop out"
-        )
+    form.tools.check_options({"stop": stop})
     return ChatRequest(told, form.tools.hold(params), has_tools=True, stop=params.stop)

@@ -156,16 +156,25 @@ def test_an_abandoned_stream_of_calls_stops_the_work(llm, ensemble):
     assert (ensemble.num_running, ensemble.num_cancelled) == (0, 1)
 
 
-@pytest.mark.parametrize("options", [{"stop": ["x"]}, {"regex": "a"}, {"json_schema": {"type": "object"}}])
-def test_tools_share_an_answer_with_no_structure_and_no_stop(llm, ensemble, options):
+@pytest.mark.parametrize("options", [{"ignore_eos": True}, {"regex": "a"}, {"json_schema": {"type": "object"}}])
+def test_tools_share_an_answer_with_no_structure(llm, ensemble, options):
     with pytest.raises(ConfigError, match=f"may call tools takes no {next(iter(options))}"):
         llm.chat_with_tools(TOOLS, "?", **options)
     assert ensemble.calls == []
 
 
-def test_the_llms_own_stop_is_for_answers_without_tools(ensemble):
-    DeepenLLM(ensemble=ensemble, stop=["\n"]).chat_with_tools(TOOLS, "?")
-    assert ensemble.calls[0][2].stop == ()
+@pytest.mark.parametrize("method", WAYS)
+async def test_stop_cuts_a_text_and_never_a_call(ensemble, method):
+    llm = DeepenLLM(ensemble=ensemble, stop=[" is"])
+    assert (await _respond(llm, method)).message.content == "Paris"
+    assert (await _respond(llm, method, stop=[" it"])).message.content == "Paris is"
+    assert all(params.stop == () and r"\x{20}i" in params.grammar for _, _, params in ensemble.calls)
+    ensemble.answers = [CALLS] * 2
+    for options in ({"stop": ["add"]}, {"tool_required": True}):
+        response = await _respond(llm, method, allow_parallel_tool_calls=True, **options)
+        assert len(llm.get_tool_calls_from_response(response)) == 2
+    with pytest.raises(ConfigError, match="a tool call must not be cut"):
+        await _respond(llm, method, tool_required=True, stop=["x"])
 
 
 def test_a_model_without_templates_reads_tools_through_messages_to_prompt(ensemble):

@@ -25,7 +25,6 @@ from deepen_llm.errors import ConfigError, PromptError
 from deepen_llm.options import (
     ALIASES,
     OPTION_NAMES,
-    STRUCTURE_NAMES,
     check_names,
     default_of,
     make_params,
@@ -34,19 +33,18 @@ from deepen_llm.options import (
     resolve_aliases,
 )
 from deepen_llm.source import EnsembleSource, ModelSource, without_paths
-from deepen_llm.tools import ToolSet
-from llama_index.llms.deepen.calls import as_calls, selections, text_of
+from llama_index.llms.deepen.calls import ToolAnswer, selections, text_of
 from llama_index.llms.deepen.messages import check_text_only, to_plain, with_system
 from llama_index.llms.deepen.predicting import PredictingLLM
 from llama_index.llms.deepen.request import Request
 from llama_index.llms.deepen.responses import chat_response, completion_response
 from llama_index.llms.deepen.selections import limit_selection
 from llama_index.llms.deepen.streaming import (
-    ahold_calls,
+    aread_tool_answer,
     astream_responses,
-    hold_calls,
     observed_astream,
     observed_stream,
+    read_tool_answer,
     stream_responses,
 )
 from llama_index.llms.deepen.tools import CHAT_OPTIONS, describe_tool, is_object_tool, read_tools
@@ -214,34 +212,34 @@ class DeepenLLM(PredictingLLM):
         Raises:
             DeepenError: An option or a message cannot be used, a call did not fit into `max_tokens`, a member failed.
         """
-        request, tools = self._chat(messages, kwargs)
+        request, tool_answer = self._chat(messages, kwargs)
         answer = request.run(self._ensemble)
         response = chat_response(answer.text, answer, self._model_name)
-        return response if tools is None else as_calls(response, request.params.max_new_tokens)
+        return response if tool_answer is None else tool_answer.whole(response)
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """`chat` for an event loop; cancelling the task stops the work."""
-        request, tools = self._chat(messages, kwargs)
+        request, tool_answer = self._chat(messages, kwargs)
         answer = await request.arun(self._ensemble)
         response = chat_response(answer.text, answer, self._model_name)
-        return response if tools is None else as_calls(response, request.params.max_new_tokens)
+        return response if tool_answer is None else tool_answer.whole(response)
 
     @observed_stream(llm_chat_callback())
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Generator[ChatResponse, None, None]:
         """`chat` in pieces, as `stream_complete` gives them; calls of tools come when they are whole."""
-        request, tools = self._chat(messages, kwargs)
+        request, tool_answer = self._chat(messages, kwargs)
         build = partial(chat_response, model_name=self._model_name)
         responses = stream_responses(request, self._ensemble, build)
-        return responses if tools is None else hold_calls(responses, request.params.max_new_tokens)
+        return responses if tool_answer is None else read_tool_answer(responses, tool_answer)
 
     @observed_astream(llm_chat_callback())
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
         """`stream_chat` for an event loop: await it, then iterate."""
-        request, tools = self._chat(messages, kwargs)
+        request, tool_answer = self._chat(messages, kwargs)
         build = partial(chat_response, model_name=self._model_name)
         responses = astream_responses(request, self._ensemble, build)
-        return responses if tools is None else ahold_calls(responses, request.params.max_new_tokens)
+        return responses if tool_answer is None else aread_tool_answer(responses, tool_answer)
 
     def get_tool_calls_from_response(
         self,
@@ -291,21 +289,20 @@ class DeepenLLM(PredictingLLM):
             return self._request(completion_to_prompt(prompt), call)
         return self._request([{"role": "user", "content": prompt}] if self._chats() else prompt, call)
 
-    def _chat(self, messages: Sequence[ChatMessage], call: Mapping[str, Any]) -> tuple[Request, ToolSet | None]:
-        """The request, and the tools that its answer may call."""
+    def _chat(self, messages: Sequence[ChatMessage], call: Mapping[str, Any]) -> tuple[Request, ToolAnswer | None]:
+        """The request, and who reads its answer, where it may be calls of tools."""
         check_text_only(messages)
         tools = read_tools({name: call[name] for name in call if name in CHAT_OPTIONS})
         call = {name: value for name, value in call.items() if name not in CHAT_OPTIONS}
         if tools is not None:
-            if given := [name for name in (*STRUCTURE_NAMES, "stop") if call.get(name)]:
-                raise ConfigError(
-                    f"an answer that may call tools takes no {given[0]}: leave it out, or leave tools out"
-                )
+            tools.check_options(call)
             messages = with_system(messages, tools.words)
-            call = {**call, "grammar": tools.grammar()}
-        if (messages_to_prompt := self._own_messages_to_prompt()) is not None:
-            return self._request(messages_to_prompt(messages), call), tools
-        return self._request(to_plain(messages), call), tools
+        messages_to_prompt = self._own_messages_to_prompt() or to_plain
+        request = self._request(messages_to_prompt(messages), call)
+        if tools is None:
+            return request, None
+        answer = ToolAnswer(request.params, tools)
+        return Request(request.content, answer.held_params), answer
 
     def _request(self, content: str | list[dict[str, str]], call: Mapping[str, Any]) -> Request:
         own = {name: getattr(self, name) for name in OPTION_NAMES if name in self.model_fields_set}

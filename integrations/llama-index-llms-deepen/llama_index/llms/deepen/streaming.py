@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llama_index.core.base.llms.types import ChatResponse
 
 from deepen_llm.results import Chunk, Generation
-from deepen_llm.tools import is_call
-from llama_index.llms.deepen.calls import as_calls
+from llama_index.llms.deepen.calls import ToolAnswer
 from llama_index.llms.deepen.request import Request
 
 if TYPE_CHECKING:
@@ -47,27 +46,24 @@ async def astream_responses(
             yield build(text, chunk)
 
 
-def hold_calls(responses: Generator[ChatResponse, None, None], max_tokens: int) -> Generator[ChatResponse, None, None]:
-    """Text as it comes; calls of tools when they are whole, in the last response. Raises what `as_calls` does."""
+def read_tool_answer(
+    responses: Generator[ChatResponse, None, None], answer: ToolAnswer
+) -> Generator[ChatResponse, None, None]:
+    """The responses of an answer that may be calls, as `ToolAnswer.piece` gives them."""
     with closing(responses):
         for response in responses:
-            if _is_ready(response):
-                yield as_calls(response, max_tokens)
+            if (read := answer.piece(response)) is not None:
+                yield read
 
 
-async def ahold_calls(
-    responses: AsyncGenerator[ChatResponse, None], max_tokens: int
+async def aread_tool_answer(
+    responses: AsyncGenerator[ChatResponse, None], answer: ToolAnswer
 ) -> AsyncGenerator[ChatResponse, None]:
-    """`hold_calls` for an event loop."""
+    """`read_tool_answer` for an event loop."""
     async with aclosing(responses):
         async for response in responses:
-            if _is_ready(response):
-                yield as_calls(response, max_tokens)
-
-
-def _is_ready(response: ChatResponse) -> bool:
-    """Whether it is text, or the last response."""
-    return not is_call(response.message.content or "") or "finish_reason" in (response.raw or {})
+            if (read := answer.piece(response)) is not None:
+                yield read
 
 
 def observed_stream(
