@@ -284,6 +284,24 @@ async def test_cancelling_a_task_ends_its_work(make_ensemble):
     await asyncio.to_thread(wait_until_idle, ensemble)
 
 
+async def test_what_waits_for_a_place_and_is_cancelled_waits_no_more(make_ensemble):
+    ensemble = make_ensemble(TEXTS, max_batch_size=1)
+    ensemble.members[0].before_pass = lambda tokens: time.sleep(0.01)
+    endless = SamplingParams(max_new_tokens=400, ignore_eos=True)
+    running = asyncio.create_task(ensemble.agenerate(STORY[:4], endless))
+    await asyncio.sleep(0.05)
+    waiting = [asyncio.create_task(ensemble.agenerate(STORY[:4], endless)) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    assert ensemble.num_running == 4
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await asyncio.sleep(0.1)
+    assert ensemble.num_running == 1 and not running.done()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_chat_has_async_and_streaming_twins(make_ensemble, vocabularies):
     ensemble = make_ensemble(TEXTS)
     messages = [{"role": "user", "content": "hi"}]

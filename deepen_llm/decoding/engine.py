@@ -110,6 +110,7 @@ class Engine:
         with self._wake:
             while not (self._waiting or self._running or self._is_closing):
                 self._wake.wait()
+            self._waiting = deque(sequence for sequence in self._waiting if not sequence.future.cancelled())
             while self._waiting and len(self._running) < self._max_batch_size:
                 self._running.append(self._waiting.popleft())
             return not self._is_closing
