@@ -81,6 +81,11 @@ def test_a_call_that_was_cut_is_never_whole_and_nothing_of_it_is_lost(length):
     assert (pieces[0][0].id, pieces[0][0].name) == (call.id, call.name)
 
 
+def test_an_empty_first_piece_decides_nothing():
+    reader, _, _ = run(["", CALL])
+    assert reader.is_whole
+
+
 def test_an_empty_answer_is_no_call():
     reader, text, pieces = run([""])
     assert (text, pieces, reader.is_whole) == ("", {}, False)
