@@ -180,9 +180,9 @@ def test_a_query_engine_asks_the_ensemble_about_the_document_that_fits(starter):
 
 
 def test_an_llm_that_loaded_its_ensemble_can_be_written_down_and_closed():
-    llm = DeepenLLM(model="starter", main=1, max_tokens=8, stop="\n")
+    llm = DeepenLLM(model="starter", main=1, max_tokens=8, stop="\n", top_p=0.9)
     again = DeepenLLM.from_dict(llm.to_dict())
-    assert (again.model, again.max_tokens, again.stop) == ("starter", 8, "\n")
+    assert (again.model, again.max_tokens, again.stop, again.top_p) == ("starter", 8, "\n", 0.9)
     assert again.ensemble.identity == llm.ensemble.identity
     assert again.complete(PROMPT, formatted=True).text == llm.complete(PROMPT, formatted=True).text
     llm.close()

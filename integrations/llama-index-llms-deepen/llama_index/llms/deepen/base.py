@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequen
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as default_messages_to_prompt
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, LLMMetadata
@@ -129,6 +129,17 @@ class DeepenLLM(PredictingLLM):
         self._is_own = ensemble is None
         source = EnsembleSource(**{name: getattr(self, name) for name in _SOURCE_NAMES})
         self._ensemble = source.open_unless(ensemble)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """The LLM that `to_dict` wrote down, loaded anew. What is as by default was not given: it contradicts nothing."""
+        fields = cls.model_fields
+        given = {
+            name: value
+            for name, value in data.items()
+            if name not in fields or value != fields[name].get_default(call_default_factory=True, validated_data={})
+        }
+        return super().from_dict(given, **kwargs)
 
     @classmethod
     def class_name(cls) -> str:
