@@ -50,7 +50,8 @@ def find_completion(matcher: llguidance.LLMatcher, expressible: bytes) -> bytes 
     """Bytes that complete what a matcher over `ByteTokenizer` has taken so far; none where it is complete.
 
     Depth first: what leads to a state that differs goes before what goes round in circles, and what closes JSON before
-    anything else. It is the shortest for JSON but for rare cases, and always valid.
+    anything else. It is the shortest for JSON but for rare cases, and always valid. States are told apart by the bytes
+    that may come: of an ambiguous grammar such as `.*<end>`, where anything may always come, no way is found.
 
     Args:
         matcher: It stays as it is.

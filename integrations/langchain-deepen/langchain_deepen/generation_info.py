@@ -33,13 +33,14 @@ def token_info(answer: Generation | Chunk) -> dict[str, Any]:
 def finish_info(answer: Generation | Chunk, finish_reason: str | None = None) -> dict[str, Any]:
     """What belongs to the whole answer; empty for a piece that is not the last.
 
-    `finish_reason`, the engine's or the one given, and `share_fused`, the share of steps in which every member had a
-    say.
+    `finish_reason`, the engine's or the one given, `share_fused`, the share of steps in which every member had a say,
+    and `is_shortened` where a structured answer was closed because its tokens ran out.
     """
     if not answer.finish_reason:
         return {}
     shared = {"share_fused": answer.fusion.share_fused} if answer.fusion else {}
-    return {"finish_reason": finish_reason or answer.finish_reason, **shared}
+    shortened = {"is_shortened": True} if answer.is_shortened else {}
+    return {"finish_reason": finish_reason or answer.finish_reason, **shared, **shortened}
 
 
 def usage_info(answer: Generation | Chunk) -> dict[str, Any]:

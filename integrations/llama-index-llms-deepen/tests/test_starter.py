@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 import pytest
@@ -177,6 +178,13 @@ def test_a_query_engine_asks_the_ensemble_about_the_document_that_fits(starter):
     assert str(RetrieverQueryEngine.from_args(retriever, llm=llm).query(question)) == own
     streamed = RetrieverQueryEngine.from_args(retriever, llm=llm, streaming=True).query(question)
     assert "".join(streamed.response_gen) == own
+
+
+def test_an_answer_that_was_closed_before_its_tokens_ran_out_says_so(starter):
+    llm = DeepenLLM(ensemble=starter, max_tokens=24, temperature=9.0, seed=0)
+    answer = llm.complete("Hello!", json_schema={"type": "string"})
+    assert isinstance(json.loads(answer.text), str) and answer.raw["is_shortened"] is True
+    assert "is_shortened" not in llm.complete("Hello!").raw
 
 
 def test_an_llm_that_loaded_its_ensemble_can_be_written_down_and_closed():

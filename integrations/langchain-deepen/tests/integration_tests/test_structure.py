@@ -109,6 +109,15 @@ def test_a_call_near_max_tokens_is_closed_in_time(chat):
         assert message.tool_calls[0]["name"] == "write"
 
 
+def test_an_answer_that_was_closed_before_its_tokens_ran_out_says_so(chat):
+    endless = {"json_schema": {"type": "string"}, "temperature": 9.0, "seed": 0, "max_tokens": 24}
+    message = chat.invoke("Hello!", **endless)
+    assert isinstance(json.loads(message.content), str) and message.response_metadata["is_shortened"] is True
+    *_, last = chat.stream("Hello!", **endless)
+    assert last.response_metadata["is_shortened"] is True
+    assert "is_shortened" not in chat.invoke("Hello!", max_tokens=24).response_metadata
+
+
 def test_stop_ends_a_text_beside_tools(chat):
     bound = chat.bind_tools([add])
     whole = bound.invoke("Hello!", temperature=1.5, seed=3, max_tokens=24).content

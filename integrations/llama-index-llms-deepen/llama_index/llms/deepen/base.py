@@ -132,7 +132,7 @@ class DeepenLLM(PredictingLLM):
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
-        """The LLM that `to_dict` wrote down, loaded anew. What is as by default was not given, and contradicts nothing."""
+        """The LLM that `to_dict` wrote down, loaded anew; what is as by default was not given, so nothing clashes."""
         fields = cls.model_fields
         given = {
             name: value

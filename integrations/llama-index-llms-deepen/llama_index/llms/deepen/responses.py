@@ -38,6 +38,8 @@ def _raw(result: Generation | Chunk, model_name: str) -> dict[str, Any] | None:
         raw["model_name"] = model_name
         raw["usage"] = {**asdict(result.usage), "total_tokens": result.usage.total_tokens}
         raw["finish_reason"] = result.finish_reason
+        if result.is_shortened:
+            raw["is_shortened"] = True
         if result.fusion is not None:
             raw["share_fused"] = result.fusion.share_fused
     if result.trace is not None:
