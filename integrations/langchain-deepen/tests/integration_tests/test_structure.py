@@ -1,5 +1,6 @@
 """Tools and structured output on the starter models: whatever these say, it parses."""
 
+import json
 import re
 from typing import Literal
 
