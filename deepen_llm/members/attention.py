@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from deepen_llm.members.base import Branch
 from deepen_llm.members.cache import RaggedCache
+from deepen_llm.members.cache_argument import find_cache_argument
 
 
 @final
@@ -28,6 +29,7 @@ class AttentionRows:
         self._sliding_window = sliding_window
         self._cache = RaggedCache()
         self._order: list[int] = []
+        self._cache_argument = find_cache_argument(model)
         self._accepts = frozenset(inspect.signature(model.forward).parameters)
 
     def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
@@ -73,7 +75,8 @@ class AttentionRows:
         if self._sliding_window and reach > self._sliding_window and cache.has_gaps:
             cache.compact()
         mask = cache.mask_with(num_new)
-        outputs = self._model(**self._inputs(cache, fed, mask), past_key_values=cache.keys_values, use_cache=True)
+        inputs = self._inputs(cache, fed, mask)
+        outputs = self._model(**inputs, **{self._cache_argument: cache.keys_values}, use_cache=True)
         cache.note_appended(num_new, mask)
         logits: Tensor = outputs.logits
         if logits.shape[1] == 1:

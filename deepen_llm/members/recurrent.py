@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
@@ -13,6 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from deepen_llm.members.base import Branch
+from deepen_llm.members.cache_argument import find_cache_argument
 
 SNAPSHOT_EVERY_TOKENS = 16
 
@@ -35,8 +35,7 @@ class RecurrentRows:
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
         self._rows: dict[int, _Row] = {}
-        accepts = inspect.signature(model.forward).parameters
-        self._cache_argument = "cache_params" if "cache_params" in accepts else "past_key_values"
+        self._cache_argument = find_cache_argument(model)
 
     def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
         """Feed the rows their tokens; logits (len(tokens), num_logits) in the order of the mapping."""

@@ -140,15 +140,19 @@ def test_a_real_ctrl_c_ends_the_answer_and_not_the_program():
     controller, terminal = pty.openpty()
     command = [sys.executable, "-m", "deepen_llm", "chat", "--ignore-eos", "-n", "900"]
     process = subprocess.Popen(
-        command, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True, env={**os.environ}
+        command,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        # A shell lets what it runs in the background ignore Ctrl-C, and so would the program that is tested here.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(terminal)
     try:
         read_until(controller, b"Ctrl-C stops an answer.")
         os.write(controller, b"hello\n")
-        read_more(
-            controller, 400
-        )  # the answer is under way: pressed while the line is read, Ctrl-C only drops the line
+        read_more(controller, 400)  # the answer is under way: while a line is read, Ctrl-C only drops the line
         process.send_signal(signal.SIGINT)
         read_until(controller, b"[stopped]")
         os.write(controller, b"/quit\n")
