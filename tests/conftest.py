@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -55,3 +56,13 @@ def make_ensemble(vocabularies):
     yield make
     for ensemble in made:
         ensemble.close()
+
+
+@pytest.fixture
+def event_loop_of_its_own():
+    """LlamaIndex makes a loop for the thread where there is none, to count a chat's tokens, and never closes it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()

@@ -20,6 +20,7 @@ BLOCKS = [
 ]
 
 
+@pytest.mark.usefixtures("event_loop_of_its_own")
 @pytest.mark.parametrize("code", BLOCKS)
 def test_code_of_the_docs_runs(code, monkeypatch, capsys):
     """Hub names become the bundled models' folders; everything else runs as it is printed."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import re
 import runpy
@@ -17,16 +16,6 @@ FOLDER = Path(__file__).parent.parent / "examples"
 EXAMPLES = sorted(FOLDER.glob("[0-9]*.py"))
 NAMED = [str(path) for path in model_paths()[1:]]
 """Two models, not those that run where none are named."""
-
-
-@pytest.fixture
-def event_loop_of_its_own():
-    """LlamaIndex makes a loop for the thread where there is none, to count a chat's tokens, and never closes it."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield
-    asyncio.set_event_loop(None)
-    loop.close()
 
 
 @pytest.fixture

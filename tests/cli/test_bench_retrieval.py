@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("event_loop_of_its_own")
+
 
 def test_bench_retrieval_shows_who_is_right_how_often_and_how_soon_and_writes_json(deepen, tmp_path):
     file = tmp_path / "retrieval.json"
