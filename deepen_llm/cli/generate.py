@@ -8,8 +8,9 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
-from deepen_llm.cli.console import out
+from deepen_llm.cli.console import complain, err, out
 from deepen_llm.cli.opening import open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, take_options
 from deepen_llm.cli.steps import logprobs_table, trace_table
@@ -39,7 +40,8 @@ def generate(
     - `deepen generate "Question: What is 7 + 8? Answer:" --regex " [0-9]+"`
     - `deepen generate "Anna is 31. As JSON:" --json-schema person.json`
 
-    With `-`, one newline at the end of the input is left out of the prompt.
+    With `-`, one newline at the end of the input is left out of the prompt. A structured answer that does not fit into
+    `--max-new-tokens` ends the command with 1.
     """
     text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
     with open_ensemble(source) as ensemble:
@@ -51,6 +53,8 @@ def generate(
         out.print(logprobs_table([logprob for chunk in chunks for logprob in chunk.logprobs or ()]))
     if params.trace:
         out.print(trace_table([step for chunk in chunks for step in chunk.trace or ()]))
+    if params.is_structured:
+        _check_whole(chunks[-1])
 
 
 def _stream(ensemble: Ensemble, text: str, params: SamplingParams) -> list[Chunk]:
@@ -62,3 +66,16 @@ def _stream(ensemble: Ensemble, text: str, params: SamplingParams) -> list[Chunk
             chunks.append(chunk)
     typer.echo()
     return chunks
+
+
+def _check_whole(last: Chunk) -> None:
+    """Say whether a structured answer was cut, which is a failure, or closed early.
+
+    Raises:
+        typer.Exit: It was cut.
+    """
+    if last.finish_reason == "length":
+        complain(ValueError("the answer was cut before its structure was whole: raise --max-new-tokens"))
+        raise typer.Exit(1)
+    if last.is_shortened:
+        err.print(Text("closed before --max-new-tokens ran out; it may have been longer", style="dim"))

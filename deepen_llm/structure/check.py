@@ -8,6 +8,9 @@ from deepen_llm.config import SamplingParams
 from deepen_llm.errors import GrammarError
 from deepen_llm.structure.grammar import build_grammar, locate
 
+SYNTAX = "https://github.com/microsoft/llguidance/blob/main/docs/syntax.md"
+"""Where the notation of grammars is described."""
+
 
 def check_structure(params: SamplingParams) -> None:
     """Refuse a structure that cannot be followed; without one, nothing is refused. It needs no vocabulary.
@@ -32,12 +35,17 @@ def check_grammar(grammar: str, params: SamplingParams, tokenizer: llguidance.LL
 
 def _explain(params: SamplingParams, message: str) -> str:
     """What is wrong, where, and what to do."""
-    reason = " ".join(message.split())
     if params.json_schema is not None:
         place = locate(params.json_schema, message)
-        return (
-            f"the JSON schema cannot be expressed as a grammar{f', at {place}' if place else ''}: {reason}: "
-            "write that part with keywords that can, or leave it out and check the answer afterwards"
-        )
-    kind = "regular expression" if params.regex is not None else "grammar"
-    return f"the {kind} cannot be read: {reason}: see the syntax that llguidance documents"
+        head = f"the JSON schema cannot be followed in decoding{f', at {place}' if place else ''}: "
+        before, _, keywords = message.partition("Unimplemented keys: ")
+        if keywords and not before:
+            return (
+                f"{head}it does not know {keywords.strip('[]')}: leave it out or say it otherwise (a list in place of "
+                "a set), and check the answer afterwards"
+            )
+        return f"{head}{' '.join(message.split())}: correct that part"
+    if params.regex is not None:
+        reason = message.rpartition("error: ")[2].split("\n")[0].strip()
+        return f"the regular expression {params.regex!r} cannot be read: {reason}: correct it"
+    return f"the grammar cannot be read: {message.splitlines()[0]}: see {SYNTAX}"

@@ -93,21 +93,25 @@ def _parts(schema: Any) -> Iterator[Mapping[str, Any]]:
         yield from _parts(child)
 
 
-def locate(schema: Mapping[str, Any] | None, message: str) -> str:
-    """Where in a schema the keyword is that an error message quotes, as a path from `$`; empty where none is found."""
+def locate(schema: Mapping[str, Any], message: str) -> str:
+    """Where in a schema the part is that an error message names, as a path from `$`; empty where none is found.
+
+    It is a keyword in double quotes, or the value of a keyword, behind the last colon or on a line of its own.
+    """
     quoted = set(message.split('"')[1::2])
-    for path, key in _keys(schema or {}, "$"):
-        if key in quoted:
+    values = {message.rpartition(": ")[2].strip(), *(line.strip() for line in message.splitlines())}
+    for path, key, value in _entries(schema, "$"):
+        if key in quoted or (key in ("type", "format", "pattern", "$ref") and str(value) in values):
             return path
     return ""
 
 
-def _keys(schema: Any, path: str) -> Iterator[tuple[str, str]]:
-    """Every key of every mapping, with the path of the mapping."""
+def _entries(schema: Any, path: str) -> Iterator[tuple[str, str, Any]]:
+    """Every entry of every mapping, with the path of the mapping."""
     if isinstance(schema, Mapping):
         for key, value in schema.items():
-            yield path, key
-            yield from _keys(value, f"{path}.{key}")
+            yield path, key, value
+            yield from _entries(value, f"{path}.{key}")
     elif isinstance(schema, list):
         for place, value in enumerate(schema):
-            yield from _keys(value, f"{path}[{place}]")
+            yield from _entries(value, f"{path}[{place}]")

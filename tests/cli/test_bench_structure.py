@@ -31,7 +31,7 @@ def test_answers_that_do_not_fit_are_not_counted_as_json(deepen, use_ensemble, m
     ("options", "code", "message"),
     [
         (("--json-schema", "nowhere.json"), 2, "--json-schema cannot be read"),
-        (("--json-schema", '{"not": {}}'), 1, 'Unimplemented keys: ["not"]'),
+        (("--json-schema", '{"not": {}}'), 1, 'does not know "not"'),
         (("--json", "missing/structure.json"), 1, "--json must name a file in a folder that exists"),
     ],
 )

@@ -149,3 +149,16 @@ def test_a_schema_that_cannot_be_expressed_is_said_in_one_line(deepen, use_ensem
     result = deepen("generate", "the cat", "--json-schema", '{"type": "array", "uniqueItems": true}')
     assert result.exit_code == 1
     assert "uniqueItems" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_structured_answer_that_was_cut_is_a_failure_and_one_that_was_closed_early_says_so(
+    deepen, use_ensemble, make_ensemble
+):
+    use_ensemble(make_ensemble(["the cat " + "sat " * 90]))
+    cut = deepen("generate", "the cat", "--regex", "(?:[a-z ]{200,300})!", "-n", 3)
+    assert cut.exit_code == 1
+    assert "cut before its structure was whole: raise --max-new-tokens" in cut.stderr
+    use_ensemble(make_ensemble(["the cat " + "sat " * 90]))
+    closed = deepen("generate", "the cat", "--regex", "[a-z ]*!", "-n", 20)
+    assert closed.exit_code == 0 and closed.stdout.endswith("!\n")
+    assert "closed before --max-new-tokens ran out" in closed.stderr

@@ -17,8 +17,8 @@ from deepen_llm.structure import check_structure
             {"json_schema": {"properties": {"x": {"not": {}}}}},
             r"the JSON schema cannot .*, at \$\.properties\.x: .*not",
         ),
-        ({"json_schema": {"type": 5}}, "the JSON schema cannot be expressed as a grammar.* type must be a string"),
-        ({"regex": "("}, "the regular expression cannot be read: "),
+        ({"json_schema": {"type": 5}}, "the JSON schema cannot be followed in decoding.* type must be a string"),
+        ({"regex": "("}, r"the regular expression .* cannot be read: unclosed group: correct"),
         ({"grammar": "start: missing"}, "the grammar cannot be read: .*missing"),
     ],
 )

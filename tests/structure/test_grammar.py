@@ -131,4 +131,7 @@ def test_a_message_is_traced_to_its_place_in_the_schema():
     schema = {"properties": {"tags": {"items": [{"uniqueItems": True}]}}}
     assert locate(schema, 'Unimplemented keys: ["uniqueItems"]') == "$.properties.tags.items[0]"
     assert locate(schema, "Unsatisfiable") == ""
-    assert locate(None, 'unknown name "x"') == ""
+    values = {"properties": {"a": {"type": "objekt"}, "b": {"format": "foo"}, "c": {"pattern": "(?=x)"}}}
+    assert locate(values, "Invalid type: objekt") == "$.properties.a"
+    assert locate(values, "Unknown format: foo") == "$.properties.b"
+    assert locate(values, "regex parse error:\n    (?=x)\n    ^^^\nerror: not supported") == "$.properties.c"
