@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_
 from deepen_llm.config import FusionConfig, SamplingParams
 from deepen_llm.errors import ConfigError, DeepenError
 from deepen_llm.options import ALIASES, OPTION_NAMES, check_names, make_params, put_nearer, resolve_aliases
-from deepen_llm.source import EnsembleSource, ModelSource
+from deepen_llm.source import EnsembleSource, ModelSource, without_paths
 from langchain_deepen._version import __version__
 from langchain_deepen.open_ensemble import OpenEnsemble
 from langchain_deepen.options import as_json_schema, read_call
@@ -164,7 +164,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
 
         Args:
             stop: The call's own stop strings; None leaves the constructor's, an empty list asks for none.
-            options: The call's own options. A `model` among them is loaded at its first use.
+            options: The call's own options. A `model` among them is loaded at its first use, unless it is this one's.
 
         Raises:
             ConfigError: An option that does not exist, that is out of range, or that contradicts another.
@@ -174,6 +174,8 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
         if stop is not None:
             nearer["stop"] = stop
         changes = put_nearer({name: getattr(self, name) for name in OPTION_NAMES}, nearer)
+        if "model" in changes and without_paths(changes["model"]) == without_paths(self.model):
+            del changes["model"]  # what is open already, with the weights and the main model that it was given
         if "model" in changes and self.opened is not None:
             list_options = self.member_options if isinstance(changes["model"], list) else None
             source = EnsembleSource(changes["model"], None, None, self.fusion, self.max_batch_size, list_options)

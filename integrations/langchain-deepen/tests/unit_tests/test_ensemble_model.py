@@ -192,6 +192,16 @@ def test_a_model_of_one_call_is_loaded_once_and_kept(model_class, opened):
     assert model.ensemble.calls == []
 
 
+@pytest.mark.parametrize("own", ["starter", ["org/a", "org/b"]])
+def test_a_call_that_names_the_models_own_model_takes_what_is_open(model_class, opened, own):
+    model = model_class(model=own, weights=[1.0, 0.0], main=1)
+    model.invoke("?", model=own, max_tokens=3)
+    assert [source.weights for source in opened] == [(1.0, 0.0)]
+    assert model.ensemble.params.max_new_tokens == 3
+    other = model._for_call(None, {"model": "other.yaml"})
+    assert other._for_call(None, {"model": "other.yaml"}).ensemble is other.ensemble
+
+
 def test_a_model_of_one_call_that_was_closed_is_loaded_again(model_class, opened):
     model = model_class(model="starter")
     model.invoke("?", model="other.yaml")
