@@ -14,8 +14,10 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable, RunnableConfig
 
+from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError
 from deepen_llm.options import STRUCTURE_NAMES
+from deepen_llm.structure import check_structure
 from deepen_llm.tools import ToolChoice, read_tools
 from langchain_deepen.chat_answer import ChatAnswer
 from langchain_deepen.chat_request import CHAT_NAMES, ChatRequest, make_request, split_options
@@ -123,7 +125,7 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
 
         Raises:
             ConfigError: A method that does not exist, no schema where one is needed, or one that cannot be read.
-            GrammarError: With "function_calling", a schema that cannot be decoded by; otherwise the call raises it.
+            GrammarError: A schema that cannot be decoded by; the message names the part.
         """
         traced = {"kwargs": {"method": method, "strict": strict}, "schema": schema}
         if method not in ("json_schema", "function_calling", "json_mode"):
@@ -140,7 +142,9 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
             name = described[0]["function"]["name"]
             bound = self.bind_tools(described, tool_choice="any", ls_structured_output_format=traced, **kwargs)
             return with_parser(bound, call_parser(schema, name), include_raw=include_raw)
-        told = response_format(read_schema(schema, strict=strict), is_told=method == "json_schema")
+        read = read_schema(schema, strict=strict)
+        check_structure(SamplingParams(json_schema=read))
+        told = response_format(read, is_told=method == "json_schema")
         model = self.bind(response_format=told, ls_structured_output_format=traced, **kwargs)
         return with_parser(model, json_parser(schema), include_raw=include_raw)
 

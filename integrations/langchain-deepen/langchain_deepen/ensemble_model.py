@@ -16,6 +16,7 @@ from deepen_llm.config import FusionConfig, SamplingParams
 from deepen_llm.errors import ConfigError, DeepenError
 from deepen_llm.options import ALIASES, OPTION_NAMES, check_names, make_params, put_nearer, resolve_aliases
 from deepen_llm.source import EnsembleSource, ModelSource, without_paths
+from deepen_llm.structure import check_structure
 from langchain_deepen._version import __version__
 from langchain_deepen.open_ensemble import OpenEnsemble
 from langchain_deepen.options import as_json_schema, read_call
@@ -92,6 +93,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
 
         Raises:
             ConfigError: A setting that does not exist or cannot be used.
+            GrammarError: A schema, regular expression or grammar that cannot be followed; no model is loaded.
             DeepenError: Whatever keeps the ensemble from loading.
             pydantic.ValidationError: A value of the wrong type.
         """
@@ -133,7 +135,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
         LangChain's `configurable_fields` builds a new model from this one's fields for each call: an ensemble that
         was opened from the same source is used again.
         """
-        self._params(None, {})
+        check_structure(self._params(None, {}))
         source = EnsembleSource(**{name: getattr(self, name) for name in _SOURCE_NAMES})
         if self.opened is None or (self.opened.source is not None and self.opened.source != source):
             self.opened = OpenEnsemble(source.open(), source)

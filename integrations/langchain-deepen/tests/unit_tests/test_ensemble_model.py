@@ -6,7 +6,7 @@ import pytest
 from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel, ValidationError
 
-from deepen_llm.errors import ConfigError
+from deepen_llm.errors import ConfigError, GrammarError
 from deepen_llm.source import EnsembleSource
 from langchain_deepen import ChatDeepen, DeepenLLM, __version__
 
@@ -128,6 +128,15 @@ def test_structures_reach_the_engine(model_class, ensemble):
         model.invoke("?", stop=["y"])
     with pytest.raises(ConfigError, match="an answer has one structure; got json_schema and regex"):
         model_class(ensemble=ensemble, regex="a", json_schema={})
+
+
+@pytest.mark.parametrize(
+    "structure", [{"json_schema": {"type": "foo"}}, {"regex": "("}, {"grammar": "start: nothing"}], ids=str
+)
+def test_a_structure_that_cannot_be_followed_is_refused_before_anything_is_loaded(model_class, opened, structure):
+    with pytest.raises(GrammarError):
+        model_class(model="starter", **structure)
+    assert opened == []
 
 
 def test_a_pydantic_model_is_a_schema_of_the_constructor(model_class, ensemble):

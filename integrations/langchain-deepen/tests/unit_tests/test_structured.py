@@ -6,7 +6,7 @@ from pydantic import BaseModel
 from pydantic.v1 import BaseModel as BaseModelV1
 from typing_extensions import TypedDict
 
-from deepen_llm.errors import ConfigError
+from deepen_llm.errors import ConfigError, GrammarError
 from langchain_deepen import ChatDeepen
 
 SAID = ['{"name": "add"', ', "arguments": {"a": ', "1", "}}"]
@@ -121,6 +121,13 @@ def test_strict_requires_every_property(chat, ensemble):
     ensemble.words = ['{"x": 1}']
     chat.with_structured_output(Loose, strict=True).invoke("?")
     assert ensemble.params.json_schema["required"] == ["x"]
+
+
+@pytest.mark.parametrize("method", ["json_schema", "json_mode", "function_calling"])
+def test_a_schema_that_cannot_be_followed_is_refused_before_any_call(chat, method):
+    schema = {"title": "odd", "type": "object", "properties": {"x": {"not": {"type": "string"}}}}
+    with pytest.raises(GrammarError, match="not"):
+        chat.with_structured_output(schema, method=method)
 
 
 def test_what_is_no_schema_or_method_is_refused(chat):
