@@ -15,6 +15,10 @@ from deepen_llm.tools.calls import write_head
 from deepen_llm.tools.wording import describe
 
 _DESCRIBED = '{"type": "function", "function": {"name": ..., "description": ..., "parameters": {...}}}'
+_DATA = ("enum", "const", "default", "examples")
+"""Keywords behind which titles are data."""
+_BY_NAME = ("properties", "patternProperties", "$defs", "definitions")
+"""Keywords behind which schemas stand by name."""
 
 
 @final
@@ -37,6 +41,13 @@ class Tool:
         """What the models are told about it, in two lines."""
         about = " ".join(self.description.split())
         return f"{_json(self.name)}{': ' if about else ''}{about}\nArguments: {describe(self.parameters)}."
+
+    def is_same(self, other: Tool) -> bool:
+        """Whether both are one tool: told in the same words, with the same schema but for the titles in it.
+
+        Pydantic writes titles, and LangChain takes them out of some schemas and leaves them in others.
+        """
+        return self.words == other.words and _untitled(self.parameters) == _untitled(other.parameters)
 
 
 def read_tool(described: Any) -> Tool:
@@ -75,6 +86,19 @@ def _read(text: str) -> Tool:
 def _decoded(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The schema by which arguments are decoded: in one line, whatever style the schema asks for itself."""
     return {**narrow(parameters), "x-guidance": JSON_STYLE}
+
+
+def _untitled(part: Any, *, is_names: bool = False) -> Any:
+    """A schema without its titles; `is_names` says that the keys are names that the user chose, and no keywords."""
+    if isinstance(part, list):
+        return [_untitled(one) for one in part]
+    if not isinstance(part, Mapping):
+        return part
+    return {
+        key: value if not is_names and key in _DATA else _untitled(value, is_names=not is_names and key in _BY_NAME)
+        for key, value in part.items()
+        if is_names or key != "title"
+    }
 
 
 def _json(value: Any) -> str:

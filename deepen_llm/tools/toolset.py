@@ -107,10 +107,10 @@ def _read_apart(described: Iterable[Any]) -> tuple[Tool, ...]:
     by_name: dict[str, Tool] = {}
     for tool in map(read_tool, described):
         known = by_name.setdefault(tool.name, tool)
-        if known.words != tool.words:
+        if not known.is_same(tool):
             raise ConfigError(
-                f"tools must have names of their own; got two of the name {tool.name!r}: "
-                f"{known.words!r} and {tool.words!r}"
+                f"tools must have names of their own; got two of the name {tool.name!r}, {known} and {tool}: "
+                "name one of them otherwise"
             )
     return tuple(by_name.values())
 

@@ -54,3 +54,20 @@ def test_a_schema_that_cannot_be_decoded_is_refused_with_the_tool_and_the_part(s
         read_tool(describe(parameters))
     with pytest.raises(GrammarError, match=r"at \$\.properties\.x: it does not know \"not\""):
         read_tool(describe({"type": "object", "properties": {"x": {"not": {}}}}))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ({"title": "add", **ADD}, {"title": "sum", **ADD}, True),
+        ({**ADD, "properties": {"a": {"type": "integer", "title": "A"}}}, ADD, True),
+        ({"anyOf": [{"title": "A", "type": "object"}]}, {"anyOf": [{"type": "object"}]}, True),
+        ({"properties": {"title": {"type": "string"}}}, {"properties": {}}, False),
+        ({"properties": {"a": {"const": {"title": 1}}}}, {"properties": {"a": {"const": {"title": 2}}}}, False),
+        ({"properties": {"enum": {"title": "A", "type": "null"}}}, {"properties": {"enum": {"type": "null"}}}, True),
+        ({"additionalProperties": False, **ADD}, ADD, False),
+    ],
+)
+def test_two_tools_are_the_same_but_for_the_titles_in_their_schemas(one, other, is_same):
+    assert Tool("f", "", one).is_same(Tool("f", "", other)) == is_same
+    assert not Tool("f", "", one).is_same(Tool("f", "Adds.", one))

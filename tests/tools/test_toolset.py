@@ -116,7 +116,8 @@ def test_every_stop_string_can_be_written(stop):
 def test_the_engine_is_held_by_the_grammar_alone():
     tools = read_tools([ADD])
     held = SamplingParams(grammar=tools.grammar(["x"]), max_new_tokens=9)
-    assert tools.hold(SamplingParams(regex="a", stop=["x"], max_new_tokens=9)) == held
+    free = SamplingParams(grammar=tools.grammar(), max_new_tokens=9)
+    assert tools.hold(SamplingParams(regex="a", max_new_tokens=9)) == free
     assert tools.hold(SamplingParams(ignore_eos=True, stop=["x"], max_new_tokens=9)) == held
 
 
@@ -159,8 +160,20 @@ def test_a_call_cannot_be_forced_without_tools(choice):
 
 def test_tools_of_one_name_are_refused():
     other = describe("add", description="Add to a basket.")
-    with pytest.raises(ConfigError, match=r"tools must have names of their own; got two of the name 'add': .*basket"):
+    with pytest.raises(
+        ConfigError, match=r"tools must have names of their own; got two of the name 'add', .*basket.*: name one"
+    ):
         read_tools([ADD, NOW, other])
+
+
+def test_tools_of_one_name_are_refused_also_where_they_are_told_in_the_same_words():
+    one, other = (
+        describe("add", {"properties": {"a": {"enum": ["x"], "additionalProperties": is_open}}})
+        for is_open in (True, False)
+    )
+    assert read_tools([one]).words == read_tools([other]).words
+    with pytest.raises(ConfigError, match=r"got two of the name 'add', .*True.* and .*False"):
+        read_tools([one, other])
 
 
 def test_a_tool_that_is_given_twice_counts_once():
