@@ -108,6 +108,8 @@ class SamplingParams(Settings):
         given = [name for name in ("json_schema", "regex", "grammar") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"an answer has one structure; got {' and '.join(given)}: give one of them")
+        if given and self.stop:
+            raise ValueError(f"stop would cut an answer by {given[0]}; got stop={list(self.stop)}: leave it out")
         if given and self.ignore_eos:
             raise ValueError(f"{given[0]} ends the answer, and ignore_eos goes on after its end: give one of them")
         return self

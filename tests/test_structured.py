@@ -179,10 +179,49 @@ def test_logprobs_are_those_of_what_may_come(make_ensemble):
     assert {candidate.text[0] for candidate in first.top} <= {"y", "n"}
 
 
-def test_a_stop_string_cuts_a_structured_answer(make_ensemble):
-    ensemble = make_ensemble(['Say it. {"name": "Tom; and more"}'])
-    answer = ensemble.generate("Say it. ", SamplingParams(json_schema=NAME, stop=["; "]))
-    assert (answer.text, answer.finish_reason) == ('{"name": "Tom', "stop")
+@pytest.mark.parametrize("context_length", [90, 100, 120, 160])
+def test_an_answer_is_closed_before_another_members_context_is_full(make_ensemble, context_length):
+    ensemble = make_ensemble(["Tell me."])
+    ensemble.members[1].context_length = context_length
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
+    for seed in range(4):
+        shout_at_random(ensemble, seed)
+        params = SamplingParams(json_schema=schema, max_new_tokens=400, temperature=1.0, seed=seed)
+        answer = ensemble.generate("Tell me.", params)
+        assert answer.finish_reason == "stop"
+        json.loads(answer.text)
+
+
+def test_room_of_members_with_the_main_models_tokens_is_counted_in_tokens(make_ensemble):
+    ensemble = make_ensemble(["Tell me."], kinds=("bpe",))
+    shout_at_random(ensemble, 0)
+    params = SamplingParams(json_schema=Pet, temperature=1.0, seed=0, max_new_tokens=400)
+    num_prompt = ensemble.generate("Tell me.", params.replace(max_new_tokens=1)).usage.prompt_tokens
+    closed = 0
+    for num_tokens in (60, 75, 85, 90, 110):
+        ensemble.members[0].context_length = 10_000
+        by_limit = ensemble.generate("Tell me.", params.replace(max_new_tokens=num_tokens))
+        ensemble.members[0].context_length = num_prompt + num_tokens
+        by_context = ensemble.generate("Tell me.", params)
+        assert by_context.finish_reason == by_limit.finish_reason
+        closed += by_limit.finish_reason == "stop"
+    assert 0 < closed < 5
+
+
+@pytest.mark.parametrize(
+    ("structure", "is_value"),
+    [
+        ({"json_schema": {"type": "integer"}}, True),
+        ({"regex": "[0-9]+"}, True),
+        ({"grammar": "start: /[0-9]+/"}, False),
+    ],
+)
+def test_what_is_whole_at_the_limit_is_not_cut(make_ensemble, structure, is_value):
+    ensemble = make_ensemble(["Pi: 31415926535897932384626"])
+    answer = ensemble.generate("Pi: ", SamplingParams(**structure, max_new_tokens=3))
+    assert answer.text.isdecimal() and len(answer.token_ids) == 3
+    assert answer.finish_reason == ("stop" if is_value else "length")
+    assert answer.is_shortened == is_value
 
 
 async def test_async_answers_are_structured_as_well(make_ensemble):
@@ -209,6 +248,7 @@ def test_what_cannot_be_expressed_is_refused_at_the_call_and_nothing_runs(make_e
         ({"regex": "a", "grammar": "start: b"}, "regex and grammar"),
         ({"json_schema": {}, "regex": "a"}, "json_schema and regex"),
         ({"regex": "a", "ignore_eos": True}, "ignore_eos"),
+        ({"json_schema": {}, "stop": ["x"]}, r"stop would cut an answer by json_schema; got stop=\['x'\]"),
         ({"json_schema": "not a schema"}, "json_schema"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import final
 
@@ -129,13 +130,13 @@ class GeneratingSequence(RunningSequence):
         elif self._constraint is not None and self._constraint.is_complete:
             self._end("stop", text + self._matcher.push(self._detokenizer.flush()))
         elif len(self._token_ids) == self.params.max_new_tokens:
-            self._end("length", text + self._matcher.push(self._detokenizer.flush()))
+            self._end_cut(text + self._matcher.push(self._detokenizer.flush()))
         else:
             self._emit(text)
 
     def finish_full(self) -> None:
         """A full context ends the answer as its length limit does."""
-        self._end("length", self._matcher.push(self._detokenizer.flush()))
+        self._end_cut(self._matcher.push(self._detokenizer.flush()))
 
     def result(self) -> Generation:
         """The whole answer."""
@@ -163,9 +164,21 @@ class GeneratingSequence(RunningSequence):
 
     def _room(self) -> Room:
         """What still fits under the limit and into every member's context."""
-        rooms = [track.num_left for track in self.tracks]
-        num_tokens = min(self.params.max_new_tokens - len(self._token_ids), rooms[self._main])
-        return Room(num_tokens, min(rooms))
+        pairs = list(zip(self.tracks, self._takes_tokens, strict=True))
+        num_tokens = self.params.max_new_tokens - len(self._token_ids)
+        return Room(
+            min(num_tokens, *(track.num_left for track, takes_tokens in pairs if takes_tokens)),
+            min((track.num_left for track, takes_tokens in pairs if not takes_tokens), default=sys.maxsize),
+        )
+
+    def _end_cut(self, text: str) -> None:
+        """End at a limit. JSON or a match that is whole as it stands is not cut: it only might have gone on."""
+        is_value = self.params.json_schema is not None or self.params.regex is not None
+        if self._constraint is not None and is_value and self._constraint.may_end():
+            self._constraint.is_shortened = True
+            self._end("stop", text)
+        else:
+            self._end("length", text)
 
     def _end(self, reason: FinishReason, text: str) -> None:
         self.is_finished = True

@@ -17,6 +17,12 @@ WATCHED_TOKENS = 64
 """From so many tokens before the limit on, beside twice the shortest answer, every token is checked to leave a way to
 end in time. Before that no token is likely to need more than is left, and the search for a way is saved."""
 
+WATCHED_BYTES = 4 * WATCHED_TOKENS
+"""The same for the bytes for which the other members have room."""
+
+PAUSE_TOKENS = 16
+"""After a search for a way to end that found none, at least so many tokens pass before the next."""
+
 OPENING = b"[{,:"
 """Behind these a value of JSON is still to come: whoever would leave the structure there has said nothing yet."""
 
@@ -40,10 +46,14 @@ class Completion:
 @final
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What may still come: tokens of the main model, and bytes, of which each may be a token of another member."""
+    """What may still come: tokens of the main model, and bytes, each of which may be a token of another vocabulary."""
 
     num_tokens: int
     num_bytes: int
+
+    def exceeds(self, other: Room) -> bool:
+        """Whether there is more room than in the other, by both counts."""
+        return self.num_tokens > other.num_tokens and self.num_bytes > other.num_bytes
 
     def after(self, piece: bytes) -> Room:
         """What is left behind one more token."""
@@ -64,9 +74,11 @@ class Constraint:
         self._completion = self._cut(structure.completion)
         """How the answer can end from here; None where it was not looked for, or not found."""
         self._next_completion: Completion | None = None
-        num_shortest = len(self._completion.token_ids) if self._completion else 0
-        self._num_watched = WATCHED_TOKENS + 2 * num_shortest
-        """Tokens left at which the end is looked for."""
+        shortest = self._completion or Completion(b"", ())
+        self._watched = Room(WATCHED_TOKENS + 2 * len(shortest.token_ids), WATCHED_BYTES + 2 * len(shortest.text))
+        """The room at which the end is looked for."""
+        self._num_taken = self._next_search = 0
+        """Tokens taken; at how many a way to end is searched for again."""
         self._forced: deque[int] = deque()
         self._is_forced = self._is_inside = False
         """Whether the next token is a forced one; whether the last one was not, and was more than an opening."""
@@ -96,7 +108,7 @@ class Constraint:
             return next(iter(self._vocabulary.eos_ids), None)
         if not self._is_inside:
             return None
-        self._completion = self._completion or self._find_completion(self._text)
+        self._completion = self._completion or self._search()
         if self._completion is None or chr(self._completion.text[0]).isalnum():
             return None
         return self._completion.token_ids[0]
@@ -110,11 +122,11 @@ class Constraint:
 
     def steer(self, token_id: int, room: Room) -> int:
         """The token to take: this one, which may come, or the first of the completion where that has to begin now."""
-        if self.is_shortened or token_id in self._vocabulary.eos_ids or room.num_tokens > self._num_watched:
+        if self.is_shortened or token_id in self._vocabulary.eos_ids or room.exceeds(self._watched):
             return token_id
-        now = self._completion = self._completion or self._find_completion(self._text)
+        now = self._completion = self._completion or self._search()
         if now is None or not now.fits(room):
-            self._num_watched = room.num_tokens // 2  # a search that found nothing is not made anew at every token
+            self._watched = Room(room.num_tokens // 2, room.num_bytes // 2)  # what does not fit now may fit later
             return token_id
         piece = self._piece(token_id)
         self._next_completion = self._complete_after(piece, now)
@@ -131,6 +143,7 @@ class Constraint:
         if token_id in self._vocabulary.eos_ids:
             return
         piece = self._piece(token_id)
+        self._num_taken += 1
         carried = self._carry_over(piece, self._completion)
         self._completion, self._next_completion = self._next_completion or carried, None
         self._is_inside = not self._is_forced and piece[-1:] not in OPENING
@@ -175,6 +188,15 @@ class Constraint:
         most = min(len(piece), len(now.text))
         rests = (now.text[num_dropped:] for num_dropped in range(most, -1, -1))
         return self._cut(next((rest for rest in rests if _ends(ahead, rest)), None))
+
+    def _search(self) -> Completion | None:
+        """A way to end from here; none is searched for again at once where none was found."""
+        if self._num_taken < self._next_search:
+            return None
+        found = self._find_completion(self._text)
+        if found is None:
+            self._next_search = self._num_taken + max(PAUSE_TOKENS, self._num_taken)
+        return found
 
     def _find_completion(self, text: llguidance.LLMatcher) -> Completion | None:
         return self._cut(find_completion(text, self._compiler.expressible))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deepen_llm.config import SamplingParams
+from deepen_llm.errors import GrammarError
 from deepen_llm.structure.formats import PATTERNS
 
 JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
@@ -26,6 +27,9 @@ def build_grammar(params: SamplingParams, *, after_space: bool) -> str:
     Args:
         params: They say what an answer looks like.
         after_space: One space comes first: the dummy space of a tokenizer, which is no part of the answer.
+
+    Raises:
+        GrammarError: A JSON schema that is no JSON.
     """
     first = ' " "' if after_space else ""
     return json.dumps(
@@ -36,6 +40,7 @@ def build_grammar(params: SamplingParams, *, after_space: bool) -> str:
 def _body(params: SamplingParams) -> dict[str, Any]:
     """The answer's own grammar."""
     if params.json_schema is not None:
+        _check_json(params.json_schema)
         style = {**JSON_STYLE, **params.json_schema.get("x-guidance", {})}
         return {"json_schema": {**narrow(params.json_schema), "x-guidance": style}}
     if params.regex is not None:
@@ -44,15 +49,31 @@ def _body(params: SamplingParams) -> dict[str, Any]:
     return {"lark_grammar": params.grammar}
 
 
+def _check_json(schema: Mapping[str, Any]) -> None:
+    """Refuse a schema that is no JSON, or whose style is none."""
+    try:
+        json.dumps(schema, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise GrammarError(f"the JSON schema must hold nothing but JSON values: {error}: write it as JSON") from error
+    if not isinstance(style := schema.get("x-guidance", {}), Mapping):
+        raise GrammarError(f"x-guidance of a JSON schema must be a mapping of llguidance's options; got {style!r}")
+
+
 def narrow(schema: Mapping[str, Any]) -> dict[str, Any]:
     """A schema for what a model should write, of which every value is valid under the schema as given.
 
     No properties but those that it names, where it leaves others open without saying so: a model could go on with
-    properties of its own. Dates and times that Python can read. Schemas joined by `allOf` keep their properties open:
-    closed each by itself they would exclude each other.
+    properties of its own. Dates and times that Python can read. Where an object is of several schemas at once, as by
+    `allOf`, all stay open: closed each by itself they would exclude each other.
     """
-    is_joined = any(isinstance(joined := part.get("allOf"), list) and len(joined) > 1 for part in _parts(schema))
-    return _narrow_schema(schema, closes=not is_joined)
+    return _narrow_schema(schema, closes=not any(_num_joined(part) > 1 for part in _parts(schema)))
+
+
+def _num_joined(schema: Mapping[str, Any]) -> int:
+    """Of how many schemas at once a value of this one must be."""
+    joined = schema.get("allOf")
+    num_listed = len(joined) if isinstance(joined, list) else 0
+    return num_listed + sum(key in schema for key in ("properties", "$ref", "anyOf", "oneOf"))
 
 
 def _narrow_schema(schema: Mapping[str, Any], *, closes: bool) -> dict[str, Any]:
@@ -60,7 +81,7 @@ def _narrow_schema(schema: Mapping[str, Any], *, closes: bool) -> dict[str, Any]
     if closes and _is_closable(schema):
         narrowed["additionalProperties"] = False
     if "pattern" not in schema and (pattern := PATTERNS.get(str(schema.get("format")))):
-        narrowed |= {"type": "string", "pattern": pattern}
+        narrowed |= {"type": schema.get("type", "string"), "pattern": pattern}
         del narrowed["format"]
     return narrowed
 

@@ -170,6 +170,20 @@ def test_a_search_that_found_nothing_that_fits_is_not_made_at_every_token(monkey
     assert len(searches) < 8
 
 
+def test_a_way_out_that_was_not_found_is_not_searched_for_at_every_token(monkeypatch):
+    searches = []
+    monkeypatch.setattr("deepen_llm.structure.constraint.find_completion", lambda *given: searches.append(1))
+    constraint = constrain(json_schema={"type": "array", "minItems": 300, "items": {"type": "string", "minLength": 5}})
+    follow_forced(constraint)
+    token_id = load_toy("gpt2").encode("z", at_start=False)[0]
+    constraint._completion = None
+    for _ in range(60):
+        constraint.next_forced()
+        constraint.push(token_id)
+        assert constraint.way_out() is None
+    assert 1 <= len(searches) <= 4
+
+
 def test_behind_what_opens_a_value_there_is_no_way_out():
     constraint = constrain(
         json_schema={"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "integer"}]}

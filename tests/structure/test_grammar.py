@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter
 
 from deepen_llm.config import SamplingParams
+from deepen_llm.errors import GrammarError
 from deepen_llm.structure.completion import ByteTokenizer
 from deepen_llm.structure.formats import PATTERNS
 from deepen_llm.structure.grammar import build_grammar, locate, narrow
@@ -90,6 +91,46 @@ def test_objects_that_say_they_are_open_stay_open(opening):
 def test_schemas_joined_by_all_of_do_not_exclude_each_other():
     parts = [{"type": "object", "properties": {name: {"type": "integer"}}, "required": [name]} for name in "ab"]
     assert takes('{"a": 1, "b": 2}', json_schema={"allOf": parts})
+
+
+A = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+B = {"properties": {"b": {"type": "integer"}}, "required": ["b"]}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$defs": {"A": A}, "allOf": [{"$ref": "#/$defs/A"}], **B},
+        {"$defs": {"A": A}, "$ref": "#/$defs/A", **B},
+        {**A, "anyOf": [B, {"properties": {"c": {"type": "integer"}}, "required": ["c"]}]},
+    ],
+)
+def test_objects_of_several_schemas_at_once_stay_open(schema):
+    assert takes('{"a": 1, "b": 2}', json_schema=schema) or takes('{"b": 2, "a": 1}', json_schema=schema)
+
+
+def test_one_reference_alone_is_closed():
+    schema = {"$defs": {"A": A}, "properties": {"x": {"allOf": [{"$ref": "#/$defs/A"}], "default": None}}}
+    assert not takes('{"x": {"a": 1, "z": 2}}', json_schema=schema)
+
+
+def test_a_date_that_may_be_null_may_be_null():
+    schema = {"type": ["string", "null"], "format": "date"}
+    assert takes("null", json_schema=schema) and takes('"2024-01-31"', json_schema=schema)
+    assert not takes('"soon"', json_schema=schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "named"),
+    [
+        ({"enum": [{1, 2}]}, "nothing but JSON values.*set"),
+        ({"maximum": float("nan")}, "nothing but JSON values.*compliant"),
+        ({"x-guidance": None}, "x-guidance of a JSON schema must be a mapping.*None"),
+    ],
+)
+def test_a_schema_that_is_no_json_is_refused(schema, named):
+    with pytest.raises(GrammarError, match=named):
+        build_grammar(SamplingParams(json_schema=schema), after_space=False)
 
 
 def test_names_that_look_like_keywords_are_names():
