@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import BaseModel, RootModel, ValidationError, field_validator
+from pydantic import AliasChoices, BaseModel, Field, RootModel, ValidationError, field_validator
 
 from deepen_llm.errors import ConfigError
 from llama_index.llms.deepen.objects import PartialReader, check_whole
@@ -36,6 +36,20 @@ def test_fields_appear_as_their_text_comes_and_nothing_comes_twice():
         ("Orin", ["green"]),
     ]
     assert reader.read_whole(text) == Lamp(owner="Orin", colours=["green"])
+
+
+class Aliased(BaseModel):
+    nm: str = Field(alias="name")
+    number: int = Field(validation_alias=AliasChoices("no", "num"), serialization_alias="count")
+
+
+def test_fields_are_known_by_their_aliases_on_the_way_too():
+    reader = PartialReader(Aliased)
+    partial = reader.read('{"name": "Or')
+    assert (partial.nm, partial.number, partial.model_extra) == ("Or", None, {})
+    assert partial.model_dump(by_alias=True) == {"name": "Or", "count": None}
+    assert reader.read('{"name": "Orin", "no": 3').number == 3
+    assert reader.read_whole('{"name": "Orin", "no": 3}').nm == "Orin"
 
 
 def test_an_object_without_fields_comes_only_whole():

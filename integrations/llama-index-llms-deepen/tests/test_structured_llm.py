@@ -10,7 +10,7 @@ from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugH
 from llama_index.core.embeddings import MockEmbedding
 from llama_index.core.llms import ChatMessage
 from llama_index.core.llms.structured_llm import StructuredLLM
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from llama_index.llms.deepen import DeepenLLM
 
@@ -51,6 +51,18 @@ async def test_every_way_gives_the_object_and_its_json(ensemble, method, is_chat
     ((_, content, params),) = ensemble.calls
     assert 'Lamp of {"x": {y}}?' in str(content) and "Answer with JSON only" in str(content)
     assert (params.max_new_tokens, params.json_schema) == (30, Lamp.model_json_schema())
+
+
+@pytest.mark.parametrize("method", WAYS)
+async def test_text_is_by_alias_and_the_object_by_the_names_of_its_fields(llm, ensemble, method):
+    class Aliased(BaseModel):
+        nm: str = Field(alias="name")
+
+    ensemble.answers = ['{"name": "Orin"}']
+    responses = await _call(llm.as_structured_llm(Aliased), method)
+    assert ("stream" in method) == ("Or" in [response.raw.nm for response in responses])
+    assert responses[-1].raw == Aliased(name="Orin")
+    assert all(json.loads(_text(response)) == {"name": response.raw.nm} for response in responses)
 
 
 @pytest.mark.parametrize("method", WAYS)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, final
 
 from llama_index.core.bridge.pydantic import BaseModel
-from llama_index.core.program.utils import FlexibleModel, create_flexible_model
-from pydantic import RootModel
+from llama_index.core.program.utils import FlexibleModel
+from pydantic import Field, RootModel, create_model
 from pydantic_core import from_json
 
 from deepen_llm.errors import ConfigError
@@ -31,13 +31,28 @@ def check_whole(what: str, raw: Any, max_tokens: int) -> None:
         raise ConfigError(explain_cut(f"the {what}", max_tokens))
 
 
+def _flexible(output_cls: type[BaseModel]) -> type[FlexibleModel]:
+    """The class of the objects on their way: any field may be None, and each keeps its alias.
+
+    LlamaIndex's own flexible class has no aliases, so values under an alias would not become the field.
+    """
+    fields: dict[str, Any] = {
+        name: (
+            Any | None,
+            Field(default=None, validation_alias=field.validation_alias, serialization_alias=field.serialization_alias),
+        )
+        for name, field in output_cls.model_fields.items()
+    }
+    return create_model(f"Flexible{output_cls.__name__}", __base__=FlexibleModel, **fields)
+
+
 @final
 class PartialReader(Generic[Model]):
     """Reads the objects of one stream from its text so far."""
 
     def __init__(self, output_cls: type[Model]) -> None:
         self._output_cls = output_cls
-        self._flexible_cls = create_flexible_model(output_cls)
+        self._flexible_cls = _flexible(output_cls)
         self._is_root = issubclass(output_cls, RootModel)
         self._last: Any = None
 

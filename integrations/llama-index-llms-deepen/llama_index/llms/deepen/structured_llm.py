@@ -15,9 +15,9 @@ from llama_index.core.prompts import BasePromptTemplate, ChatPromptTemplate, Pro
 class DeepenStructuredLLM(StructuredLLM):
     """What `DeepenLLM.as_structured_llm` returns.
 
-    Text is the object's JSON, `raw` the object; in streams, the fields so far, and the whole object last. Unlike
-    LlamaIndex's own, it also streams completions, and a call is one pair of events, that of the LLM within. The methods
-    raise what `structured_predict` raises.
+    Text is the object's JSON, by the aliases of its fields, and `raw` the object; in streams, the fields so far, and
+    the whole object last. Unlike LlamaIndex's own, it also streams completions, and a call is one pair of events, that
+    of the LLM within. The methods raise what `structured_predict` raises.
     """
 
     @classmethod
@@ -103,9 +103,9 @@ class DeepenStructuredLLM(StructuredLLM):
 
 
 def _chat_response(output: BaseModel) -> ChatResponse:
-    message = ChatMessage(role=MessageRole.ASSISTANT, content=output.model_dump_json())
+    message = ChatMessage(role=MessageRole.ASSISTANT, content=output.model_dump_json(by_alias=True))
     return ChatResponse(message=message, raw=output)
 
 
 def _completion_response(output: BaseModel) -> CompletionResponse:
-    return CompletionResponse(text=output.model_dump_json(), raw=output)
+    return CompletionResponse(text=output.model_dump_json(by_alias=True), raw=output)
