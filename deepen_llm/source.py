@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -44,7 +46,8 @@ class EnsembleSource:
         """Load the models. torch and transformers are imported here and not before.
 
         Raises:
-            ConfigError: No model, a path that does not exist, or options that do not apply to this kind of source.
+            ConfigError: No model, something that is none, a path that does not exist, or options that do not apply to
+                this kind of source.
             DeepenError: Whatever else keeps the ensemble from loading; see `deepen_llm.Ensemble`.
         """
         settings = self.given()
@@ -52,20 +55,19 @@ class EnsembleSource:
         member_options = settings.pop("member_options", {})
         if model is None:
             raise ConfigError('give model= (a list of models, the path of an ensemble.yaml, or "starter") or ensemble=')
-        is_listed = isinstance(model, list) or not _is_configured(model)
-        if member_options and not is_listed:
+        model = _read(model)
+        if member_options and not isinstance(model, list):
             raise ConfigError(
                 f"member_options apply to a list of models; got {sorted(member_options)} with a configuration or the "
                 "starter models: write them into the members of the configuration"
             )
-        if isinstance(model, (str, Path)) and model != "starter" and not is_listed:
+        if isinstance(model, Path):
             model = EnsembleConfig.load(model)
 
         from deepen_llm.ensemble import Ensemble
 
-        if is_listed:
-            models = model if isinstance(model, list) else [model]
-            return Ensemble.from_pretrained(without_paths(models), **settings, **member_options)
+        if isinstance(model, list):
+            return Ensemble.from_pretrained(model, **settings, **member_options)
         if isinstance(model, EnsembleConfig):
             return Ensemble.from_config(model.replace(**settings))
         return Ensemble.starter(**settings)
@@ -91,6 +93,31 @@ def without_paths(model: Any) -> Any:
     return str(model) if isinstance(model, Path) else model
 
 
-def _is_configured(model: str | Path | EnsembleConfig) -> bool:
-    """Whether the members are written down elsewhere: the bundled models, a configuration, or a file with one."""
-    return model == "starter" or isinstance(model, EnsembleConfig) or Path(model).suffix in {".yaml", ".yml"}
+def _read(model: Any) -> list[str | MemberConfig] | EnsembleConfig | Path | Literal["starter"]:
+    """A source in the form that says its kind: models are a list, also a single one, and a path is a configuration's.
+
+    Raises:
+        ConfigError: Something that names no models, or a name that was meant to be "starter".
+    """
+    if isinstance(model, (list, tuple)):
+        return list(without_paths(model))
+    if isinstance(model, EnsembleConfig):
+        return model
+    if not isinstance(model, (str, Path)):
+        raise ConfigError(
+            'model must be a list of models, one model, the path of an ensemble.yaml, an EnsembleConfig or "starter"; '
+            f"got {model!r}: write one of them"
+        )
+    if model == "starter":
+        return "starter"
+    if Path(model).suffix in {".yaml", ".yml"}:
+        return Path(model)
+    if isinstance(model, str) and _is_misspelt(model):
+        raise ConfigError(f"there is no model {model!r}, neither as a folder nor bundled: did you mean 'starter'?")
+    return [str(model)]
+
+
+def _is_misspelt(name: str) -> bool:
+    """Whether a name is nearly "starter", and neither a folder nor one of a hub, which has a slash."""
+    is_path = "/" in name or os.sep in name or Path(name).is_dir()
+    return not is_path and bool(difflib.get_close_matches(name.lower(), ["starter"], cutoff=0.8))

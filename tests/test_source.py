@@ -46,6 +46,36 @@ def test_one_name_is_an_ensemble_of_one(model):
     assert opened == ("from_pretrained", (["org/a"],), {"dtype": "float32"})
 
 
+def test_any_sequence_of_models_is_a_list():
+    opened = EnsembleSource(("org/a", Path("b")), member_options={"dtype": "float32"}).open()
+    assert opened == ("from_pretrained", (["org/a", "b"],), {"dtype": "float32"})
+
+
+@pytest.mark.parametrize("model", [3, {"members": ["org/a"]}, b"starter", MemberConfig(model="org/a")], ids=str)
+def test_what_names_no_models_is_refused(model):
+    with pytest.raises(ConfigError, match=r"model must be a list of models, .* or \"starter\"; got .*: write one"):
+        EnsembleSource(model).open()
+
+
+@pytest.mark.parametrize("model", ["startr", "Starter", "starters", "start"])
+def test_a_name_that_is_nearly_the_bundled_models_is_asked_about(model):
+    with pytest.raises(ConfigError, match=rf"there is no model '{model}', .*: did you mean 'starter'\?"):
+        EnsembleSource(model).open()
+
+
+@pytest.mark.parametrize("model", ["gpt2", "bert-base-uncased", "org/startr", "./startr", Path("startr"), ["startr"]])
+def test_any_other_name_is_left_to_the_hub(model):
+    assert EnsembleSource(model).open()[0] == "from_pretrained"
+
+
+def test_a_folder_may_have_a_name_like_the_bundled_models(tmp_path, monkeypatch):
+    (tmp_path / "startr").mkdir()
+    (tmp_path / "starter").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert EnsembleSource("startr").open() == ("from_pretrained", (["startr"],), {})
+    assert EnsembleSource(Path("starter")).open() == ("from_pretrained", (["starter"],), {})
+
+
 def test_starter_is_the_bundled_models():
     fusion = FusionConfig(num_steps=3)
     assert EnsembleSource("starter", fusion=fusion, main=1).open() == ("starter", (), {"fusion": fusion, "main": 1})
