@@ -208,9 +208,12 @@ class Ensemble:
     ) -> Generation | list[Generation]:
         """`generate` without blocking the event loop; cancelling the task ends the work."""
         deadline = _deadline(params)
-        if isinstance(prompt, str):
-            return (await _gather([self._submit_prompt(prompt, params)], deadline))[0]
-        return await _gather(self._submit_all(lambda text: self._submit_prompt(text, params), prompt), deadline)
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        submitted = await _submit_aside(
+            lambda: self._submit_all(lambda text: self._submit_prompt(text, params), prompts), params
+        )
+        answers = await _gather(submitted, deadline)
+        return answers[0] if isinstance(prompt, str) else answers
 
     def astream(self, prompt: str, params: SamplingParams | None = None) -> AsyncStream:
         """`stream` for the running event loop."""
@@ -232,7 +235,8 @@ class Ensemble:
     async def achat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
         """`chat` without blocking the event loop."""
         deadline = _deadline(params)
-        return (await _gather([self._submit_chat(messages, params)], deadline))[0]
+        submitted = await _submit_aside(lambda: [self._submit_chat(messages, params)], params)
+        return (await _gather(submitted, deadline))[0]
 
     def astream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> AsyncStream:
         """`stream_chat` for the running event loop."""
@@ -352,6 +356,26 @@ def _wait(futures: Sequence[Future[Result]], deadline: Deadline) -> list[Result]
         raise
 
 
+async def _submit_aside(
+    submit: Callable[[], list[Future[Result]]], params: SamplingParams | None
+) -> list[Future[Result]]:
+    """Submit from an event loop. A structure may take long to compile, and does so in another thread."""
+    if params is None or not params.is_structured:
+        return submit()
+    submitting = asyncio.get_running_loop().run_in_executor(None, submit)
+    try:
+        return await asyncio.shield(submitting)
+    except asyncio.CancelledError:
+        submitting.add_done_callback(_cancel_submitted)
+        raise
+
+
+def _cancel_submitted(done: asyncio.Future[list[Future[Result]]]) -> None:
+    """Cancel what was submitted for somebody who has gone."""
+    if not done.cancelled() and done.exception() is None:
+        _cancel(done.result())
+
+
 async def _gather(futures: Sequence[Future[Result]], deadline: Deadline) -> list[Result]:
     """All results without blocking the loop; an error, the deadline or the task's cancellation ends the rest."""
     try:
@@ -375,6 +399,6 @@ def _cancel(futures: Sequence[Future[Any]]) -> None:
 
 def _close(engine: Engine, members: Sequence[Member]) -> None:
     """What closing does; holds no reference to the ensemble, so that it also runs when one is collected."""
-    engine.close()
-    for member in members:
-        member.close()
+    if engine.close():
+        for member in members:
+            member.close()

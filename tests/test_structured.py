@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import re
+import time
 from datetime import date
 from typing import Literal
 
@@ -14,6 +16,7 @@ from pydantic import BaseModel, Field
 
 from deepen_llm import SamplingParams
 from deepen_llm.errors import ConfigError, GrammarError
+from deepen_llm.structure import StructureCompiler
 
 KINDS = [("bpe", "sentencepiece"), ("sentencepiece", "bpe"), ("unigram", "bpe", "sentencepiece"), ("bpe",)]
 
@@ -232,6 +235,46 @@ async def test_async_answers_are_structured_as_well(make_ensemble):
     pieces = [chunk.text async for chunk in ensemble.astream("Tell me of a pet.", params)]
     assert "".join(pieces) == answer.text
     Pet.model_validate_json(answer.text)
+
+
+async def test_the_event_loop_goes_on_while_a_structure_is_compiled(make_ensemble, monkeypatch):
+    ensemble = make_ensemble(["Tell me of a pet."])
+    compile_ = StructureCompiler.compile
+    monkeypatch.setattr(
+        StructureCompiler, "compile", lambda *given, **more: (time.sleep(0.3), compile_(*given, **more))[1]
+    )
+    ticks = 0
+
+    async def tick():
+        nonlocal ticks
+        while True:
+            await asyncio.sleep(0.01)
+            ticks += 1
+
+    ticking = asyncio.create_task(tick())
+    messages = [{"role": "user", "content": "Go on."}]
+    params = SamplingParams(json_schema={"const": 1})
+    assert (await ensemble.agenerate("Go on.", params)).text == "1"
+    assert [answer.text for answer in await ensemble.agenerate(["Go on."], params)] == ["1"]
+    assert (await ensemble.achat(messages, params)).text == "1"
+    ticking.cancel()
+    assert ticks > 30
+
+
+async def test_cancelling_while_a_structure_is_compiled_leaves_nothing_running(make_ensemble, monkeypatch):
+    ensemble = make_ensemble(["Tell me of a pet."])
+    compile_ = StructureCompiler.compile
+    monkeypatch.setattr(
+        StructureCompiler, "compile", lambda *given, **more: (time.sleep(0.2), compile_(*given, **more))[1]
+    )
+    ensemble.members[0].before_pass = lambda tokens: time.sleep(0.01)
+    task = asyncio.create_task(ensemble.agenerate("Go on.", SamplingParams(regex="[a-z]{300,}", max_new_tokens=300)))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0.5)
+    assert ensemble.num_running == 0
 
 
 def test_what_cannot_be_expressed_is_refused_at_the_call_and_nothing_runs(make_ensemble):

@@ -196,3 +196,15 @@ def test_a_limit_that_is_none_is_refused(timeout_s):
 def test_the_limit_is_no_part_of_what_identifies_an_answer():
     assert SamplingParams(timeout_s=3).model_dump() == SamplingParams().model_dump()
     assert SamplingParams(timeout_s=3).replace(seed=1).timeout_s == 3
+
+
+def test_a_member_that_hangs_does_not_hold_up_closing(hanging, monkeypatch, caplog):
+    ensemble, release = hanging
+    monkeypatch.setattr("deepen_llm.decoding.engine.CLOSE_S", 0.2)
+    with pytest.raises(MemberTimeoutError):
+        ensemble.generate(PROMPT, SOON)
+    begin = time.monotonic()
+    ensemble.close()
+    assert time.monotonic() - begin < 5
+    assert ensemble.closed and "still in a forward pass" in caplog.text
+    assert not any(member.is_closed for member in ensemble.members)  # its thread still uses them

@@ -23,6 +23,9 @@ from deepen_llm.members.base import Member
 
 logger = logging.getLogger(__name__)
 
+CLOSE_S = 10.0
+"""Seconds that closing waits for the step that runs."""
+
 
 @final
 class Engine:
@@ -86,13 +89,21 @@ class Engine:
             self._waiting.append(sequence)
             self._wake.notify()
 
-    def close(self) -> None:
-        """Stop the thread; what still runs fails with `ClosedError`. May be called more than once."""
+    def close(self) -> bool:
+        """Stop the thread; what still runs fails with `ClosedError`. May be called more than once.
+
+        Returns:
+            Whether the thread has ended. A member that hangs in a forward pass is not waited for longer than
+            `CLOSE_S`: its thread is left to itself, and the members with it.
+        """
         with self._wake:
             self._is_closing = True
             self._wake.notify()
         if threading.current_thread() is not self._thread:
-            self._thread.join()
+            self._thread.join(CLOSE_S)
+            if self._thread.is_alive():
+                logger.warning("a member is still in a forward pass %g s after closing: it is left to itself", CLOSE_S)
+        return not self._thread.is_alive()
 
     def _loop(self) -> None:
         with torch.inference_mode():

@@ -64,10 +64,13 @@ class StructureCompiler:
             if grammar in self._kept:
                 self._kept.move_to_end(grammar)
                 return self._kept[grammar]
-            structure = self._kept[grammar] = self._compile(grammar, params)
+        # Outside the lock: what is compiled already is not waited for.
+        structure = self._compile(grammar, params)
+        with self._lock:
+            self._kept[grammar] = structure
             if len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)
-            return structure
+        return structure
 
     def allowed(self, matcher: llguidance.LLMatcher) -> Tensor:
         """A mask (num_tokens,) on the CPU of the tokens that may come: end-of-sequence where the answer may end."""
