@@ -50,8 +50,8 @@ def test_tools_of_llama_index_are_what_they_are_described_as():
     assert 'an object with "colour" ("red" or "green")' in words
 
 
-@pytest.mark.parametrize("choice", [None, "auto", False, "none"])
-def test_a_tool_that_is_required_is_called_whatever_else_is_chosen(choice):
+@pytest.mark.parametrize("choice", [None, "auto", False, "any"])
+def test_a_tool_that_is_required_is_called_where_the_choice_leaves_it_free(choice):
     tools = read_tools({"tools": DESCRIBED, "tool_choice": choice, "tool_required": True})
     assert tools.is_forced and len(tools.tools) == 2
 
@@ -80,6 +80,10 @@ def test_no_tools_leave_the_answer_free():
         ({"tools": [{"name": "add"}]}, "a tool must be .*; got"),
         ({"tools": [add]}, "a tool must be .*; got <function add"),
         ({"tool_required": True}, "tool_choice='required' needs tools to choose from"),
+        (
+            {"tools": DESCRIBED, "tool_required": True, "tool_choice": "none"},
+            "asks for a call; got tool_choice='none' w",
+        ),
         ({"tools": [], "tool_choice": "add"}, "tool_choice='add' needs tools to choose from"),
     ],
 )

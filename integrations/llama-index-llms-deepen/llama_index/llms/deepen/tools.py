@@ -10,7 +10,8 @@ from llama_index.core.tools import FunctionTool
 from llama_index.core.tools.types import BaseTool
 
 from deepen_llm import tools as deepen_tools
-from deepen_llm.tools import ToolSet
+from deepen_llm.errors import ConfigError
+from deepen_llm.tools import ToolSet, read_choice
 
 CHAT_OPTIONS = frozenset({"tools", "tool_choice", "tool_required", "allow_parallel_tool_calls"})
 """The options of a chat that concern tools."""
@@ -34,13 +35,22 @@ def read_tools(options: Mapping[str, Any]) -> ToolSet | None:
     """The tools of one chat; None where there are none, or where none may be called.
 
     `tools` are LlamaIndex's, or described as `describe_tool` does it; `tool_required` forces a call, of the tool that
-    `tool_choice` names, if it names one. Raises what `deepen_llm.tools.read_tools` does.
+    `tool_choice` names, if it names one.
+
+    Raises:
+        ConfigError: `tool_required` with a choice that forbids calls, or what `deepen_llm.tools.read_tools` refuses.
+        GrammarError: A tool whose arguments cannot be decoded by their schema; the message names it.
     """
     described = [
         describe_tool(tool, tool.metadata.get_parameters_dict()) if isinstance(tool, BaseTool) else tool
         for tool in options.get("tools") or ()
     ]
     choice = options.get("tool_choice")
-    if options.get("tool_required") and choice in (None, False, "auto", "none"):
-        choice = "required"
+    if options.get("tool_required"):
+        chosen = read_choice(choice)
+        if not chosen.is_allowed:
+            raise ConfigError(
+                f"tool_required=True asks for a call; got tool_choice={choice!r} with it: give one of them"
+            )
+        choice = choice if chosen.is_forced else "required"
     return deepen_tools.read_tools(described, choice, is_parallel=bool(options.get("allow_parallel_tool_calls")))
