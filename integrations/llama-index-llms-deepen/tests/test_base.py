@@ -163,7 +163,7 @@ async def test_the_engines_errors_arrive_as_they_are(llm, ensemble, method, erro
         ([], "at least one message"),
         (
             [ChatMessage(role="user", blocks=[{"block_type": "image", "url": "file:///x.png"}])],
-            r"message 0 \(user\) holds a ImageBlock",
+            r"message 0 \(user\) must hold text only; got a block of type 'image'",
         ),
         ([QUESTION[0], ChatMessage(blocks=[{"block_type": "audio", "url": "file:///x.wav"}])], "1 .* AudioBlock"),
     ],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from llama_index.core.base.llms.types import TextBlock, ToolCallBlock
+import pytest
+from llama_index.core.base.llms.types import ImageBlock, TextBlock, ToolCallBlock
 from llama_index.core.llms import ChatMessage
 
+from deepen_llm.errors import PromptError
 from llama_index.llms.deepen.messages import check_text_only, to_plain, with_request, with_system
 
 HISTORY = [
@@ -35,6 +37,20 @@ def test_calls_are_told_as_the_models_write_them_and_results_by_their_tools_name
         {"role": "user", "content": "Result of look: nothing"},
         {"role": "user", "content": "Result of the tool: lost"},
     ]
+
+
+def test_a_block_without_text_is_no_line():
+    call = ToolCallBlock(tool_call_id="c1", tool_name="look", tool_kwargs={})
+    message = ChatMessage(role="assistant", blocks=[TextBlock(text=""), call, TextBlock(text="")])
+    assert to_plain([message])[0]["content"] == '{"name": "look", "arguments": {}}'
+
+
+def test_what_is_no_text_is_refused_with_its_place_and_its_type():
+    messages = [*HISTORY[:1], ChatMessage(role="user", blocks=[ImageBlock(image=b"GIF89a"), TextBlock(text="?")])]
+    with pytest.raises(
+        PromptError, match=r"message 1 \(user\) must hold text only; got a block of type 'image': leave"
+    ):
+        check_text_only(messages)
 
 
 def test_words_for_the_system_join_its_message_or_come_first():

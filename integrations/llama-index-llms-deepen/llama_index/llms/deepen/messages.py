@@ -34,8 +34,8 @@ def check_text_only(messages: Sequence[ChatMessage]) -> None:
         for block in message.blocks:
             if not isinstance(block, (TextBlock, ToolCallBlock)):
                 raise PromptError(
-                    f"messages must be text; message {position} ({message.role.value}) holds a {type(block).__name__}: "
-                    "take it out, or put what it says into words"
+                    f"message {position} ({message.role.value}) must hold text only; got a block of type "
+                    f"{block.block_type!r}: leave it out, or put what it says into words"
                 )
 
 
@@ -73,12 +73,13 @@ def _added(message: ChatMessage, words: str) -> ChatMessage:
 
 
 def _text(message: ChatMessage, names: dict[str | None, str]) -> str:
-    """The message's blocks, a line each."""
-    text = "\n".join(
+    """The message's blocks, a line each but those without text."""
+    parts = [
         write_call(block.tool_name, block.tool_kwargs) if isinstance(block, ToolCallBlock) else block.text
         for block in message.blocks
         if isinstance(block, (TextBlock, ToolCallBlock))
-    )
+    ]
+    text = "\n".join(filter(None, parts))
     if message.role in _RESULTS:
         return write_result(names.get(message.additional_kwargs.get("tool_call_id")), text)
     return text
