@@ -165,7 +165,7 @@ async def test_the_engines_errors_arrive_as_they_are(llm, ensemble, method, erro
             [ChatMessage(role="user", blocks=[{"block_type": "image", "url": "file:///x.png"}])],
             r"message 0 \(user\) must hold text only; got a block of type 'image'",
         ),
-        ([QUESTION[0], ChatMessage(blocks=[{"block_type": "audio", "url": "file:///x.wav"}])], "1 .* AudioBlock"),
+        ([QUESTION[0], ChatMessage(blocks=[{"block_type": "audio", "url": "file:///x.wav"}])], "message 1 .* 'audio'"),
     ],
 )
 def test_messages_that_are_not_plain_text_are_refused_by_name(llm, ensemble, messages, message):
