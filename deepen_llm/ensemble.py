@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -26,6 +25,7 @@ from deepen_llm.decoding.generating import GeneratingSequence
 from deepen_llm.decoding.scoring import ScoringSequence
 from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.errors import ClosedError, ConfigError, PromptError
+from deepen_llm.futures import cancel, gather, submit_aside, wait
 from deepen_llm.members.base import Member
 from deepen_llm.messages import fold_system, merge_neighbours
 from deepen_llm.results import Chunk, Generation, Score
@@ -192,8 +192,8 @@ class Ensemble:
         """
         deadline = _deadline(params)
         if isinstance(prompt, str):
-            return _wait([self._submit_prompt(prompt, params)], deadline)[0]
-        return _wait(self._submit_all(lambda text: self._submit_prompt(text, params), prompt), deadline)
+            return wait([self._submit_prompt(prompt, params)], deadline)[0]
+        return wait(self._submit_all(lambda text: self._submit_prompt(text, params), prompt), deadline)
 
     def stream(self, prompt: str, params: SamplingParams | None = None) -> Stream:
         """Answer piece by piece. Closing or dropping the stream ends the work. Raises what `generate` does."""
@@ -209,10 +209,10 @@ class Ensemble:
         """`generate` without blocking the event loop; cancelling the task ends the work."""
         deadline = _deadline(params)
         prompts = [prompt] if isinstance(prompt, str) else prompt
-        submitted = await _submit_aside(
-            lambda: self._submit_all(lambda text: self._submit_prompt(text, params), prompts), params
+        submitted = await submit_aside(
+            lambda: self._submit_all(lambda text: self._submit_prompt(text, params), prompts), is_slow=_is_slow(params)
         )
-        answers = await _gather(submitted, deadline)
+        answers = await gather(submitted, deadline)
         return answers[0] if isinstance(prompt, str) else answers
 
     def astream(self, prompt: str, params: SamplingParams | None = None) -> AsyncStream:
@@ -226,7 +226,7 @@ class Ensemble:
         member whose template refuses it. Raises what `generate` does.
         """
         deadline = _deadline(params)
-        return _wait([self._submit_chat(messages, params)], deadline)[0]
+        return wait([self._submit_chat(messages, params)], deadline)[0]
 
     def stream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Stream:
         """`chat`, piece by piece."""
@@ -235,8 +235,8 @@ class Ensemble:
     async def achat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
         """`chat` without blocking the event loop."""
         deadline = _deadline(params)
-        submitted = await _submit_aside(lambda: [self._submit_chat(messages, params)], params)
-        return (await _gather(submitted, deadline))[0]
+        submitted = await submit_aside(lambda: [self._submit_chat(messages, params)], is_slow=_is_slow(params))
+        return (await gather(submitted, deadline))[0]
 
     def astream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> AsyncStream:
         """`stream_chat` for the running event loop."""
@@ -255,7 +255,7 @@ class Ensemble:
 
     def score_batch(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         """`score` for many pairs in one batch."""
-        return _wait(self._submit_all(lambda pair: self._submit_score(*pair), pairs), Deadline(None))
+        return wait(self._submit_all(lambda pair: self._submit_score(*pair), pairs), Deadline(None))
 
     def close(self) -> None:
         """Stop the engine and free the models. What still runs fails with `ClosedError`."""
@@ -321,7 +321,7 @@ class Ensemble:
             for ask in asks:
                 futures.append(submit(ask))
         except BaseException:
-            _cancel(futures)
+            cancel(futures)
             raise
         return futures
 
@@ -347,54 +347,9 @@ def _deadline(params: SamplingParams | None) -> Deadline:
     return Deadline(None if params is None else params.timeout_s)
 
 
-def _wait(futures: Sequence[Future[Result]], deadline: Deadline) -> list[Result]:
-    """All results; the first error, the deadline or Ctrl-C ends the rest."""
-    try:
-        return [deadline.result_of(future) for future in futures]
-    except BaseException:
-        _cancel(futures)
-        raise
-
-
-async def _submit_aside(
-    submit: Callable[[], list[Future[Result]]], params: SamplingParams | None
-) -> list[Future[Result]]:
-    """Submit from an event loop. A structure may take long to compile, and does so in another thread."""
-    if params is None or not params.is_structured:
-        return submit()
-    submitting = asyncio.get_running_loop().run_in_executor(None, submit)
-    try:
-        return await asyncio.shield(submitting)
-    except asyncio.CancelledError:
-        submitting.add_done_callback(_cancel_submitted)
-        raise
-
-
-def _cancel_submitted(done: asyncio.Future[list[Future[Result]]]) -> None:
-    """Cancel what was submitted for somebody who has gone."""
-    if not done.cancelled() and done.exception() is None:
-        _cancel(done.result())
-
-
-async def _gather(futures: Sequence[Future[Result]], deadline: Deadline) -> list[Result]:
-    """All results without blocking the loop; an error, the deadline or the task's cancellation ends the rest."""
-    try:
-        async with asyncio.timeout(deadline.remaining_s) as limit:
-            return list(await asyncio.gather(*map(asyncio.wrap_future, futures)))
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        _cancel(futures)
-        if any(future.cancelled() for future in futures):
-            raise deadline.error from None
-        return [future.result() for future in futures]  # in time, while the loop was busy elsewhere
-    finally:
-        _cancel(futures)
-
-
-def _cancel(futures: Sequence[Future[Any]]) -> None:
-    for future in futures:
-        future.cancel()
+def _is_slow(params: SamplingParams | None) -> bool:
+    """Whether submitting may take long: a structure may have to be compiled."""
+    return params is not None and params.is_structured
 
 
 def _close(engine: Engine, members: Sequence[Member]) -> None:

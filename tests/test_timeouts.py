@@ -199,7 +199,7 @@ def test_the_limit_is_no_part_of_what_identifies_an_answer():
 
 
 def test_a_member_that_hangs_does_not_hold_up_closing(hanging, monkeypatch, caplog):
-    ensemble, release = hanging
+    ensemble, _ = hanging
     monkeypatch.setattr("deepen_llm.decoding.engine.CLOSE_S", 0.2)
     with pytest.raises(MemberTimeoutError):
         ensemble.generate(PROMPT, SOON)
