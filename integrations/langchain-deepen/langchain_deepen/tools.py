@@ -9,21 +9,19 @@ from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from deepen_llm.errors import ConfigError
-from deepen_llm.tools import read_tools
 
 ToolSource: TypeAlias = dict[str, Any] | type | Callable[..., Any] | BaseTool
 
 
 def describe_tools(tools: Sequence[ToolSource], *, strict: bool | None = None) -> list[dict[str, Any]]:
-    """The tools in the form that LangChain's models share, checked.
+    """The tools in the form that LangChain's models share. Whether they can be decoded, `read_tools` finds out.
 
     Args:
         tools: Tools, functions, pydantic or TypedDict classes, or dictionaries.
         strict: True makes a call give every argument, also those that have a default.
 
     Raises:
-        ConfigError: No tools, two different ones of one name, or something that is no tool.
-        GrammarError: A tool whose arguments cannot be decoded by their schema; the message names it.
+        ConfigError: No tools, or something that is no tool.
     """
     described = []
     for place, tool in enumerate(tools):
@@ -33,5 +31,4 @@ def describe_tools(tools: Sequence[ToolSource], *, strict: bool | None = None) -
             raise ConfigError(f"tool {place} must have a name and a schema; got {tool!r}: {error}") from error
     if not described:
         raise ConfigError("tools must hold at least one tool; got none: leave tools out")
-    read_tools(described)
     return described

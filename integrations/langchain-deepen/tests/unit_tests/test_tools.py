@@ -62,7 +62,8 @@ def test_what_is_no_tool_is_refused():
         describe_tools([add, 3])
 
 
-def test_what_cannot_be_decoded_is_refused_when_it_is_described():
+def test_what_cannot_be_decoded_is_refused_by_who_reads_it_and_not_twice():
     schema = {"title": "odd", "type": "object", "properties": {"x": {"not": {"type": "string"}}}}
+    described = describe_tools([add, schema])
     with pytest.raises(GrammarError, match=r"the arguments of tool 'odd' cannot be decoded: .*not"):
-        describe_tools([add, schema])
+        read_tools(described)
