@@ -45,9 +45,17 @@ def write_result(name: str | None, text: str, *, is_error: bool = False) -> str:
     return f"{'Error' if is_error else 'Result'} of {name or 'the tool'}: {text}"
 
 
-def explain_cut(what: str, max_tokens: int | None) -> str:
-    """Why an answer is not a whole `what`, and what to do."""
+def explain_cut(what: str, max_tokens: int | None = None, *, num_tokens: int | None = None) -> str:
+    """Why an answer is not a whole `what`, and what to do.
+
+    Args:
+        what: What the answer, or a part of it, had to be.
+        max_tokens: The limit that the answer had, where it is known.
+        num_tokens: How long the answer was; said where the limit is not known.
+    """
+    limit = "max_tokens" if max_tokens is None else f"max_tokens={max_tokens}"
+    length = "" if max_tokens is not None or num_tokens is None else f"after {num_tokens} tokens, "
     return (
-        f"the answer was cut at max_tokens={max_tokens} or a member's context (finish_reason 'length'), before {what} "
+        f"the answer was cut {length}at {limit} or a member's context (finish_reason 'length'), before {what} "
         "was whole: raise max_tokens, or shorten the prompt"
     )

@@ -23,3 +23,8 @@ def test_each_call_has_an_id_of_its_own_and_its_arguments_by_name():
 def test_a_cut_call_is_explained_by_its_limit():
     assert explain_cut("the call", 9).startswith("the answer was cut at max_tokens=9 or ")
     assert explain_cut("the call", 9).endswith(" before the call was whole: raise max_tokens, or shorten the prompt")
+
+
+def test_a_cut_answer_whose_limit_is_not_known_is_explained_by_its_length():
+    assert explain_cut("its JSON", num_tokens=9).startswith("the answer was cut after 9 tokens, at max_tokens or a ")
+    assert explain_cut("its JSON").startswith("the answer was cut at max_tokens or a member's context (")

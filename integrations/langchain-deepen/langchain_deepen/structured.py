@@ -103,4 +103,5 @@ async def _awhole(messages: AsyncIterator[BaseMessage]) -> AsyncIterator[BaseMes
 def _check_whole(message: BaseMessage) -> None:
     if message.response_metadata.get("finish_reason") == "length":
         usage = getattr(message, "usage_metadata", None) or {}
-        raise OutputParserException(explain_cut("its JSON", usage.get("output_tokens")), llm_output=message.text)
+        reason = explain_cut("its JSON", num_tokens=usage.get("output_tokens"))
+        raise OutputParserException(reason, llm_output=message.text)
