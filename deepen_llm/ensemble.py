@@ -217,7 +217,9 @@ class Ensemble:
 
     def astream(self, prompt: str, params: SamplingParams | None = None) -> AsyncStream:
         """`stream` for the running event loop."""
-        return AsyncStream(lambda sink: self._submit_prompt(prompt, params, sink), _deadline(params))
+        return AsyncStream(
+            lambda sink: self._submit_prompt(prompt, params, sink), _deadline(params), is_slow=_is_slow(params)
+        )
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
         """Reply to messages ({"role": ..., "content": ...}), which every member reads in its own chat template.
@@ -240,7 +242,9 @@ class Ensemble:
 
     def astream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> AsyncStream:
         """`stream_chat` for the running event loop."""
-        return AsyncStream(lambda sink: self._submit_chat(messages, params, sink), _deadline(params))
+        return AsyncStream(
+            lambda sink: self._submit_chat(messages, params, sink), _deadline(params), is_slow=_is_slow(params)
+        )
 
     def score(self, context: str, continuation: str) -> Score:
         """The natural-log probability that the ensemble gives to a continuation of a context.

@@ -76,8 +76,17 @@ class Stream:
 class AsyncStream:
     """An asynchronous iterator of chunks for the running event loop. Closing it, or letting go of it, ends the work."""
 
-    def __init__(self, start: Callable[[Callable[[Chunk], None]], Future[Generation]], deadline: Deadline) -> None:
-        """Call `start` with the function that takes the chunks; it gives the future of the whole answer."""
+    def __init__(
+        self,
+        start: Callable[[Callable[[Chunk], None]], Future[Generation]],
+        deadline: Deadline,
+        *,
+        is_slow: bool = False,
+    ) -> None:
+        """Call `start` with the function that takes the chunks; it gives the future of the whole answer.
+
+        A slow start runs in another thread, and its error comes with the first chunk asked for.
+        """
         loop = asyncio.get_running_loop()
         chunks: asyncio.Queue[Chunk | None] = asyncio.Queue()
 
@@ -86,9 +95,30 @@ class AsyncStream:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(chunks.put_nowait, chunk)
 
-        self._chunks, self._deadline = chunks, deadline
-        self._future = start(put)
-        self._future.add_done_callback(lambda _: put(None))
+        self._chunks, self._put, self._deadline = chunks, put, deadline
+        self._future: Future[Generation] = Future()
+        self._is_closed = False
+        if is_slow:
+            loop.run_in_executor(None, start, put).add_done_callback(self._note_started)
+        else:
+            self._follow(start(put))
+
+    def _note_started(self, started: asyncio.Future[Future[Generation]]) -> None:
+        """A slow start is done."""
+        if started.cancelled():
+            return
+        if (error := started.exception()) is None:
+            self._follow(started.result())
+        elif self._future.set_running_or_notify_cancel():
+            self._future.set_exception(error)
+            self._put(None)
+
+    def _follow(self, future: Future[Generation]) -> None:
+        """The answer's own future is there."""
+        self._future, put = future, self._put
+        if self._is_closed:
+            future.cancel()
+        future.add_done_callback(lambda _: put(None))
 
     def __aiter__(self) -> Self:
         return self
@@ -122,7 +152,9 @@ class AsyncStream:
 
     async def aclose(self) -> None:
         """End the work in the engine; nothing happens where it is done already."""
-        self._future.cancel()
+        self._is_closed = True
+        if self._future.cancel():
+            self._put(None)
 
     def __del__(self) -> None:
         if hasattr(self, "_future"):

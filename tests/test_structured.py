@@ -257,8 +257,32 @@ async def test_the_event_loop_goes_on_while_a_structure_is_compiled(make_ensembl
     assert (await ensemble.agenerate("Go on.", params)).text == "1"
     assert [answer.text for answer in await ensemble.agenerate(["Go on."], params)] == ["1"]
     assert (await ensemble.achat(messages, params)).text == "1"
+    for stream in (ensemble.astream("Go on.", params), ensemble.astream_chat(messages, params)):
+        assert "".join([chunk.text async for chunk in stream]) == "1"
     ticking.cancel()
-    assert ticks > 30
+    assert ticks > 60
+
+
+async def test_a_stream_that_is_closed_while_its_structure_is_compiled_starts_nothing(make_ensemble, monkeypatch):
+    ensemble = make_ensemble(["Tell me of a pet."])
+    compile_ = StructureCompiler.compile
+    monkeypatch.setattr(
+        StructureCompiler, "compile", lambda *given, **more: (time.sleep(0.2), compile_(*given, **more))[1]
+    )
+    ensemble.members[0].before_pass = lambda tokens: time.sleep(0.01)
+    stream = ensemble.astream("Go on.", SamplingParams(regex="[a-z]{300,}", max_new_tokens=300))
+    await stream.aclose()
+    assert [chunk async for chunk in stream] == []
+    await asyncio.sleep(0.5)
+    assert ensemble.num_running == 0
+
+
+async def test_what_cannot_be_expressed_is_an_error_of_an_async_streams_first_piece(make_ensemble):
+    ensemble = make_ensemble(["Tell me of a pet."])
+    stream = ensemble.astream("Go on.", SamplingParams(regex="("))
+    with pytest.raises(GrammarError, match="unclosed group"):
+        await anext(stream)
+    assert ensemble.num_running == 0
 
 
 async def test_cancelling_while_a_structure_is_compiled_leaves_nothing_running(make_ensemble, monkeypatch):
