@@ -6,6 +6,7 @@ and which options of a call and of the model that is called go together.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from deepen_llm.errors import ConfigError
 _FRAMEWORK_NAMES = {"max_new_tokens": "max_tokens", "timeout_s": "timeout"}
 """Both names are taken; the framework's one is kept."""
 _ENGINE_NAMES = {name: engine_name for engine_name, name in _FRAMEWORK_NAMES.items()}
+_SETTING = re.compile(r"(?:^|(?<=; ))SamplingParams(?:\.(?P<name>[\w.]+))?: ")
+"""How each problem in a message of `SamplingParams` begins."""
 _NONE_IS_A_VALUE = ("seed", "logprobs")
 
 OPTION_NAMES = tuple(_FRAMEWORK_NAMES.get(name, name) for name in SamplingParams.model_fields)
@@ -111,14 +114,23 @@ def make_params(options: Mapping[str, Any]) -> SamplingParams:
     `logprobs` may be a switch. `stop` is left out where a structure is given: an answer that must parse is not cut.
 
     Raises:
-        ConfigError: A value out of range.
+        ConfigError: A value out of range, under the name that the option has here.
     """
     given = {_ENGINE_NAMES.get(name, name): value for name, value in options.items() if value is not None}
     if "logprobs" in given and isinstance(given["logprobs"], bool):
         given["logprobs"] = 0 if given["logprobs"] else None
     if any(name in given for name in STRUCTURE_NAMES):
         given.pop("stop", None)
-    return SamplingParams(**given)
+    try:
+        return SamplingParams(**given)
+    except ConfigError as error:
+        raise ConfigError(_SETTING.sub(_framework_name, str(error))) from error
+
+
+def _framework_name(setting: re.Match[str]) -> str:
+    """The name of an option as users of frameworks give it, for a setting that a message begins with."""
+    name = setting["name"]
+    return _FRAMEWORK_NAMES.get(name, name) + ": " if name else ""
 
 
 def _check_greedy(temperature: float | None, top_p: float | None) -> None:

@@ -61,6 +61,21 @@ def test_logprobs_may_be_a_switch_or_a_number(given, meant):
     assert type(make_params({"logprobs": given}).logprobs) is type(meant)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"timeout": 0}, r"^timeout: Input should be greater than 0; got 0$"),
+        ({"max_tokens": 0}, r"^max_tokens: Input should be greater than or equal to 1; got 0$"),
+        ({"max_tokens": 0, "top_k": -1}, r"^max_tokens: .*; got 0; top_k: .*; got -1$"),
+        ({"stop": [3]}, r"^stop\.0: Input should be a valid string; got 3$"),
+        ({"stop": [""]}, r"^stop strings must not be empty"),
+    ],
+)
+def test_what_is_out_of_range_is_called_by_the_name_that_was_given(options, message):
+    with pytest.raises(ConfigError, match=message):
+        make_params(options)
+
+
 def test_stop_may_be_one_string():
     assert make_params({"stop": "###"}).stop == ("###",)
 

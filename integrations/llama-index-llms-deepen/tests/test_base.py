@@ -119,14 +119,14 @@ async def test_the_options_of_a_call_go_on_top_of_the_llms_own(ensemble, method)
     [
         ({"temprature": 1}, "no option 'temprature': did you mean 'temperature'"),
         ({"functions": []}, "no option 'functions': known options: .*max_tokens"),
-        ({"max_tokens": 0}, "max_new_tokens.*greater than or equal to 1; got 0"),
+        ({"max_tokens": 0}, "^max_tokens: .*greater than or equal to 1; got 0"),
         ({"stop": [""]}, "stop strings must not be empty"),
         ({"max_tokens": 3, "max_new_tokens": 4}, "one option; got 3 and 4: give one"),
         ({"temperature": 0, "top_p": 0.9}, r"temperature=0 takes the best token, so top_p=0\.9 can never matter"),
         ({"regex": "a", "stop": ["x"]}, r"an answer of a given regex must not be cut; got stop=\['x'\]"),
         ({"regex": "a", "grammar": "b"}, "one structure; got regex and grammar"),
-        ({"timeout": 0}, "timeout_s: .* greater than 0; got 0"),
-        ({"timeout": "1"}, "timeout_s: .* valid number; got '1'"),
+        ({"timeout": 0}, "^timeout: .* greater than 0; got 0"),
+        ({"timeout": "1"}, "^timeout: .* valid number; got '1'"),
     ],
 )
 async def test_a_wrong_option_is_an_error_before_the_engine_works(llm, ensemble, method, options, message):
@@ -263,7 +263,7 @@ def test_closing_leaves_a_ready_ensemble_to_its_owner(llm, ensemble):
         ({"model": "starter", "max_new_tokens": 3, "max_tokens": 4}, "one option; got 4 and 3: give one"),
         ({"model": "starter", "temperature": 0, "top_p": 0.9}, "temperature=0 takes the best token"),
         ({"model": "starter", "temperature": -1}, "temperature.*got -1"),
-        ({"model": "starter", "timeout": -1}, "timeout_s: .* got -1"),
+        ({"model": "starter", "timeout": -1}, "^timeout: .* got -1"),
         ({"model": "starter", "regex": "a"}, "no setting 'regex'"),
     ],
 )

@@ -174,7 +174,7 @@ def test_settings_of_langchains_other_models_are_taken(model_class, ensemble):
     assert ensemble.params.timeout_s == 60
     model.invoke("?", timeout=5)
     assert ensemble.params.timeout_s == 5
-    with pytest.raises(ConfigError, match=r"timeout_s: .* greater than 0; got -1"):
+    with pytest.raises(ConfigError, match=r"^timeout: .* greater than 0; got -1"):
         model.invoke("?", timeout=-1)
     for wrong in ({"timeout": 0}, {"timeout": -1}, {"max_retries": -1}):
         with pytest.raises(ValidationError):
