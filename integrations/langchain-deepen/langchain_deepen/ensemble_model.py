@@ -179,7 +179,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
         if "model" in changes and without_paths(changes["model"]) == without_paths(self.model):
             del changes["model"]  # what is open already, with the weights and the main model that it was given
         if "model" in changes and self.opened is not None:
-            list_options = self.member_options if isinstance(changes["model"], list) else None
+            list_options = self.member_options if isinstance(changes["model"], (list, tuple)) else None
             source = EnsembleSource(changes["model"], None, None, self.fusion, self.max_batch_size, list_options)
             changes["opened"] = self.opened.other(source)
         return self.model_copy(update=changes) if changes else self

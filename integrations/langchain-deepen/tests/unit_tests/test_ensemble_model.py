@@ -194,9 +194,11 @@ def test_a_model_of_one_call_is_loaded_once_and_kept(model_class, opened):
         model.invoke("?", model="other.yaml")
     model.bind(model=["org/c"]).invoke("?")
     model.invoke("?", model=["org/c"])
+    model.invoke("?", model=("org/d",))
     assert [source.given() for source in opened[1:]] == [
         {"model": "other.yaml"},
         {"model": ["org/c"], "member_options": {"dtype": "float32"}},
+        {"model": ("org/d",), "member_options": {"dtype": "float32"}},
     ]
     assert model.ensemble.calls == []
 
