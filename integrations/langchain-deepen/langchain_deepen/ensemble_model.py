@@ -170,6 +170,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
 
         Raises:
             ConfigError: An option that does not exist, that is out of range, or that contradicts another.
+            GrammarError: A structure that cannot be followed, beside a `model`; otherwise the ensemble raises it.
             DeepenError: Whatever keeps a `model` from loading.
         """
         nearer = read_call(options, owner=type(self).__name__)
@@ -179,6 +180,8 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
         if "model" in changes and without_paths(changes["model"]) == without_paths(self.model):
             del changes["model"]  # what is open already, with the weights and the main model that it was given
         if "model" in changes and self.opened is not None:
+            # Options that cannot be used are refused before models are loaded for them.
+            check_structure(make_params({name: changes.get(name, getattr(self, name)) for name in OPTION_NAMES}))
             list_options = self.member_options if isinstance(changes["model"], (list, tuple)) else None
             source = EnsembleSource(changes["model"], None, None, self.fusion, self.max_batch_size, list_options)
             changes["opened"] = self.opened.other(source)

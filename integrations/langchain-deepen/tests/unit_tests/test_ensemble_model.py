@@ -203,6 +203,14 @@ def test_a_model_of_one_call_is_loaded_once_and_kept(model_class, opened):
     assert model.ensemble.calls == []
 
 
+@pytest.mark.parametrize("options", [{"regex": "("}, {"max_tokens": 0}], ids=str)
+def test_options_of_a_call_that_cannot_be_used_are_refused_before_its_model_is_loaded(model_class, opened, options):
+    model = model_class(model="starter")
+    with pytest.raises(ConfigError):
+        model.invoke("?", model="other.yaml", **options)
+    assert len(opened) == 1
+
+
 @pytest.mark.parametrize("own", ["starter", ["org/a", "org/b"]])
 def test_a_call_that_names_the_models_own_model_takes_what_is_open(model_class, opened, own):
     model = model_class(model=own, weights=[1.0, 0.0], main=1)
