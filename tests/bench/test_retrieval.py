@@ -15,6 +15,8 @@ from deepen_llm.bench.retrieval_documents import RetrievalQuestion, make_documen
 from deepen_llm.bench.retrieval_pipelines import Reply
 from deepen_llm.starter import model_paths
 
+pytestmark = pytest.mark.usefixtures("event_loop_of_its_own")
+
 QUESTION = RetrievalQuestion("What does Orin play?", "piano", "Orin-1", ("harp",))
 TWO_STARTERS = EnsembleConfig(members=tuple(str(path) for path in model_paths()[:2]))
 

@@ -10,6 +10,8 @@ from deepen_llm.bench.retrieval_documents import Document
 from deepen_llm.bench.retrieval_pipelines import FRAMEWORKS, build_pipeline, check_framework
 from deepen_llm.errors import MissingDependencyError
 
+pytestmark = pytest.mark.usefixtures("event_loop_of_its_own")
+
 DOCUMENTS = [
     Document("Jortis-1", "Jortis keeps a parrot. The home of Jortis is in Ashwick."),
     Document("Golzo-1", "Golzo lives in the town of Undley. Golzo plays the cello."),

@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import sys
 
+import pytest
+
 from deepen_llm.cli.chains import DOCUMENTS, LLAMA_INDEX_QUESTION, build_query_engine, show_langchain, show_llama_index
 from deepen_llm.cli.demo import accuracy_table, describe_gain
 from deepen_llm.evaluation import Comparison, Contestant
 from deepen_llm.starter import MODEL_NAMES, TASKS
+
+pytestmark = pytest.mark.usefixtures("event_loop_of_its_own")
 
 
 def compare(ensemble, *members):
