@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 READMES = sorted((ROOT / "integrations").glob("*/README.md"))
 INSTALL = [
-    "pip install torch --index-url https://download.pytorch.org/whl/cpu",
+    "pip install torch",
     "pip install .",
     "pip install ./integrations/langchain-deepen",
     "pip install ./integrations/llama-index-llms-deepen",
