@@ -1,31 +1,23 @@
-"""From a configuration to the parts of an ensemble: the members, and the fusion method that fits them."""
+"""From a configuration to the parts of an ensemble: its members, and what steps them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import combinations
+from collections.abc import Iterable, Sequence
 
-import torch
-from transformers.utils.logging import tqdm
-
-from deepen_llm.baselines import build_equal_text, build_text, build_union
-from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
-from deepen_llm.decoding.reading import EnsembleReader
-from deepen_llm.decoding.safety import Safety
-from deepen_llm.decoding.weighting import PromptWeighting
-from deepen_llm.errors import ConfigError, VocabularyError
-from deepen_llm.fusion.alone import MainAlone
-from deepen_llm.fusion.base import FusionMethod
-from deepen_llm.fusion.relative.method import MemberSpace, RelativeFusion
-from deepen_llm.fusion.relative.storage import TableStore, default_folder
+from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, WeightingConfig
+from deepen_llm.config.fusion import ProjectingConfig
+from deepen_llm.decoding.gating import FuseAlways, FuseWhenUnsure
+from deepen_llm.decoding.projecting import EnsembleProjector
+from deepen_llm.decoding.step import Stepper
+from deepen_llm.errors import ConfigError
+from deepen_llm.fusion.frame import FusionFrame
+from deepen_llm.fusion.tokens import CanonicalTokens
 from deepen_llm.members.base import Member
-from deepen_llm.members.transformers import TransformersMember
-from deepen_llm.reading import ReadingBounds
-from deepen_llm.vocabulary import Vocabulary, common_tokens
-
-NUM_EXTENDED = 32
-"""Of a distribution that extends a token so many best tokens are read."""
+from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.members.names import name_members
+from deepen_llm.projection import ExpansionLimits
+from deepen_llm.vocabulary.canonical import canonical_ids
+from deepen_llm.weighting.base import FixedWeighting, Weighting
 
 
 def load_members(configs: Iterable[MemberConfig]) -> list[Member]:
@@ -33,16 +25,10 @@ def load_members(configs: Iterable[MemberConfig]) -> list[Member]:
 
     Raises:
         MemberError: A model that cannot be loaded.
+        MissingDependencyError: A package that a kind of member needs is not installed.
         VocabularyError: A tokenizer that cannot be read as bytes.
     """
-    members: list[Member] = []
-    for config in configs:
-        member = TransformersMember.load(config)
-        same = sum(other.name.split("#")[0] == member.name for other in members)
-        if same:
-            member.name = f"{member.name}#{same + 1}"
-        members.append(member)
-    return members
+    return [config.load() for config in name_members(configs)]
 
 
 def find_main(main: int | str, members: Sequence[Member]) -> int:
@@ -61,126 +47,64 @@ def find_main(main: int | str, members: Sequence[Member]) -> int:
     )
 
 
-def build_fusion(members: Sequence[Member], main: int, weights: Sequence[float], config: FusionConfig) -> FusionMethod:
-    """The fusion method for these members.
+def build_frame(members: Sequence[Member], main: int, config: FusionConfig) -> FusionFrame:
+    """The fusion method for these members and what is the same under every method; none for one member.
 
     Raises:
+        ConfigError: Members for which the method does not work.
         VocabularyError: Two members, or all of them together, have too few tokens in common.
         NumericalError: Embeddings that hold NaN.
     """
-    if len(members) == 1:
-        return MainAlone(main, members[main].allowed)
-    if config.method == "union":
-        return build_union(members, main, weights, config)
-    if config.method == "equal_text":
-        return build_equal_text(members, main, weights, config)
-    if config.method == "text":
-        return build_text(members, main, weights, config)
-    return _build_relative(members, main, weights, config)
-
-
-def build_reader(members: Sequence[Member], main: int, config: FusionConfig) -> EnsembleReader | None:
-    """What reads the members' distributions as text; None where they are fused as they are."""
-    if len(members) == 1 or not config.reads_text:
-        return None
-    bounds = ReadingBounds(
-        min_mass=config.min_mass, max_rows=config.max_rows, max_passes=config.max_passes, num_tokens=NUM_EXTENDED
+    is_alone = len(members) == 1
+    return FusionFrame(
+        None if is_alone else config.build(members, main),
+        read_tokens(members, config),
+        main,
+        trust=config.trust,
+        main_ends=config.main_ends,
+        eos_ids=members[main].vocabulary.eos_ids,
     )
-    return EnsembleReader(members, main, bounds)
 
 
-def build_weighting(members: Sequence[Member], config: EnsembleConfig) -> PromptWeighting | None:
-    """What gives each request weights of its own; None where all requests have the same."""
-    if len(members) == 1 or config.weights != "prompt":
-        return None
-    return PromptWeighting(members, config.weights_temperature)
-
-
-def _build_relative(
-    members: Sequence[Member], main: int, weights: Sequence[float], config: FusionConfig
-) -> RelativeFusion:
-    """Relative fusion, its tables read or made with a progress bar."""
-    spaces = describe_spaces(members, config)
-    folder = default_folder()
-    with _progress_bar("relative rows") as advance:
-        return RelativeFusion(
-            spaces,
-            main=main,
-            weights=tuple(weights),
-            search=config.search,
-            num_steps=config.num_steps,
-            learning_rate=config.learning_rate,
-            trust=config.trust,
-            main_ends=config.main_ends,
-            align_eos=config.align_eos,
-            max_candidates=config.max_candidates,
-            form=config.form,
-            store=TableStore(folder) if folder is not None else None,
-            progress=advance,
-        )
-
-
-def build_safety(members: Sequence[Member], main: int, config: FusionConfig) -> Safety | None:
-    """What chooses the steps to fuse; None where all are."""
-    if len(members) == 1 or config.fuse == "always":
-        return None
-    return Safety([member.vocabulary for member in members], main, config.confidence)
-
-
-def describe_spaces(members: Sequence[Member], config: FusionConfig) -> list[MemberSpace]:
-    """What relative fusion needs to know of these members.
-
-    Raises:
-        VocabularyError: Two members, or all of them together, have too few tokens in common.
-    """
-    vocabularies = [member.vocabulary for member in members]
-    common = common_tokens(vocabularies)
-    if len(common) < config.min_common_tokens:
-        raise _too_few(vocabularies, len(common), config.min_common_tokens)
-    anchors = common if config.max_anchors is None else common[: config.max_anchors]
+def read_tokens(members: Sequence[Member], config: FusionConfig) -> list[CanonicalTokens]:
+    """Every member's tokens, those that count as one merged; of one member alone, each counts for itself."""
+    is_alone = len(members) == 1
     return [
-        MemberSpace(
-            embeddings=member.embeddings,
-            anchor_ids=torch.tensor([ids[index] for ids in anchors]),
-            allowed=member.allowed,
-            eos_ids=member.vocabulary.eos_ids,
-            removed_directions=config.removed_directions,
+        CanonicalTokens.build(
+            canonical_ids(
+                member.vocabulary,
+                align_eos=config.align_eos and not is_alone,
+                compares_strings=config.compares_strings or is_alone,
+            ),
+            member.device,
         )
-        for index, member in enumerate(members)
+        for member in members
     ]
 
 
-@contextmanager
-def _progress_bar(name: str) -> Iterator[Callable[[float], None]]:
-    """A function that takes the share done. The bar shows after two seconds, unless transformers' bars are off."""
-    form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-    with tqdm(total=1.0, desc=name, delay=2.0, bar_format=form, leave=False) as bar:
-        shown = 0.0  # transformers' bar, where bars are off, does not count
-
-        def advance(done: float) -> None:
-            nonlocal shown
-            bar.update(done - shown)
-            shown = done
-
-        yield advance
+def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFrame, config: FusionConfig) -> Stepper:
+    """What takes the ensemble's steps."""
+    gate = FuseAlways() if config.fuse == "always" else FuseWhenUnsure(config.confidence)
+    projector = None
+    if len(members) > 1 and config.projects and isinstance(config, ProjectingConfig):
+        limits = ExpansionLimits(config.min_mass, config.max_rows, config.max_passes)
+        projector = EnsembleProjector(members, main, frame, limits, align_eos=config.align_eos)
+    return Stepper(members, main, frame, gate, projector)
 
 
-def _too_few(vocabularies: Sequence[Vocabulary], num_common: int, needed: int) -> VocabularyError:
-    """The error that names the pair which shares least."""
-    counts = {(a.name, b.name): len(common_tokens([a, b])) for a, b in combinations(vocabularies, 2)}
-    (first, second), fewest = min(counts.items(), key=lambda item: item[1])
-    return VocabularyError(
-        f"members must share at least {needed} tokens; these share {num_common}, and {first!r} with {second!r} only "
-        f"{fewest}: leave one of them out, or lower FusionConfig(min_common_tokens=...)"
-    )
+def build_weighting(members: Sequence[GuardedMember], config: EnsembleConfig) -> Weighting:
+    """What gives each request its weights."""
+    if len(members) > 1 and isinstance(config.weights, WeightingConfig):
+        return config.weights.build(members)
+    return FixedWeighting(config.fixed_weights)
 
 
 def describe(config: EnsembleConfig, members: Sequence[Member], main: int) -> dict[str, object]:
     """What tells one ensemble's answers from another's, as JSON values."""
-    by_prompt = {"weights": "prompt", "weights_temperature": config.weights_temperature}
+    weights = config.weights
     return {
         "members": [dict(member.identity) for member in members],
         "main": members[main].name,
-        **(by_prompt if config.weights == "prompt" else {"weights": list(config.fixed_weights)}),
+        "weights": weights.model_dump() if isinstance(weights, WeightingConfig) else list(config.fixed_weights),
         "fusion": config.fusion.model_dump(),
     }

@@ -1,4 +1,4 @@
-"""The face: several models, used as one."""
+"""The public API: several models, used as one."""
 
 from __future__ import annotations
 
@@ -7,26 +7,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, final, overload
+from typing import Any, Self, TypeVar, final, overload
 
-from deepen_llm.assembly import (
-    build_fusion,
-    build_reader,
-    build_safety,
-    build_weighting,
-    describe,
-    find_main,
-    load_members,
-)
-from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams
+from deepen_llm.assembly import build_frame, build_stepper, build_weighting, describe, find_main, load_members
+from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams, WeightingConfig
 from deepen_llm.deadline import Deadline
 from deepen_llm.decoding.engine import Engine
-from deepen_llm.decoding.generating import GeneratingSequence
+from deepen_llm.decoding.generation import GeneratingSequence
 from deepen_llm.decoding.scoring import ScoringSequence
 from deepen_llm.decoding.sequence import RunningSequence
+from deepen_llm.decoding.threads import choose_num_threads
 from deepen_llm.errors import ClosedError, ConfigError, PromptError
 from deepen_llm.futures import cancel, gather, submit_aside, wait
 from deepen_llm.members.base import Member
+from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.messages import fold_system, merge_neighbours
 from deepen_llm.results import Chunk, Generation, Score
 from deepen_llm.streams import AsyncStream, Stream
@@ -59,19 +53,17 @@ class Ensemble:
             raise ConfigError(f"the configuration names {len(self.config.members)} members; got {len(members)}")
         self._members = tuple(members)
         self._main = find_main(self.config.main, members)
-        self.fusion = build_fusion(members, self._main, self.config.fixed_weights, self.config.fusion)
-        """The fusion method that runs at every step."""
-        weighting = build_weighting(members, self.config)
+        frame = build_frame(members, self._main, self.config.fusion)
+        self.fusion = frame.method
+        """The fusion method that runs at every step; None for one member alone."""
+        self._canonical_ids = frame.tokens[self._main].canonical_ids
+        self._guarded = tuple(map(GuardedMember, members))
         self._compiler = StructureCompiler(self._vocabulary)
-        self._weights = self.config.fixed_weights if weighting is None else ()
         self._engine = Engine(
-            members,
-            self._main,
-            self.fusion,
+            build_stepper(self._guarded, self._main, frame, self.config.fusion),
+            build_weighting(self._guarded, self.config),
             self.config.max_batch_size,
-            reader=build_reader(members, self._main, self.config.fusion),
-            safety=build_safety(members, self._main, self.config.fusion),
-            weighting=weighting,
+            num_threads=choose_num_threads(self._guarded),
         )
         self.identity: dict[str, Any] = describe(self.config, members, self._main)
         """Everything that changes the answers, as JSON values: models, weights, fusion."""
@@ -82,7 +74,7 @@ class Ensemble:
         cls,
         models: Sequence[str | MemberConfig],
         *,
-        weights: Sequence[float] | Literal["prompt"] | None = None,
+        weights: Sequence[float] | str | WeightingConfig | None = None,
         main: int | str = 0,
         fusion: FusionConfig | None = None,
         max_batch_size: int | None = None,
@@ -92,7 +84,8 @@ class Ensemble:
 
         Args:
             models: Folders, hub names, or a `MemberConfig` for a member with settings of its own.
-            weights: One weight a member, summing to 1; uniform where not given. "prompt" gives each request weights of
+            weights: One weight per member, summing to 1; uniform where not given. "prompt" gives each request weights
+            of
                 its own, from how well each member predicts its prompt.
             main: The main model's position or name: its vocabulary is spoken.
             fusion: How the members' distributions become one.
@@ -164,7 +157,7 @@ class Ensemble:
         return self._engine.num_running
 
     @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether `close` was called."""
         return not self._finalizer.alive
 
@@ -192,12 +185,13 @@ class Ensemble:
         """
         deadline = _deadline(params)
         if isinstance(prompt, str):
-            return wait([self._submit_prompt(prompt, params)], deadline)[0]
-        return wait(self._submit_all(lambda text: self._submit_prompt(text, params), prompt), deadline)
+            return wait([self._submit_prompt(prompt, params, deadline)], deadline)[0]
+        return wait(self._submit_all(lambda text: self._submit_prompt(text, params, deadline), prompt), deadline)
 
     def stream(self, prompt: str, params: SamplingParams | None = None) -> Stream:
         """Answer piece by piece. Closing or dropping the stream ends the work. Raises what `generate` does."""
-        return Stream(lambda sink: self._submit_prompt(prompt, params, sink), _deadline(params))
+        deadline = _deadline(params)
+        return Stream(lambda sink: self._submit_prompt(prompt, params, deadline, sink), deadline)
 
     @overload
     async def agenerate(self, prompt: str, params: SamplingParams | None = None) -> Generation: ...
@@ -210,15 +204,17 @@ class Ensemble:
         deadline = _deadline(params)
         prompts = [prompt] if isinstance(prompt, str) else prompt
         submitted = await submit_aside(
-            lambda: self._submit_all(lambda text: self._submit_prompt(text, params), prompts), is_slow=_is_slow(params)
+            lambda: self._submit_all(lambda text: self._submit_prompt(text, params, deadline), prompts),
+            is_slow=_is_slow(params),
         )
         answers = await gather(submitted, deadline)
         return answers[0] if isinstance(prompt, str) else answers
 
     def astream(self, prompt: str, params: SamplingParams | None = None) -> AsyncStream:
         """`stream` for the running event loop."""
+        deadline = _deadline(params)
         return AsyncStream(
-            lambda sink: self._submit_prompt(prompt, params, sink), _deadline(params), is_slow=_is_slow(params)
+            lambda sink: self._submit_prompt(prompt, params, deadline, sink), deadline, is_slow=_is_slow(params)
         )
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
@@ -228,22 +224,26 @@ class Ensemble:
         member whose template refuses it. Raises what `generate` does.
         """
         deadline = _deadline(params)
-        return wait([self._submit_chat(messages, params)], deadline)[0]
+        return wait([self._submit_chat(messages, params, deadline)], deadline)[0]
 
     def stream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Stream:
         """`chat`, piece by piece."""
-        return Stream(lambda sink: self._submit_chat(messages, params, sink), _deadline(params))
+        deadline = _deadline(params)
+        return Stream(lambda sink: self._submit_chat(messages, params, deadline, sink), deadline)
 
     async def achat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
         """`chat` without blocking the event loop."""
         deadline = _deadline(params)
-        submitted = await submit_aside(lambda: [self._submit_chat(messages, params)], is_slow=_is_slow(params))
+        submitted = await submit_aside(
+            lambda: [self._submit_chat(messages, params, deadline)], is_slow=_is_slow(params)
+        )
         return (await gather(submitted, deadline))[0]
 
     def astream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> AsyncStream:
         """`stream_chat` for the running event loop."""
+        deadline = _deadline(params)
         return AsyncStream(
-            lambda sink: self._submit_chat(messages, params, sink), _deadline(params), is_slow=_is_slow(params)
+            lambda sink: self._submit_chat(messages, params, deadline, sink), deadline, is_slow=_is_slow(params)
         )
 
     def score(self, context: str, continuation: str) -> Score:
@@ -278,24 +278,24 @@ class Ensemble:
         return self._members[self._main].vocabulary
 
     def _submit_prompt(
-        self, prompt: str, params: SamplingParams | None, sink: Sink | None = None
+        self, prompt: str, params: SamplingParams | None, deadline: Deadline, sink: Sink | None = None
     ) -> Future[Generation]:
         prompts = [member.vocabulary.encode_prompt(prompt) for member in self._open_members()]
-        return self._submit_generation(prompts, params, sink)
+        return self._submit_generation(prompts, params, deadline, sink)
 
     def _submit_chat(
-        self, messages: Sequence[Message], params: SamplingParams | None, sink: Sink | None = None
+        self, messages: Sequence[Message], params: SamplingParams | None, deadline: Deadline, sink: Sink | None = None
     ) -> Future[Generation]:
         merged = merge_neighbours(messages)
         prompts = [_encode_chat(member.vocabulary, merged) for member in self._open_members()]
-        return self._submit_generation(prompts, params, sink)
+        return self._submit_generation(prompts, params, deadline, sink)
 
     def _submit_generation(
-        self, prompts: Sequence[EncodedText], params: SamplingParams | None, sink: Sink | None
+        self, prompts: Sequence[EncodedText], params: SamplingParams | None, deadline: Deadline, sink: Sink | None
     ) -> Future[Generation]:
         params = params or SamplingParams()
         constraint = self._constrain(params, prompts[self._main]) if params.is_structured else None
-        return self._submit(GeneratingSequence(self._members, self._main, prompts, params, sink, constraint))
+        return self._submit(GeneratingSequence(self._guarded, self._main, prompts, params, deadline, sink, constraint))
 
     def _constrain(self, params: SamplingParams, prompt: EncodedText) -> Constraint:
         """What keeps an answer to the structure that is asked for."""
@@ -311,10 +311,12 @@ class Ensemble:
         prompts = [member.vocabulary.encode_prompt(context) for member in members]
         main_prompt = prompts[self._main]
         ids = self._vocabulary.encode(continuation, at_start=main_prompt.at_start and not main_prompt.text)
-        return self._submit(ScoringSequence(members, self._main, prompts, ids))
+        # A token that counts as another has no probability of its own.
+        canonical = self._canonical_ids
+        ids = [token_id if canonical[token_id] < 0 else canonical[token_id] for token_id in ids]
+        return self._submit(ScoringSequence(self._guarded, self._main, prompts, ids))
 
     def _submit(self, sequence: RunningSequence) -> Future[Any]:
-        sequence.weights = self._weights
         self._engine.submit(sequence)
         return sequence.future
 
@@ -330,7 +332,7 @@ class Ensemble:
         return futures
 
     def _open_members(self) -> tuple[Member, ...]:
-        if self.closed:
+        if self.is_closed:
             raise ClosedError("the ensemble is closed: make a new one to go on")
         return self._members
 

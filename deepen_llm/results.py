@@ -49,12 +49,12 @@ class FusionReport:
     """Steps in which the other members had a say."""
     num_extra_rows: int
     num_extra_passes: int
-    """Rows, and forward passes that they were part of, in which members' tokens were extended to be read as text."""
-    neglected: float
-    """The mean share of a member's mass that was not followed to where it could be read."""
+    """Rows, and forward passes that they were part of, in which members' tokens were expanded to be projected."""
+    truncated_mass: float
+    """The mean share of a member's mass that was not expanded to where it could be projected."""
     num_abstained: int = 0
-    """How often a member could not be read, because its vocabulary cannot express the text: its weight went to the main
-    model."""
+    """How often a member could not be projected, because its vocabulary cannot express the text: its weight went to the
+    main model."""
     weights: tuple[float, ...] = ()
     """The members' weights in this answer, in their order, summing to 1."""
     num_forced: int = 0

@@ -16,6 +16,8 @@ from deepen_llm.bench.baseline import RecomputingEnsemble
 from deepen_llm.bench.timing import Spread, Times, ratios, take_turns
 from deepen_llm.config import MemberConfig, SamplingParams
 from deepen_llm.ensemble import Ensemble
+from deepen_llm.errors import ConfigError
+from deepen_llm.members.transformers.settings import TransformersConfig
 
 PROMPT = "Once upon a time, there was"
 SENTENCES = (
@@ -203,7 +205,15 @@ def time_own_generate(model: Any, ids: Sequence[int], num_tokens: int) -> float:
 
 
 def load_model(config: MemberConfig) -> Any:
-    """The model of a member as transformers runs it, without an end-of-sequence token that would stop it early."""
+    """The model of a member as transformers runs it, without an end-of-sequence token that would stop it early.
+
+    Raises:
+        ConfigError: A member of another kind.
+    """
+    if not isinstance(config, TransformersConfig):
+        raise ConfigError(
+            f"decoding is measured against transformers; {config.model!r} is a member of kind {config.kind!r}"
+        )
     placement = {"device_map": config.device_map} if config.device_map is not None else {}
     model: Any = AutoModelForCausalLM.from_pretrained(
         config.model,

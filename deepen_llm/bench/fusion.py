@@ -15,12 +15,17 @@ from torch import Tensor
 
 from deepen_llm.bench.reference import fuse_candidates, fuse_densely
 from deepen_llm.bench.timing import Spread, take_turns
-from deepen_llm.config import FusionConfig
-from deepen_llm.fusion.relative import MemberSpace, RelativeFusion
+from deepen_llm.fusion.base import Step
+from deepen_llm.fusion.frame import FusionFrame
+from deepen_llm.fusion.relative.build import build_from
 from deepen_llm.fusion.relative.inverse import InverseSearch
-from deepen_llm.fusion.relative.storage import TableStore
+from deepen_llm.fusion.relative.member_space import MemberSpace
+from deepen_llm.fusion.relative.method import RelativeFusion
+from deepen_llm.fusion.relative.settings import RelativeConfig
+from deepen_llm.fusion.tokens import CanonicalTokens
+from deepen_llm.table_store import TableStore
 
-DEFAULTS = FusionConfig()
+DEFAULTS = RelativeConfig()
 """Steps of the search, its learning rate and how many candidates it runs over are those that users get."""
 DENSE_BYTES = 7e9
 """The dense form is built where all its matrices together take no more than this; a reference whose matrix takes more
@@ -128,33 +133,24 @@ class FusionBenchmark:
             dense_bytes=dense_bytes,
             comparison=comparison,
             every_token=every_token,
-            device=fusion.device.type,
+            device=self._members[0].embeddings.device.type,
         )
 
     def _build(self, search: Search, form: Form, store: TableStore | None = None) -> RelativeFusion:
-        weights = [1 / len(self._members)] * len(self._members)
-        return RelativeFusion(
-            self._members,
-            main=0,
-            weights=weights,
-            search=search,
-            num_steps=DEFAULTS.num_steps,
-            learning_rate=DEFAULTS.learning_rate,
-            trust=1.0,
-            main_ends=False,
-            align_eos=False,
-            max_candidates=None if form == "dense" else DEFAULTS.max_candidates,
-            form=form,
-            store=store,
-        )
+        return build_from(self._members, self._settings(search, form), 0, store=store)
+
+    def _settings(self, search: Search, form: Form) -> RelativeConfig:
+        max_candidates = None if form == "dense" else DEFAULTS.max_candidates
+        return RelativeConfig(reading="token", align_eos=False, search=search, form=form, max_candidates=max_candidates)
 
     def _time(self, fusion: RelativeFusion) -> dict[str, Spread]:
+        fuse = TokenFusion(fusion, self._members)
         cases: dict[str, Callable[[Sequence[Tensor]], object]] = {
-            "step": fusion.fuse,
+            "step": fuse,
             "softmax": lambda logits: [torch.log_softmax(rows, dim=-1) for rows in logits],
         }
         timed = {name: _timed(case, self._batches(1)) for name, case in cases.items()}
-        times = take_turns({**timed, "batch": _timed(fusion.fuse, self._batches(LARGE_BATCH))}, self._num_repetitions)
+        times = take_turns({**timed, "batch": _timed(fuse, self._batches(LARGE_BATCH))}, self._num_repetitions)
         return {name: Spread(tuple(runs)) for name, runs in times.items()}
 
     def _batches(self, size: int) -> Iterator[list[Tensor]]:
@@ -168,53 +164,79 @@ class FusionBenchmark:
 
     def _time_dense(self, report: Callable[[str], None]) -> Spread:
         report("building the dense matrices")
-        fusion = self._build("gradient", "dense")
+        fuse = TokenFusion(self._build("gradient", "dense"), self._members)
         report("timing the published search over dense matrices")
-        return Spread(tuple(take_turns({"dense": _timed(fusion.fuse, self._batches(1))}, NUM_DENSE)["dense"]))
+        return Spread(tuple(take_turns({"dense": _timed(fuse, self._batches(1))}, NUM_DENSE)["dense"]))
 
     def _compare(self, fusion: RelativeFusion, report: Callable[[str], None], *, every_token: bool) -> Comparison:
         num_steps = len(self._logits[0])
         steps = torch.linspace(0, num_steps - 1, min(self._num_compared, num_steps)).long()
         return compare_with_reference(
             fusion,
+            self._settings(self._search, self._form),
             self._members,
             [rows[steps.to(rows.device)] for rows in self._logits],
-            main=0,
-            weights=[1 / len(self._members)] * len(self._members),
             every_token=every_token,
             progress=lambda done: report(f"computing the dense reference in float64, {done:.0%}"),
         )
 
 
+@final
+class TokenFusion:
+    """Fuses members token by token, with uniform weights and the first member as the main model."""
+
+    def __init__(self, fusion: RelativeFusion, members: Sequence[MemberSpace]) -> None:
+        """`fusion` was built from `members`; of their tokens, each that is allowed counts for itself."""
+        self._num_members = len(members)
+        tokens = [
+            CanonicalTokens.build(
+                [token_id if allowed else -1 for token_id, allowed in enumerate(member.allowed.tolist())],
+                member.embeddings.device,
+            )
+            for member in members
+        ]
+        self._frame = FusionFrame(fusion, tokens, 0)
+
+    def __call__(self, logits: Sequence[Tensor]) -> Tensor:
+        """The fused logprobs `(batch, num_main_logits)` of logits `(batch, num_logits)` per member."""
+        logprobs = self._frame.read_main(logits[0])
+        others = [self._frame.read_tokens(index, rows) for index, rows in enumerate(logits) if index]
+        weights = torch.full((len(logprobs), self._num_members), 1 / self._num_members)
+        return self._frame.fuse(Step.build(0, logprobs, logprobs.exp(), others, weights))
+
+
 def compare_with_reference(
     fusion: RelativeFusion,
+    config: RelativeConfig,
     members: Sequence[MemberSpace],
     logits: Sequence[Tensor],
     *,
-    main: int,
-    weights: Sequence[float],
     every_token: bool = False,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Comparison:
-    """How far a method is from a dense float64 reference with the same search, over recorded steps.
+    """How far relative fusion is from a dense float64 reference with the same search, over recorded steps.
+
+    Weights are uniform, and the first member is the main model.
 
     Args:
-        fusion: Built from `members` with this `main` and these `weights`, `trust=1` and neither `align_eos` nor
-            `main_ends`; for aligned end-of-sequence, give both it and this function `member.with_eos_anchor()`.
-        members: One description a member.
-        logits: Recorded steps, `(num_steps, num_logits)` a member.
-        main: Position of the main model.
-        weights: One a member.
+        fusion: Built from `members` by `config`, without `align_eos`; for aligned end-of-sequence, give `build_from`
+        and
+            this function `member.with_eos_anchor()`.
+        config: Its settings.
+        members: One description per member.
+        logits: Recorded steps, `(num_steps, num_logits)` per member.
         every_token: Let the reference search over every token, and not over as many candidates as the method.
         progress: Called with the share of the reference that is done.
     """
+    weights = [1 / len(members)] * len(members)
+    search = InverseSearch(config.search, config.num_steps, config.learning_rate)
+    fuse = TokenFusion(fusion, members)
     with torch.inference_mode():
-        search = InverseSearch(fusion.search, fusion.num_steps, fusion.learning_rate)
-        if every_token or fusion.max_candidates is None:
+        if every_token or config.max_candidates is None:
             expected = fuse_densely(
                 members,
                 logits,
-                main=main,
+                main=0,
                 weights=weights,
                 search=search,
                 max_kept_bytes=DENSE_BYTES,
@@ -224,13 +246,13 @@ def compare_with_reference(
             expected = fuse_candidates(
                 members,
                 logits,
-                main=main,
+                main=0,
                 weights=weights,
                 search=search,
-                max_candidates=fusion.max_candidates,
+                max_candidates=config.max_candidates,
                 progress=progress,
             )
-        parts = [fusion.fuse(part) for part in zip(*(torch.split(rows, LARGE_BATCH) for rows in logits), strict=True)]
+        parts = [fuse(part) for part in zip(*(torch.split(rows, LARGE_BATCH) for rows in logits), strict=True)]
         return compare(expected, torch.cat(parts))
 
 

@@ -1,4 +1,4 @@
-"""Steps recorded while an ensemble answers: the members' logits, as a fusion method sees them."""
+"""Steps recorded while an ensemble answers: the members' distributions, as a fusion method sees them."""
 
 from __future__ import annotations
 
@@ -8,48 +8,63 @@ from typing import final
 import torch
 from torch import Tensor
 
+from deepen_llm.assembly import read_tokens
 from deepen_llm.bench.decode import SENTENCES
 from deepen_llm.config import SamplingParams
+from deepen_llm.deadline import Deadline
 from deepen_llm.decoding.engine import Engine
-from deepen_llm.decoding.generating import GeneratingSequence
+from deepen_llm.decoding.gating import FuseAlways
+from deepen_llm.decoding.generation import GeneratingSequence
+from deepen_llm.decoding.step import Stepper
 from deepen_llm.ensemble import Ensemble
-from deepen_llm.fusion.base import FusionMethod
+from deepen_llm.errors import ConfigError
+from deepen_llm.fusion.base import FusionMethod, Step
+from deepen_llm.fusion.frame import FusionFrame
+from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.weighting.base import FixedWeighting
 
 TOKENS_EACH = 24
 
 
 @final
 class RecordingFusion(FusionMethod):
-    """Does what another method does, and keeps the logits that it is given."""
+    """Does what another method does, and keeps the members' distributions that it is given token by token."""
 
     def __init__(self, method: FusionMethod) -> None:
         self._method = method
         self._steps: list[list[Tensor]] = []
 
-    def fuse(self, logits: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
-        """See `FusionMethod.fuse`."""
-        self._steps.append([rows.clone() for rows in logits])
-        return self._method.fuse(logits, weights)
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of the method."""
-        return self._method.num_bytes
+    def combine(self, step: Step) -> Tensor:
+        """See `FusionMethod.combine`."""
+        others = {other.member: other.own.log() for other in step.others if other.own is not None}
+        by_member = {step.main: step.logprobs.clone(), **others}
+        self._steps.append([by_member[index] for index in sorted(by_member)])
+        return self._method.combine(step)
 
     def recorded(self) -> list[Tensor]:
-        """Everything so far, `(num_steps, num_logits)` a member."""
+        """Everything so far: logprobs `(num_steps, num_logits)` per member."""
         return [torch.cat(list(rows)) for rows in zip(*self._steps, strict=True)]
 
 
 def record_steps(ensemble: Ensemble, prompts: Sequence[str] = SENTENCES) -> list[Tensor]:
-    """The members' logits `(num_steps, num_logits)` while the ensemble goes on from prompts."""
-    method, members = RecordingFusion(ensemble.fusion), ensemble.members
-    main = ensemble.member_names.index(ensemble.main_name)
+    """The members' logprobs `(num_steps, num_logits)` while the ensemble goes on from prompts, fused token by token.
+
+    Raises:
+        ConfigError: An ensemble of one, which fuses nothing.
+    """
+    if ensemble.fusion is None:
+        raise ConfigError("steps of one member alone are not fused: give at least two")
+    method, main = RecordingFusion(ensemble.fusion), ensemble.member_names.index(ensemble.main_name)
+    members = [GuardedMember(member) for member in ensemble.members]
+    frame = FusionFrame(method, read_tokens(ensemble.members, ensemble.config.fusion), main)
     params = SamplingParams(max_new_tokens=TOKENS_EACH)
-    engine = Engine(members, main, method, ensemble.config.max_batch_size)
+    stepper = Stepper(members, main, frame, FuseAlways())
+    engine = Engine(stepper, FixedWeighting(ensemble.config.fixed_weights), ensemble.config.max_batch_size)
     try:
         sequences = [
-            GeneratingSequence(members, main, [member.vocabulary.encode_prompt(text) for member in members], params)
+            GeneratingSequence(
+                members, main, [member.vocabulary.encode_prompt(text) for member in members], params, Deadline(None)
+            )
             for text in prompts
         ]
         for sequence in sequences:

@@ -17,11 +17,10 @@ from typing import Protocol, final
 import torch
 from torch import Tensor
 
-from deepen_llm.fusion.relative import MemberSpace
 from deepen_llm.fusion.relative.inverse import (
     BETAS,
     EPSILON,
-    LEAST_REST,
+    LEAST_RESIDUAL,
     SCHEDULE_FLOOR,
     SCHEDULE_PERIOD,
     TINY,
@@ -29,6 +28,7 @@ from deepen_llm.fusion.relative.inverse import (
     InverseSearch,
 )
 from deepen_llm.fusion.relative.isotropy import CommonPart
+from deepen_llm.fusion.relative.member_space import MemberSpace
 from deepen_llm.fusion.relative.space import SHARPNESS
 
 TILE_ENTRIES = 1 << 22
@@ -118,7 +118,7 @@ def fuse_candidates(
                 spoken = look.probs[step].topk(min(max_candidates, look.probs.shape[1])).indices
                 shares, spoken_rows = look.few(step, spoken)
                 target = target + weight * shares @ spoken_rows
-        start = torch.cat([start[:-1], start[-1:].clamp_min(LEAST_REST)]).log()
+        start = torch.cat([start[:-1], start[-1:].clamp_min(LEAST_RESIDUAL)]).log()
         result = search.run(start[None], rows, target[None], num_free=len(candidates))[0].exp()
         if search.kind == "gradient":
             others = own.probs[step] * (result[-1] / start[-1].exp())

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.errors import ConfigError
-from deepen_llm.fusion.relative import MemberSpace
+from deepen_llm.fusion.relative.member_space import MemberSpace
 
 NUM_LATENT = 64
 WORD, PREFIX, NOISE, MEAN = 0.8, 0.5, 0.9, 0.6

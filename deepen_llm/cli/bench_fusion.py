@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from deepen_llm.bench.targets import Target
     from deepen_llm.bench.timing import Spread
     from deepen_llm.ensemble import Ensemble
-    from deepen_llm.fusion.relative import MemberSpace
+    from deepen_llm.fusion.relative.member_space import MemberSpace
     from deepen_llm.vocabulary import Vocabulary
 
 HIDDEN = 896
@@ -176,10 +176,12 @@ def _recorded(source: EnsembleSource, num_steps: int) -> Iterator[tuple[list[Mem
     with open_ensemble(source) as ensemble:
         with err.status("recording steps ..."):
             check_several(ensemble)
-            from deepen_llm.assembly import describe_spaces
+            from deepen_llm.fusion.relative.build import describe_spaces
+            from deepen_llm.fusion.relative.settings import RelativeConfig
 
             logits = _record(ensemble, _list_prompts(source), num_steps)
-            config = ensemble.config.fusion
+            fusion = ensemble.config.fusion
+            config = fusion if isinstance(fusion, RelativeConfig) else RelativeConfig()
             members = describe_spaces(ensemble.members, config)
             members = [member.with_eos_anchor() for member in members] if config.align_eos else members
             main = ensemble.member_names.index(ensemble.main_name)

@@ -14,6 +14,7 @@ from deepen_llm.cli.console import out
 from deepen_llm.cli.opening import open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.cli.verdict import print_verdict
+from deepen_llm.config import WeightingConfig
 from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ def members_table(ensemble: Ensemble) -> Table:
     """Who takes part, with which weight, and where."""
     table = _table("Members", "member", "main", "weight", "dtype", "device", "context", "chat template")
     config, members = ensemble.config, ensemble.members
-    is_by_prompt = config.weights == "prompt"
-    weights = ["by prompt"] * len(members) if is_by_prompt else [f"{weight:.3g}" for weight in config.fixed_weights]
+    way = config.weights.kind if isinstance(config.weights, WeightingConfig) else None
+    weights = [f"{weight:.3g}" if way is None else f"by {way}" for weight in config.fixed_weights]
     for member, weight in zip(members, weights, strict=True):
         table.add_row(
             Text(member.name),
@@ -119,11 +120,11 @@ def memory_table(ensemble: Ensemble) -> Table:
 
 def describe_fusion(ensemble: Ensemble) -> list[tuple[str, int]]:
     """What each member's relative rows take, with their form and the time that making them took."""
-    from deepen_llm.fusion.relative import RelativeFusion
+    from deepen_llm.fusion.relative.method import RelativeFusion
 
     fusion = ensemble.fusion
     if not isinstance(fusion, RelativeFusion):
-        return [("fusion", fusion.num_bytes)]
+        return [("fusion", 0 if fusion is None else fusion.num_bytes)]
     names = [f"relative rows of {name}, {fusion.form}" for name in ensemble.member_names]
     names[0] += f" (all in {fusion.build_s:.2f} s)"
     return list(zip(names, fusion.member_bytes, strict=True))

@@ -38,8 +38,6 @@ class Alignment:
         self._num_open = 0
         self.missing = b""
         """The bytes at the very end that no token spells yet: the vocabulary has none for them."""
-        self.num_unchanged = 0
-        """At most this many leading ids are as they were when somebody last set it to their number."""
         self._text = prompt.text
         segmentation = vocabulary.segment(prompt.text, at_start=prompt.at_start)
         self._starts = segmentation.starts
@@ -61,7 +59,6 @@ class Alignment:
         tail = tail + opened
         num_kept = first + _num_equal(self.ids[first:], tail)
         self.ids[first:] = tail
-        self.num_unchanged = min(self.num_unchanged, num_kept)
         return num_kept
 
     @property
@@ -73,7 +70,7 @@ class Alignment:
         """The last tokens that the tokenizer might yet have made one token with what follows.
 
         Returns:
-            How many tokens, as many as possible, and their bytes with those missing behind them.
+            How many tokens, as many as possible, and their bytes followed by those missing.
         """
         tail, found = self.missing, (0, self.missing)
         for count in range(1, len(self.ids) - max(self._num_fixed, 1) + 1):

@@ -5,21 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import final
 
 import torch
 from torch import Tensor
 
-from deepen_llm.decoding.reading import EnsembleReader
-from deepen_llm.decoding.safety import Safety
 from deepen_llm.decoding.sequence import RunningSequence
+from deepen_llm.decoding.step import Stepper, StepResult
+from deepen_llm.decoding.threads import use_threads
 from deepen_llm.decoding.tracing import trace_step
-from deepen_llm.decoding.weighting import PromptWeighting
-from deepen_llm.errors import ClosedError, DeepenError, MemberError, NumericalError
-from deepen_llm.fusion.alone import MainAlone
-from deepen_llm.fusion.base import FusionMethod, ReadingMethod
-from deepen_llm.members.base import Member
+from deepen_llm.errors import ClosedError, DeepenError
+from deepen_llm.weighting.base import Weighting
 
 logger = logging.getLogger(__name__)
 
@@ -36,38 +33,22 @@ class Engine:
     """
 
     def __init__(
-        self,
-        members: Sequence[Member],
-        main: int,
-        fusion: FusionMethod,
-        max_batch_size: int,
-        *,
-        reader: EnsembleReader | None = None,
-        safety: Safety | None = None,
-        weighting: PromptWeighting | None = None,
+        self, stepper: Stepper, weighting: Weighting, max_batch_size: int, *, num_threads: int | None = None
     ) -> None:
         """Start the thread.
 
         Args:
-            members: One forward pass each a step, and what a reading takes.
-            main: Position of the main model.
-            fusion: What makes one distribution of theirs; a `ReadingMethod` where there is a reader.
+            stepper: Takes the steps.
+            weighting: Gives every sequence its weights.
             max_batch_size: The most sequences that run at the same time.
-            reader: Reads the members' distributions as text before they are fused; None fuses them as they are.
-            safety: Chooses the sequences to fuse at each step; None fuses all.
-            weighting: Gives each sequence weights of its own; None leaves the weights to `fusion`.
+            num_threads: How many threads the engine's computations use; None leaves that to torch.
         """
-        self._members = tuple(members)
-        self._main = main
-        self._fusion, self._reader, self._safety, self._weighting = fusion, reader, safety, weighting
-        self._alone = MainAlone(main, members[main].allowed)
-        self._max_batch_size = max_batch_size
+        self._stepper, self._weighting = stepper, weighting
+        self._max_batch_size, self._num_threads = max_batch_size, num_threads
         self._waiting: deque[RunningSequence] = deque()
         self._running: list[RunningSequence] = []
         self._is_closing = False
         self._wake = threading.Condition()
-        # Work on accelerators is asynchronous: what is launched there first runs beside what the CPU computes after.
-        self._launch_order = sorted(range(len(members)), key=lambda index: members[index].device.type == "cpu")
         self._thread = threading.Thread(target=self._loop, name="deepen-engine", daemon=True)
         self._thread.start()
 
@@ -106,6 +87,8 @@ class Engine:
         return not self._thread.is_alive()
 
     def _loop(self) -> None:
+        if self._num_threads is not None:
+            use_threads(self._num_threads)
         with torch.inference_mode():
             while self._admit():
                 try:
@@ -131,157 +114,68 @@ class Engine:
         self._drop([sequence for sequence in self._running if sequence.future.cancelled()])
         for sequence in [sequence for sequence in self._running if sequence.deadline.is_over]:
             self._fail([sequence], sequence.deadline.error)
-        self._weigh_new()
-        self._force()
+        self._for_each(self._running, self._prepare)
         self._end_full()
-        logprobs = self._fuse() if self._safety is None else self._fuse_safely(self._safety)
-        if logprobs is None:
-            return
-        best = logprobs.argmax(dim=-1).tolist()
-        for index, sequence in enumerate(list(self._running)):
-            try:
-                self._advance(sequence, logprobs[index], best[index])
-            except Exception as error:
-                logger.exception("a sequence failed; the others go on")
+        if self._running:
+            result = self._stepper.run(self._running)
+            for sequence, error in result.failed.items():
                 self._fail([sequence], error)
-        self._finish([sequence for sequence in self._running if sequence.is_finished])
+            self._choose(result)
 
-    def _weigh_new(self) -> None:
-        """Weights for the sequences that have just come in, from their prompts."""
-        if self._weighting is None:
-            return
-        for sequence in [sequence for sequence in self._running if not sequence.weights]:
+    def _prepare(self, sequence: RunningSequence) -> None:
+        """Weights for a sequence that has just come in; and it takes in what alone can come next, without a pass."""
+        if sequence.weights is None:
+            sequence.weights = self._weighting.begin([track.pending for track in sequence.tracks])
+        sequence.accept_forced()
+
+    def _choose(self, result: StepResult) -> None:
+        """The next token of every sequence, and what follows from it."""
+        best = dict(zip(result.sequences, _pick_best(result.sequences, result.logprobs), strict=True))
+        rows = dict(zip(result.sequences, result.logprobs.unbind() if result.sequences else (), strict=True))
+        chosen: dict[RunningSequence, int] = {}
+
+        def choose(sequence: RunningSequence) -> None:
+            restricted = sequence.restrict(rows[sequence])
+            if restricted is not rows[sequence]:
+                rows[sequence], best[sequence] = restricted, int(restricted.argmax())
+            chosen[sequence] = sequence.choose(rows[sequence], best[sequence])
+
+        self._for_each(result.sequences, choose)
+        if self._weighting.learns:
+            self._learn(result, chosen)
+        self._for_each(list(chosen), lambda sequence: self._accept(sequence, chosen[sequence], rows[sequence]))
+
+    def _accept(self, sequence: RunningSequence, token_id: int, logprobs: Tensor) -> None:
+        """Have a sequence take its token, chosen from logprobs `(num_main_logits,)`."""
+        trace = trace_step(sequence, logprobs, token_id) if sequence.wants_trace else None
+        sequence.accept(token_id, logprobs, trace)
+
+    def _learn(self, result: StepResult, chosen: dict[RunningSequence, int]) -> None:
+        """Tell the weights what every member gave the tokens that were chosen."""
+        given = result.given([chosen.get(sequence, 0) for sequence in result.sequences])
+        for sequence, probs in zip(result.sequences, given, strict=True):
+            if probs is not None and sequence in chosen and sequence.weights is not None:
+                sequence.weights.update(probs)
+
+    def _for_each(self, sequences: Sequence[RunningSequence], act: Callable[[RunningSequence], None]) -> None:
+        """Do something with each sequence; one that fails leaves the others be, one that is finished is resolved."""
+        for sequence in list(sequences):
             try:
-                sequence.weights = self._weighting.weigh([track.pending for track in sequence.tracks])
+                act(sequence)
             except DeepenError as error:
                 self._fail([sequence], error)
-
-    def _force(self) -> None:
-        """Let the sequences take in what alone can come next: it costs no forward pass of its own."""
-        for sequence in list(self._running):
-            try:
-                sequence.accept_forced()
             except Exception as error:
                 logger.exception("a sequence failed; the others go on")
                 self._fail([sequence], error)
-        self._finish([sequence for sequence in self._running if sequence.is_finished])
-
-    def _fuse(self) -> Tensor | None:
-        """The fused logprobs of all that run; None where nothing is left."""
-        if not self._running:
-            return None
-        for sequence in self._running:
-            sequence.is_fused = len(self._members) > 1
-        for index in self._launch_order:
-            self._extend(index, self._running)
-        logits = self._gather_logits(range(len(self._members)), self._running)
-        fused = self._fuse_logits(self._running, logits) if self._running else None
-        return fused if self._running else None
-
-    def _fuse_safely(self, safety: Safety) -> Tensor | None:
-        """The same where the main model goes first, and the others are asked for some sequences only.
-
-        What the others have not seen waits with their tracks and is fed when they are asked again.
-        """
-        self._extend(self._main, self._running)
-        own = self._gather_logits([self._main], self._running)
-        chosen = safety.choose(self._running, own[0]) if self._running else []
-        for index in self._launch_order:
-            if index != self._main:
-                self._extend(index, chosen)
-                chosen = self._still_running(chosen)
-        logits = self._gather_logits(range(len(self._members)), chosen)
-        chosen = self._still_running(chosen)
-        fused = self._fuse_logits(chosen, logits) if chosen else None
-        chosen = self._still_running(chosen)
-        if not self._running:
-            return None
-        for sequence in self._running:
-            sequence.is_fused = sequence in chosen
-        mains = [sequence.tracks[self._main].logits for sequence in self._running]
-        alone = self._alone.fuse_main(torch.stack([rows for rows in mains if rows is not None]))
-        if not chosen or fused is None:
-            return alone
-        places = [self._running.index(sequence) for sequence in chosen]
-        return alone.index_copy(0, torch.tensor(places, device=alone.device), fused)
-
-    def _fuse_logits(self, sequences: Sequence[RunningSequence], logits: Sequence[Tensor]) -> Tensor:
-        """The fused logprobs of some sequences, without those that fail while they are read."""
-        weights = None if self._weighting is None else torch.tensor([sequence.weights for sequence in sequences])
-        if self._reader is None or not isinstance(self._fusion, ReadingMethod):
-            return self._fusion.fuse(logits, weights)
-        sequences = list(sequences)
-        readings, errors = self._reader.read(sequences, logits)
-        fused = self._fusion.fuse_readings(logits[self._main], readings, weights)
-        for place, error in errors.items():
-            self._fail([sequences[place]], error)
-        return fused[[place for place in range(len(sequences)) if place not in errors]] if errors else fused
-
-    def _still_running(self, sequences: Sequence[RunningSequence]) -> list[RunningSequence]:
-        """Those of the sequences that have not failed."""
-        return [sequence for sequence in sequences if sequence in self._running]
-
-    def _advance(self, sequence: RunningSequence, logprobs: Tensor, best: int) -> None:
-        """One sequence's token, from the fused logprobs (num_logits,)."""
-        restricted = sequence.restrict(logprobs)
-        if restricted is not logprobs:
-            logprobs, best = restricted, int(restricted.argmax())
-        token_id, trace = sequence.choose(logprobs, best), None
-        if sequence.wants_trace:
-            trace = trace_step(self._members, self._main, sequence, logprobs, token_id)
-        sequence.accept(token_id, logprobs, trace)
+        done = [sequence for sequence in sequences if sequence.is_finished and sequence in self._running]
+        self._drop(done)
+        for sequence in done:
+            sequence.resolve()
 
     def _end_full(self) -> None:
         """End the sequences that no longer fit into some member's context."""
-        for sequence in [s for s in self._running if any(track.is_full for track in s.tracks)]:
-            try:
-                sequence.finish_full()
-            except DeepenError as error:
-                self._fail([sequence], error)
-            else:
-                self._finish([sequence])
-
-    def _extend(self, index: int, sequences: Sequence[RunningSequence]) -> None:
-        """Feed one member the tokens that it has not seen, all rows in one pass; if it raises, they all fail."""
-        tracks = [sequence.tracks[index] for sequence in sequences]
-        behind = [track for track in tracks if track.pending]
-        if not behind:
-            return
-        member = self._members[index]
-        try:
-            logits = member.extend({track.row: track.pending for track in behind})
-        except Exception as error:
-            logger.exception("member %r failed; the sequences that it took part in fail", member.name)
-            reason = f"member {member.name!r} failed in a forward pass: {type(error).__name__}: {error}"
-            self._fail(sequences, MemberError(f"{reason}; the ensemble stays usable, try again or leave it out"))
-            return
-        for track, row in zip(behind, logits, strict=True):
-            track.note_fed(row)
-
-    def _gather_logits(self, indices: Sequence[int], sequences: Sequence[RunningSequence]) -> list[Tensor]:
-        """Logits (sequences, num_logits) of some members, without the sequences where one says NaN: these fail."""
-        sequences = list(sequences)
-        if not sequences:
-            return []
-        tracks = [[sequence.tracks[index] for sequence in sequences] for index in indices]
-        logits = [torch.stack([track.logits for track in row if track.logits is not None]) for row in tracks]
-        if all(rows.amax().item() < torch.inf for rows in logits):  # NaN is the greatest of all, and not less
-            return logits
-        is_sound = [(rows < torch.inf).all(dim=-1).tolist() for rows in logits]
-        for row, sequence in enumerate(sequences):
-            pairs = zip(indices, is_sound, strict=True)
-            broken = [self._members[index].name for index, rows in pairs if not rows[row]]
-            if broken:
-                step, names = sequence.num_steps, ", ".join(map(repr, broken))
-                message = f"NaN or infinity in the logits of {names} at step {step}: try another dtype, such as float32"
-                self._fail([sequence], NumericalError(message))
-        kept = [row for row, sequence in enumerate(sequences) if sequence in self._running]
-        return [rows[kept] for rows in logits]
-
-    def _finish(self, sequences: Sequence[RunningSequence]) -> None:
-        self._drop(sequences)
-        for sequence in sequences:
-            sequence.resolve()
+        full = [sequence for sequence in self._running if any(track.is_full for track in sequence.tracks)]
+        self._for_each(full, lambda sequence: sequence.finish_full())
 
     def _fail(self, sequences: Sequence[RunningSequence], error: BaseException) -> None:
         failed = list(sequences)
@@ -295,3 +189,13 @@ class Engine:
             sequence.release()
         with self._wake:
             self._running = [sequence for sequence in self._running if sequence not in sequences]
+
+
+def _pick_best(sequences: Sequence[RunningSequence], logprobs: Tensor) -> list[int]:
+    """The best token of each sequence that is not forbidden: the one place where a choice comes back to the host."""
+    if any(sequence.forbidden_ids for sequence in sequences):
+        places = [(row, token_id) for row, sequence in enumerate(sequences) for token_id in sequence.forbidden_ids]
+        rows, ids = torch.tensor(places, device=logprobs.device).T
+        logprobs = logprobs.index_put((rows, ids), logprobs.new_tensor(-torch.inf))
+    best: list[int] = logprobs.argmax(dim=-1).tolist()
+    return best

@@ -7,8 +7,9 @@ from typing import final
 
 from torch import Tensor
 
+from deepen_llm.deadline import Deadline
 from deepen_llm.decoding.sequence import RunningSequence
-from deepen_llm.members.base import Member
+from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.results import Score, StepTrace
 from deepen_llm.vocabulary import EncodedText
 
@@ -18,9 +19,13 @@ class ScoringSequence(RunningSequence):
     """Follows a given continuation and adds up its log-probability (teacher forcing)."""
 
     def __init__(
-        self, members: Sequence[Member], main: int, prompts: Sequence[EncodedText], continuation_ids: Sequence[int]
+        self,
+        members: Sequence[GuardedMember],
+        main: int,
+        prompts: Sequence[EncodedText],
+        continuation_ids: Sequence[int],
     ) -> None:
-        super().__init__(members, main, prompts)
+        super().__init__(members, main, prompts, Deadline(None))
         self._forced = list(continuation_ids)
         self._logprob = 0.0
         self._is_greedy = True

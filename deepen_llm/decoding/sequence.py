@@ -10,76 +10,77 @@ from typing import Any
 from torch import Tensor
 
 from deepen_llm.deadline import Deadline
-from deepen_llm.decoding.boundary import Boundary
 from deepen_llm.decoding.detokenizer import Detokenizer
 from deepen_llm.decoding.track import Track
-from deepen_llm.members.base import Member
-from deepen_llm.reading.row import RowReading
+from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.projection.results import Path
 from deepen_llm.results import FusionReport, StepTrace
 from deepen_llm.vocabulary import EncodedText
+from deepen_llm.weighting.base import Weights
 
 
 class RunningSequence(ABC):
     """A text in progress. The engine asks it to choose a token, then to take it in; its future holds the result."""
 
+    wants_trace = False
+    forbidden_ids: Sequence[int] = ()
+    """Tokens of the main model that are never chosen."""
+
     def __init__(
-        self,
-        members: Sequence[Member],
-        main: int,
-        prompts: Sequence[EncodedText],
-        timeout_s: float | None = None,
+        self, members: Sequence[GuardedMember], main: int, prompts: Sequence[EncodedText], deadline: Deadline
     ) -> None:
-        self.tracks = [Track(member, prompt) for member, prompt in zip(members, prompts, strict=True)]
+        """Prepare every member's row; nothing runs yet. `prompts` are the same text in each member's tokens.
+
+        Raises:
+            ContextLengthError: The prompt leaves no room for an answer in some member's context.
+        """
+        vocabulary = members[main].vocabulary
+        self.tracks = [
+            Track(member, prompt, takes_main_tokens=member.vocabulary.fingerprint == vocabulary.fingerprint)
+            for member, prompt in zip(members, prompts, strict=True)
+        ]
         self.future: Future[Any] = Future()
-        self.deadline = Deadline(timeout_s)
+        self.deadline = deadline
         """Also the engine looks at it: who holds a stream and does not read it would not notice."""
+        self.weights: Weights | None = None
+        """None until they are begun."""
         self.num_steps = 0
         self.is_finished = False
-        self._main = main
-        self._prompt = prompts[main]
-        vocabulary = members[main].vocabulary
-        self._vocabulary = vocabulary
-        # Members with the main model's own vocabulary take its tokens as they are, however they cut the text.
-        self._takes_tokens = [member.vocabulary.fingerprint == vocabulary.fingerprint for member in members]
-        self._detokenizer = Detokenizer(drop_leading_space=vocabulary.continues_with_space(self._prompt))
-        self.chosen_ids: list[int] = []
-        """The main model's tokens behind the prompt."""
         self.is_fused = True
-        """Whether the others have a say at this step."""
+        """Whether the other members have a say at this step."""
+        self.chosen_ids: list[int] = []
+        """The main model's tokens after the prompt."""
+        self.main = main
+        """The main model's position."""
+        self._prompt = prompts[main]
+        self._vocabulary = vocabulary
+        self._detokenizer = Detokenizer(drop_leading_space=vocabulary.continues_with_space(self._prompt))
         self._num_fused = self._num_forced = 0
-        self.boundaries: dict[int, Boundary] = {}
-        """Where the tracks were last at a boundary, by member, where the members are read as text."""
-        self.readings: dict[int, RowReading] = {}
-        """What following the members' tokens found at this step, by member, where anything was followed."""
-        self.weights: tuple[float, ...] = ()
-        """One a member; none yet where they are to come from the prompt."""
-        self._num_extra_rows = self._num_extra_passes = 0
-        self._neglected = 0.0
-        self._num_abstained = 0
 
-    wants_trace = False
+    def last_tokens(self, num_bytes: int) -> Path:
+        """The last tokens that the main model chose, spelling at least `num_bytes`; none where it chose too few.
 
-    def note_reading(self, index: int, reading: RowReading) -> None:
-        """Record what reading a member took at this step."""
-        self.readings[index] = reading
-        self._num_extra_rows += reading.num_rows
-        self._num_extra_passes += reading.num_passes
-        self._neglected += reading.neglected
-
-    def note_abstention(self) -> None:
-        """Record that a member had nothing to say at this step."""
-        self._num_abstained += 1
+        A prompt may end anywhere, inside a word as well: how its last tokens were cut tells nothing about what follows.
+        """
+        tail: list[int] = []
+        for token_id in reversed(self.chosen_ids if num_bytes else ()):
+            tail.append(token_id)
+            num_bytes -= len(self._vocabulary.tokens[token_id] or b"")
+            if num_bytes <= 0:
+                return tuple(reversed(tail))
+        return ()
 
     def fusion_report(self) -> FusionReport:
         """How the members worked together so far."""
+        num_asked = max(self._num_fused * max(len(self.tracks) - 1, 1), 1)
         return FusionReport(
             num_steps=self.num_steps,
             num_fused=self._num_fused,
-            num_extra_rows=self._num_extra_rows,
-            num_extra_passes=self._num_extra_passes,
-            neglected=self._neglected / max(self._num_fused * max(len(self.tracks) - 1, 1), 1),
-            num_abstained=self._num_abstained,
-            weights=self.weights,
+            num_extra_rows=sum(track.num_extra_rows for track in self.tracks),
+            num_extra_passes=sum(track.num_extra_passes for track in self.tracks),
+            truncated_mass=sum(track.truncated_mass for track in self.tracks) / num_asked,
+            num_abstained=sum(track.num_abstained for track in self.tracks),
+            weights=() if self.weights is None else self.weights.current,
             num_forced=self._num_forced,
         )
 
@@ -92,7 +93,7 @@ class RunningSequence(ABC):
 
     @abstractmethod
     def choose(self, logprobs: Tensor, best: int) -> int:
-        """Pick a token from the fused logprobs (num_logits,), whose best one is `best`."""
+        """Pick a token from the fused logprobs (num_logits,), whose best one that is not forbidden is `best`."""
 
     @abstractmethod
     def accept(self, token_id: int, logprobs: Tensor, trace: StepTrace | None) -> None:
@@ -129,15 +130,16 @@ class RunningSequence(ABC):
         """One more step is done, the one that ends the sequence included."""
         self.num_steps += 1
         self._num_fused += self.is_fused
-        self.readings = {}
 
     def _push(self, token_id: int) -> str:
         """Add the token to the main model's track and its text to the others'; the text that became whole."""
         self.chosen_ids.append(token_id)
         text = self._detokenizer.push(self._vocabulary.tokens[token_id] or b"")
-        for track, takes_tokens in zip(self.tracks, self._takes_tokens, strict=True):
-            if takes_tokens:
-                track.push_token(token_id)
-            else:
-                track.push_text(text, self._detokenizer.open_bytes)
+        for track in self.tracks:
+            track.push(token_id, text, self._detokenizer.open_bytes)
         return text
+
+
+def name_step(sequences: Sequence[RunningSequence], place: int) -> str:
+    """What an error says of one row of a pass: the step at which its sequence is."""
+    return f"at step {sequences[place].num_steps}"

@@ -7,25 +7,22 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from deepen_llm.decoding.sequence import RunningSequence
-from deepen_llm.members.base import Member
+from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.results import Candidate, MemberTrace, StepTrace, TokenLogprob
 from deepen_llm.vocabulary import Vocabulary
 
 NUM_TOP = 5
 
 
-def trace_step(
-    members: Sequence[Member], main: int, sequence: RunningSequence, logprobs: Tensor, token_id: int
-) -> StepTrace:
+def trace_step(sequence: RunningSequence, logprobs: Tensor, token_id: int) -> StepTrace:
     """Each member's best tokens, the fused ones, and who changed the choice.
 
     Args:
-        members: The members, of which `main` is the main model.
-        main: Its position.
-        sequence: Where the step happened; its tracks hold what each member said, if it was asked.
+        sequence: Where the step happened; its tracks hold what each member gave, if it was asked.
         logprobs: The fused logprobs, (num_logits of the main model,).
         token_id: The token chosen.
     """
+    members, main = [track.member for track in sequence.tracks], sequence.main
     logits = {
         index: track.logits
         for index, track in enumerate(sequence.tracks)
@@ -35,7 +32,7 @@ def trace_step(
         MemberTrace(
             members[index].name,
             describe_best(members[index].vocabulary, row.float().softmax(dim=-1), NUM_TOP),
-            tuple(text.decode("utf-8", "replace") for text in _extended(sequence, index)),
+            tuple(text.decode("utf-8", "replace") for text in _expanded(sequence, index)),
         )
         for index, row in logits.items()
     )
@@ -50,25 +47,28 @@ def trace_step(
     )
 
 
-def _extended(sequence: RunningSequence, index: int) -> list[bytes]:
-    """The texts that a member's reading extended at this step."""
-    return sequence.readings[index].extended if index in sequence.readings else []
+def _expanded(sequence: RunningSequence, index: int) -> list[bytes]:
+    """The texts that were expanded of a member's at this step."""
+    projection = sequence.tracks[index].projection
+    return [] if projection is None else projection.expanded
 
 
-def _changed_by(members: Sequence[Member], main: int, logits: Mapping[int, Tensor], token_id: int) -> tuple[str, ...]:
+def _changed_by(
+    members: Sequence[GuardedMember], main: int, logits: Mapping[int, Tensor], token_id: int
+) -> tuple[str, ...]:
     """The members whose best token reads as the one chosen, where the main model's best token is another."""
     best = {index: int(row.argmax()) for index, row in logits.items()}
     if best[main] == token_id:
         return ()
-    chosen = _reading(members[main], token_id)
+    chosen = _text_of(members[main], token_id)
     return tuple(
         members[index].name
         for index, best_id in best.items()
-        if index != main and _reading(members[index], best_id) == chosen
+        if index != main and _text_of(members[index], best_id) == chosen
     )
 
 
-def _reading(member: Member, token_id: int) -> bytes | None:
+def _text_of(member: GuardedMember, token_id: int) -> bytes | None:
     """A token's bytes; every end-of-sequence reads alike."""
     return b"" if token_id in member.vocabulary.eos_ids else member.vocabulary.tokens[token_id]
 

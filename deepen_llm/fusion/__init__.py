@@ -1,5 +1,1 @@
-"""Fusion methods: pure tensor mathematics that turns the members' distributions into one."""
-
-from deepen_llm.fusion.base import FusionMethod
-
-__all__ = ["FusionMethod"]
+"""Fusion methods: mathematics that turns the members' next-token distributions into one."""

@@ -1,65 +1,129 @@
-"""What every fusion method does: the members' logits go in, one distribution over the main vocabulary comes out."""
+"""What every fusion method does: the distributions of one step go in, one over the main model's tokens comes out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, Self, final
 
+import torch
 from torch import Tensor
-
-
-class FusionMethod(ABC):
-    """Turns the members' next-token logits into log-probabilities over the main model's vocabulary."""
-
-    @abstractmethod
-    def fuse(self, logits: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
-        """The fused next-token distribution, row by row; a row never depends on the other rows of the batch.
-
-        Args:
-            logits: One tensor a member, `(batch, num_logits_i)`, in the order of the members, of any float dtype and
-                on any device. Left unchanged. They must be free of NaN and +infinity; the caller checks.
-            weights: Each row's own, `(batch, num_members)`, not negative, rows summing to 1, on any device; None takes
-                those that the method was built with.
-
-        Returns:
-            Logprobs `(batch, num_logits_main)`, float32, on the main model's device; `-inf` where a token must never
-            come (special and padded tokens; end-of-sequence may come).
-        """
-
-    @property
-    @abstractmethod
-    def num_bytes(self) -> int:
-        """Memory that the method holds beside the models."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
-class Reading:
-    """A member's next-token distributions, read in the main model's tokens."""
+class Distribution:
+    """What a member other than the main model gives the next token, for every sequence of a batch.
 
+    `projected` and `own` together sum to 1. One of them is there at least: token by token all is `own`; as text, `own`
+    is what the main model's tokens cannot express.
+    """
+
+    member: int
+    """The member's position."""
+    projected: Tensor | None
+    """Probs over the main model's tokens `(batch, num_main_logits)`, float32, on the main model's device."""
+    own: Tensor | None
+    """Probs over the member's own tokens `(batch, num_logits)`, float32, where its logits are."""
+    empty_rows: Sequence[int] = ()
+    """Rows in which nothing can be said of the member: there the main model gets its weight."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of a batch, each tensor made once: tokens that count as one merged, those that may not come at 0."""
+
+    main: int
+    """The main model's position."""
+    logprobs: Tensor
+    """The main model's own `(batch, num_main_logits)`, float32, normalized."""
     probs: Tensor
-    """`(batch, num_logits_main)`, float32, on any device. A member with the main model's own vocabulary is read as it
-    is; of any other, end-of-sequence is the main model's first."""
-    rest: Tensor | None
-    """Probs of the member's own tokens that the main model cannot express `(batch, num_logits)`; None: there are none.
-    With `probs` they sum to 1."""
-    speaks: Tensor | None = None
-    """`(batch,)` bool: where the member has anything to say; elsewhere the main model gets its weight. None: always."""
+    """The same as probs."""
+    weights: Tensor
+    """`(batch, num_members)` float32, rows summing to 1, on the main model's device."""
+    others: Sequence[Distribution]
+    """Of every other member with weight in some row."""
+    is_alone: Tensor | None
+    """`(batch, 1)` bool: rows in which the main model has all the weight; None where there is no such row."""
 
-
-class ReadingMethod(FusionMethod):
-    """A fusion method that takes members' distributions read as text, too."""
-
-    @abstractmethod
-    def fuse_readings(
-        self, logits: Tensor, readings: Sequence[Reading | None], weights: Tensor | None = None
-    ) -> Tensor:
-        """As `fuse`, where every member but the main model was read.
+    @classmethod
+    def build(
+        cls, main: int, logprobs: Tensor, probs: Tensor, distributions: Sequence[Distribution], weights: Tensor
+    ) -> Self:
+        """The step in which members without a say, in all rows or some, are left out.
 
         Args:
-            logits: The main model's, `(batch, num_logits)`.
-            readings: One a member in the order of the members, None for the main model.
-            weights: As in `fuse`.
+            main: The main model's position.
+            logprobs: The main model's own.
+            probs: The same as probs.
+            distributions: The other members'.
+            weights: `(batch, num_members)` float32, rows summing to 1, on the CPU, where who counts is found out.
         """
+        if any(distribution.empty_rows for distribution in distributions):
+            weights = weights.clone()
+        for distribution in distributions:
+            for row in distribution.empty_rows:
+                weights[row, main] += weights[row, distribution.member]
+                weights[row, distribution.member] = 0.0
+        counts = weights > 0
+        counts[:, main] = False
+        has_weight, is_alone = counts.any(dim=0).tolist(), ~counts.any(dim=1, keepdim=True)
+        home = logprobs.device
+        return cls(
+            main,
+            logprobs,
+            probs,
+            weights.to(home),
+            tuple(distribution for distribution in distributions if has_weight[distribution.member]),
+            is_alone.to(home) if bool(is_alone.any()) else None,
+        )
+
+    def weight(self, member: int) -> Tensor:
+        """One member's weights `(batch, 1)`."""
+        return self.weights[:, member, None]
+
+    def given(self, token_ids: Tensor) -> Tensor:
+        """The probs that each member gave tokens of the main model, one per row: `(batch, num_members)`.
+
+        A member without a say, or that was not projected onto the main model's tokens, counts as the main model did.
+        """
+        ids = token_ids[:, None]
+        given = self.probs.gather(1, ids).repeat(1, self.weights.shape[1])
+        for other in self.others:
+            if other.projected is not None:
+                given[:, other.member] = other.projected.gather(1, ids)[:, 0]
+                given[list(other.empty_rows), other.member] = given[list(other.empty_rows), self.main]
+        return given
+
+
+class FusionMethod(ABC):
+    """The equation of one way to fuse, and nothing else.
+
+    Which tokens may come and which count as one, the weights, how far to trust the result, and rows in which the main
+    model is alone are seen to by the `FusionFrame`.
+    """
+
+    may_be_empty: ClassVar[bool] = False
+    """Whether a row may come out as `-inf` throughout: nothing was fused, and the main model's own counts."""
+
+    @abstractmethod
+    def combine(self, step: Step) -> Tensor:
+        """The fused next-token distribution, row by row; a row never depends on the other rows of the batch.
+
+        Returns:
+            Logprobs `(batch, num_main_logits)`, float32, normalized, on the main model's device; `-inf` where a token
+            must never come.
+        """
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the method holds beside the models."""
+        return 0
+
+
+def normalize(logprobs: Tensor) -> Tensor:
+    """Each row made to sum to 1; a row of `-inf` stays one."""
+    total = logprobs.logsumexp(dim=-1, keepdim=True)
+    return torch.where(total == -torch.inf, logprobs, logprobs - total)

@@ -17,25 +17,52 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import TYPE_CHECKING, Literal, final
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from deepen_llm.fusion.base import FusionMethod
-from deepen_llm.fusion.bytewise import BytewiseReader, Verdict, renormalize, select
-from deepen_llm.fusion.weights import Share, counts, keep_alone, share_out
+from deepen_llm.config.fusion import FusionConfig
+from deepen_llm.fusion.base import FusionMethod, Step, normalize
+from deepen_llm.vocabulary.canonical import TokenTexts
+
+if TYPE_CHECKING:
+    from deepen_llm.members.base import Member
+
+TINY = 1e-35
+"""Keeps a member's share of the union finite where it gives nothing of it any probability."""
+
+
+class UnionConfig(FusionConfig):
+    """Settings of the union of the members' best tokens."""
+
+    method: Literal["union"] = "union"
+    top_k: int = Field(default=10, ge=1)
+    """How many of its best tokens each member brings in; no other token can come."""
+
+    def build(self, members: Sequence[Member], main: int) -> UnionFusion:
+        """See `FusionConfig.build`: a table of how each member would begin every other's tokens."""
+        read = [TokenTexts.read(member.vocabulary, align_eos=self.align_eos) for member in members]
+        del main
+        numbers = {text: at for at, text in enumerate(dict.fromkeys(t for own in read for t in own.of_id.values()))}
+        tables = [
+            UnionTables(
+                text_of=torch.tensor(own.map_ids(numbers), device=member.device),
+                first_id=torch.tensor([own.find_first(text) for text in numbers], device=member.device),
+            )
+            for own, member in zip(read, members, strict=True)
+        ]
+        return UnionFusion(tables, self.top_k)
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class UnionTables:
-    """One member's tokens and the texts of all members, which are numbered."""
+    """One member's tokens and the texts of all members, which are numbered; where its logits are."""
 
-    counts_as: Tensor
-    """`(num_logits,)` int64: see `BytewiseReader.build`."""
     text_of: Tensor
-    """`(num_logits,)` int64: the number of each token's text; -1 where it has none that others could say."""
+    """`(num_logits,)` int64: the number of each token's text; -1 where it has none that others could have."""
     first_id: Tensor
     """`(num_texts,)` int64: the member's token with that text, or the first of those that spell it; -1 for none."""
 
@@ -44,75 +71,49 @@ class UnionTables:
 class UnionFusion(FusionMethod):
     """The members' probabilities averaged over the union of their best tokens."""
 
-    def __init__(
-        self,
-        members: Sequence[UnionTables],
-        *,
-        main: int,
-        weights: Sequence[float],
-        verdict: Verdict,
-        top_k: int = 10,
-    ) -> None:
-        """Keep the tables; a member's lie on the device of its logits.
+    may_be_empty = True
 
-        Args:
-            members: One a member, over the same texts.
-            main: Position of the main model.
-            weights: One a member, not negative, summing to 1.
-            verdict: How far to believe the average.
-            top_k: How many of its best texts each member brings in.
-        """
+    def __init__(self, members: Sequence[UnionTables], top_k: int = 10) -> None:
+        """Keep the tables, one per member, over the same texts; each brings in its `top_k` best texts."""
         self._members = list(members)
-        self._readers = [BytewiseReader.build(member.counts_as) for member in members]
-        self._main, self._verdict, self._top_k = main, verdict, top_k
-        self._weights = tuple(weights)
+        self._top_k = top_k
 
     @property
     def num_bytes(self) -> int:
         """Memory of the tables."""
-        tables = sum(member.text_of.nbytes + member.first_id.nbytes for member in self._members)
-        return tables + sum(reader.num_bytes for reader in self._readers)
+        return sum(member.text_of.nbytes + member.first_id.nbytes for member in self._members)
 
-    def fuse(self, logits: Sequence[Tensor], weights: Tensor | None = None) -> Tensor:
-        """See `FusionMethod.fuse`; `-inf` is also where a token is not in the union."""
-        alone = self._readers[self._main].read(logits[self._main])
-        shares = share_out(self._weights, weights, alone.device)
-        voters = [(index, share) for index, share in enumerate(shares) if counts(share)]
-        if [index for index, _ in voters] == [self._main]:
-            return alone
-        read = {index: self._readers[index].read(logits[index]) for index, _ in voters}
-        best = [_heard(self._best_texts(read[index], index).to(alone.device), share) for index, share in voters]
-        texts, answers = self._unite(torch.cat(best, dim=1))
-        total = torch.zeros_like(texts, dtype=alone.dtype)
-        for index, share in voters:
-            total += share * self._over_union(read[index], texts, index).exp().to(alone.device)
-        fused = torch.zeros_like(alone).scatter_add_(1, answers, total)
-        return keep_alone(shares[self._main], alone, self._verdict.settle(alone, fused.log()))
+    def combine(self, step: Step) -> Tensor:
+        """See `FusionMethod.combine`; `-inf` is also where a token is not in the union."""
+        named = [(step.main, step.probs), *((other.member, other.own) for other in step.others)]
+        voters = [(member, probs, step.weight(member)) for member, probs in named if probs is not None]
+        best = [self._best_texts(probs, member, weight) for member, probs, weight in voters]
+        texts, answers = self._unite(torch.cat(best, dim=1), step.main)
+        total = torch.zeros_like(texts, dtype=torch.float32)
+        for member, probs, weight in voters:
+            total += weight * self._over_union(probs, texts, member).to(total.device)
+        return normalize(torch.zeros_like(step.probs).scatter_add_(1, answers, total).log_())
 
-    def _best_texts(self, logprobs: Tensor, index: int) -> Tensor:
-        """The numbers of a member's best texts `(batch, top_k)`, -1 for those that may not come."""
-        best = logprobs.topk(min(self._top_k, logprobs.shape[1]), dim=-1)
-        texts = self._members[index].text_of[best.indices]
-        return texts.masked_fill(best.values == -torch.inf, -1)
+    def _best_texts(self, probs: Tensor, member: int, weight: Tensor) -> Tensor:
+        """The numbers of a member's best texts `(batch, top_k)`, -1 for those that may not come, or without weight."""
+        best = probs.topk(min(self._top_k, probs.shape[1]), dim=-1)
+        texts = self._members[member].text_of[best.indices].masked_fill_(best.values == 0, -1)
+        return texts.to(weight.device).masked_fill(weight == 0, -1)
 
-    def _unite(self, texts: Tensor) -> tuple[Tensor, Tensor]:
+    def _unite(self, texts: Tensor, main: int) -> tuple[Tensor, Tensor]:
         """The texts without repetition, and the main model's tokens for them, both `(batch, n)`.
 
         What is repeated, and what the main model cannot begin, is text -1 and has token 0.
         """
         texts = texts.sort(dim=-1).values
-        answers = self._members[self._main].first_id[texts.clamp_min(0)]
+        answers = self._members[main].first_id[texts.clamp_min(0)]
         is_new = torch.ones_like(texts, dtype=torch.bool)
         is_new[:, 1:] = texts[:, 1:] != texts[:, :-1]
         return texts.masked_fill(~is_new | (answers < 0), -1), answers.clamp_min(0)
 
-    def _over_union(self, logprobs: Tensor, texts: Tensor, index: int) -> Tensor:
-        """A member's logprobs `(batch, n)` of the texts, renormalized over them, on its own device."""
-        texts = texts.to(logprobs.device)
-        ids = self._members[index].first_id[texts.clamp_min(0)]
-        return renormalize(select(logprobs, ids.masked_fill(texts < 0, -1)))
-
-
-def _heard(texts: Tensor, share: Share) -> Tensor:
-    """A member's best texts `(batch, top_k)`, -1 in rows where it has no weight."""
-    return texts.masked_fill(share == 0, -1) if isinstance(share, Tensor) else texts
+    def _over_union(self, probs: Tensor, texts: Tensor, member: int) -> Tensor:
+        """A member's probs `(batch, n)` of the texts, normalized over them, on its own device."""
+        texts = texts.to(probs.device)
+        ids = self._members[member].first_id[texts.clamp_min(0)]
+        picked = probs.gather(1, ids.clamp_min(0)).masked_fill_((ids < 0) | (texts < 0), 0.0)
+        return picked / picked.sum(dim=-1, keepdim=True).clamp_min_(TINY)

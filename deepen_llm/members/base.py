@@ -4,21 +4,59 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 
+from deepen_llm.errors import ConfigError
 from deepen_llm.vocabulary import Vocabulary
 
-Branch = tuple[int, int, Sequence[int]]
-"""A row, a number of its last tokens, and the tokens in their place."""
+
+class Branch(NamedTuple):
+    """A row with other tokens at its end."""
+
+    row: int
+    num_back: int
+    """How many of the row's last tokens are left out."""
+    ids: Sequence[int]
+    """The tokens in their place, at least one."""
+
+
+class Pending(ABC):
+    """A forward pass that was started: on an accelerator, on a server, on another machine, or done already."""
+
+    @abstractmethod
+    def result(self) -> Tensor:
+        """Wait for the pass and return its logits, (rows, num_logits). Called once.
+
+        Raises:
+            Exception: Whatever went wrong since the start; the rows of the pass are then good for `release` only.
+        """
+
+
+@final
+class Ready(Pending):
+    """A pass of a member that computes at once. On an accelerator the work may still be under way."""
+
+    def __init__(self, logits: Tensor) -> None:
+        """`logits` are (rows, num_logits)."""
+        self._logits = logits
+
+    def result(self) -> Tensor:
+        """The logits, (rows, num_logits)."""
+        return self._logits
 
 
 class Member(ABC):
-    """One model of an ensemble: a vocabulary, input embeddings, and rows of cached context.
+    """One model of an ensemble: a vocabulary, rows of cached context, and input embeddings where it shows them.
 
     The engine opens a row for each sequence, feeds it the tokens that it has not seen yet, takes tokens back where
     the text turns out to be cut otherwise, and releases it. One thread at a time calls a member.
+
+    A forward pass has a start and a result, so that members elsewhere run at the same time: the engine starts a pass in
+    every member and then takes the results. Passes take effect in the order in which they were started, and every
+    result is taken. Between the start and the result of a pass none of its rows is rolled back or released.
     """
 
     name: str
@@ -27,9 +65,17 @@ class Member(ABC):
     """The most tokens that a row can hold."""
 
     @property
-    @abstractmethod
-    def embeddings(self) -> Tensor:
-        """The input embeddings, (rows, hidden); rows may be more or fewer than there are logits."""
+    def kind(self) -> str:
+        """The kind of member, for messages: its name in `members.kinds`, or that of the class."""
+        return type(self).__name__
+
+    @property
+    def embeddings(self) -> Tensor | None:
+        """The input embeddings, (rows, hidden), or None where the member has none to show.
+
+        Rows may be more or fewer than there are logits.
+        """
+        return None
 
     @property
     @abstractmethod
@@ -38,10 +84,8 @@ class Member(ABC):
 
     @property
     def allowed(self) -> Tensor:
-        """The tokens that may come, those with bytes and end-of-sequence: `(num_logits,)` bool, on the CPU."""
-        allowed = torch.tensor([token is not None for token in self.vocabulary.tokens])
-        allowed[list(self.vocabulary.eos_ids)] = True
-        return allowed
+        """`Vocabulary.allowed` of this member's vocabulary: `(num_logits,)` bool, on the CPU."""
+        return self.vocabulary.allowed
 
     @property
     @abstractmethod
@@ -60,26 +104,47 @@ class Member(ABC):
 
     @abstractmethod
     def open(self) -> int:
-        """Begin an empty row and return its handle."""
+        """Begin an empty row and return its handle, which no other open row has.
 
-    @abstractmethod
-    def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
-        """Feed each row its new tokens (at least one a row), in one forward pass.
-
-        Returns:
-            Logits after each row's last token, (len(tokens), num_logits), in the order of the mapping.
+        Raises:
+            ClosedError: The member was closed.
         """
 
     @abstractmethod
-    def peek(self, branches: Sequence[Branch]) -> Tensor:
-        """What the member would say after other tokens, in one forward pass; no row is changed.
+    def start_extend(self, tokens: Mapping[int, Sequence[int]]) -> Pending:
+        """Begin to feed each row its new tokens (at least one per row), in one forward pass.
+
+        Returns:
+            Logits to come, after each row's last token: (len(tokens), num_logits), in the order of the mapping.
+
+        Raises:
+            ClosedError: The member was closed.
+        """
+
+    @abstractmethod
+    def start_peek(self, branches: Sequence[Branch]) -> Pending:
+        """Begin to compute what would come after other tokens, in one forward pass; no row is changed.
 
         Args:
             branches: Each a row, how many of its last tokens to leave out, and the tokens to put there (at least one).
+                A row may have several.
 
         Returns:
-            Logits after each branch's last token, (len(branches), num_logits).
+            Logits to come, after each branch's last token: (len(branches), num_logits).
+
+        Raises:
+            ClosedError: The member was closed.
         """
+
+    @final
+    def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
+        """`start_extend`, and wait: logits (len(tokens), num_logits), in the order of the mapping."""
+        return self.start_extend(tokens).result()
+
+    @final
+    def peek(self, branches: Sequence[Branch]) -> Tensor:
+        """`start_peek`, and wait: logits (len(branches), num_logits)."""
+        return self.start_peek(branches).result()
 
     @abstractmethod
     def measure(self, ids: Sequence[int]) -> Tensor:
@@ -91,6 +156,9 @@ class Member(ABC):
         Returns:
             The natural-log probability of each token but the first, after all those before it: `(len(ids) - 1,)`,
             float32, on the CPU; empty where there are less than two.
+
+        Raises:
+            ClosedError: The member was closed.
         """
 
     @abstractmethod
@@ -99,8 +167,23 @@ class Member(ABC):
 
     @abstractmethod
     def release(self, row: int) -> None:
-        """End a row and free its cache at once."""
+        """End a row and free its cache at once. A row that was opened and never fed may be released, too."""
 
     @abstractmethod
     def close(self) -> None:
-        """Free the model. The member cannot be used afterwards."""
+        """Free the model; rows that are open end. The member cannot be used afterwards, except to close it again."""
+
+
+def require_embeddings(member: Member, method: str = "relative") -> Tensor:
+    """The member's input embeddings, (rows, hidden), for a fusion method that cannot do without.
+
+    Raises:
+        ConfigError: The member has none.
+    """
+    embeddings = member.embeddings
+    if embeddings is None:
+        raise ConfigError(
+            f"method={method!r} needs the input embeddings of every member; member {member.name!r} (kind "
+            f"{member.kind!r}) has none: take method='text', which needs none, or leave the member out"
+        )
+    return embeddings

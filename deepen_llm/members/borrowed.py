@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from deepen_llm.members.base import Branch, Member
+from deepen_llm.members.base import Branch, Member, Pending
 
 
 @final
@@ -25,7 +25,12 @@ class BorrowedMember(Member):
         self.context_length = lender.context_length
 
     @property
-    def embeddings(self) -> Tensor:
+    def kind(self) -> str:
+        """The lender's."""
+        return self._lender.kind
+
+    @property
+    def embeddings(self) -> Tensor | None:
         """The lender's."""
         return self._lender.embeddings
 
@@ -53,13 +58,13 @@ class BorrowedMember(Member):
         """A row of the lender's."""
         return self._lender.open()
 
-    def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
+    def start_extend(self, tokens: Mapping[int, Sequence[int]]) -> Pending:
         """As the lender does it."""
-        return self._lender.extend(tokens)
+        return self._lender.start_extend(tokens)
 
-    def peek(self, branches: Sequence[Branch]) -> Tensor:
+    def start_peek(self, branches: Sequence[Branch]) -> Pending:
         """As the lender does it."""
-        return self._lender.peek(branches)
+        return self._lender.start_peek(branches)
 
     def measure(self, ids: Sequence[int]) -> Tensor:
         """As the lender does it."""

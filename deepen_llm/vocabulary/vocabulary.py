@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self, final
 
+import torch
+from torch import Tensor
+
 from deepen_llm.errors import PromptError
-from deepen_llm.vocabulary.boundaries import SafeCuts
 from deepen_llm.vocabulary.chat import ChatTemplate, check_text
 from deepen_llm.vocabulary.parts import SPACE_MARK
+from deepen_llm.vocabulary.prefixes import TokenPrefixes
+from deepen_llm.vocabulary.safe_cuts import SafeCuts
 from deepen_llm.vocabulary.segmenter import Segmentation, Segmenter, make_segmenter
 from deepen_llm.vocabulary.tokens import TokenTable, read_table
 
@@ -96,6 +100,11 @@ class Vocabulary:
         return f"Vocabulary({self.name!r}, {len(self.tokens)} tokens)"
 
     @cached_property
+    def prefixes(self) -> TokenPrefixes:
+        """The tokens in the order of their bytes."""
+        return TokenPrefixes(self.tokens)
+
+    @cached_property
     def ids_by_token(self) -> dict[bytes, int]:
         """For every byte string that is a token: the id that the tokenizer makes of it, in the order of the ids.
 
@@ -109,6 +118,17 @@ class Vocabulary:
             if token is not None and (token not in chosen or ranks[token_id] < ranks[chosen[token]]):
                 chosen[token] = token_id
         return chosen
+
+    @cached_property
+    def allowed(self) -> Tensor:
+        """The tokens that may come, those with at least one byte and end-of-sequence: `(num_logits,)` bool, on the CPU.
+
+        One tensor for all who ask: not to be changed.
+        """
+        with torch.inference_mode(mode=False):  # whoever asks first, it is an ordinary tensor for all
+            allowed = torch.tensor([bool(token) for token in self.tokens])
+            allowed[list(self.eos_ids)] = True
+        return allowed
 
     @cached_property
     def fingerprint(self) -> str:

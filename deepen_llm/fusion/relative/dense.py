@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deepen_llm.fusion.base import Step
 from deepen_llm.fusion.relative.buffer import RowBuffer
-from deepen_llm.fusion.relative.candidates import Columns, MemberTables, Voice
+from deepen_llm.fusion.relative.candidates import Columns, Contribution, MemberTables, Search
 from deepen_llm.fusion.relative.inverse import InverseSearch, mix
 from deepen_llm.fusion.relative.isotropy import CommonPart
-from deepen_llm.fusion.relative.look import OwnAnchors
-from deepen_llm.fusion.relative.member import MemberSpace
+from deepen_llm.fusion.relative.member_space import MemberSpace
+from deepen_llm.fusion.relative.prescreen import OwnAnchors
 from deepen_llm.fusion.relative.space import build_relative_matrix, find_own_anchors
-from deepen_llm.fusion.weights import Share
 
 
 @final
@@ -26,7 +26,7 @@ class DenseTables(MemberTables):
     """A member's matrix, on the main model's device."""
 
     relative: Tensor
-    """Probs `(num_logits + 1, num_anchors)`, float32; the last row is the rest's."""
+    """Probs `(num_logits + 1, num_anchors)`, float32; the last row is the residual's."""
     own: OwnAnchors
     buffer: RowBuffer = field(default_factory=RowBuffer)
 
@@ -57,37 +57,38 @@ class DenseTables(MemberTables):
     def rows(self, token_ids: Tensor, columns: Columns | None) -> Tensor:
         """See `MemberTables`."""
         del columns
-        return self.buffer.gather(self.relative, self._with_rest(token_ids))
+        return self.buffer.gather(self.relative, self._with_residual(token_ids))
 
     def mix(self, probs: Tensor, token_ids: Tensor, columns: Columns | None) -> Tensor:
         """See `MemberTables`. Only these tokens move between devices."""
         del columns
-        ids = self._with_rest(token_ids.to(self.relative.device))
+        ids = self._with_residual(token_ids.to(self.relative.device))
         return F.embedding_bag(ids, self.relative, per_sample_weights=probs.to(self.relative.device), mode="sum")
 
     def mix_all(self, probs: Tensor) -> Tensor:
         """The relative probs `(batch, num_anchors)` of probs `(batch, num_logits)`."""
         return mix(probs.to(self.relative.device), self.relative[:-1])
 
-    def _with_rest(self, token_ids: Tensor) -> Tensor:
-        """The ids `(batch, num_ids)` with the rest's behind them, `(batch, num_ids + 1)`."""
+    def _with_residual(self, token_ids: Tensor) -> Tensor:
+        """The ids `(batch, num_ids)` followed by the residual's, `(batch, num_ids + 1)`."""
         return F.pad(token_ids, (0, 1), value=len(self.relative) - 1)
 
 
 @final
-class ExactForm:
+class FullSearch(Search):
     """The search over every token and every anchor (arXiv 2404.12715, section 3)."""
 
-    def __init__(self, members: Sequence[DenseTables], main: int, search: InverseSearch) -> None:
-        self.members = tuple(members)
+    def __init__(self, members: Sequence[DenseTables], main: int, inverse: InverseSearch) -> None:
+        self.members = self._dense = tuple(members)
         self._main = members[main]
-        self._search = search
+        self._inverse = inverse
 
-    def find(self, alone: Tensor, weight: Share, voices: Sequence[Voice]) -> Tensor:
-        """What the search finds: logprobs `(batch, num_logits)`; see `CandidateForm.find`."""
-        target = weight * self._main.mix_all(alone.exp())
-        for voice in voices:
-            if not isinstance(voice.tables, DenseTables):
-                raise TypeError(f"the search over every token needs dense tables; got {type(voice.tables).__name__}")
-            target = target + voice.weight * voice.tables.mix_all(voice.probs)
-        return self._search.run(alone, self._main.relative[:-1], target)
+    def find(self, step: Step, contributions: Sequence[Contribution]) -> Tensor:
+        """See `Search.find`."""
+        if self._inverse.num_steps == 0:
+            return step.logprobs
+        target = step.weight(step.main) * self._main.mix_all(step.probs)
+        for given in contributions:
+            tables = next(tables for tables in self._dense if tables is given.tables)
+            target = target + given.weight * tables.mix_all(given.probs)
+        return self._inverse.run(step.logprobs, self._main.relative[:-1], target)

@@ -24,8 +24,9 @@ SCHEDULE_FLOOR = 0.25
 TINY = 1e-35
 """Keeps r / (p R) finite where p R underflows."""
 
-LEAST_REST = 1e-10
-"""The least probability of a rest, the tokens that a search leaves out taken as one, so that its logprob is finite."""
+LEAST_RESIDUAL = 1e-10
+"""The least probability of the residual, the tokens that a search leaves out taken as one, so that its logprob is
+finite."""
 
 
 @final

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+WIDE = 1 << 13
+"""Rows narrower than this are quicker sorted out by `topk` itself."""
 BLOCK = 64
 """On CPU the largest values of a row are looked for in the blocks of this size that have the largest maxima."""
 
@@ -24,7 +26,7 @@ def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """
     num_rows, width = values.shape
     num_blocks = width // BLOCK
-    if num_blocks <= count or values.device.type != "cpu":
+    if width < WIDE or num_blocks <= count or values.device.type != "cpu":
         best = values.topk(min(count, width), dim=-1)
         return best.values, best.indices
     body = values[:, : num_blocks * BLOCK].view(num_rows, num_blocks, BLOCK)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.fusion.relative.isotropy import CommonPart
-from deepen_llm.fusion.relative.member import MemberSpace
+from deepen_llm.fusion.relative.member_space import MemberSpace
 from deepen_llm.fusion.relative.space import SHARPNESS, check_finite
 
 TILE_ENTRIES = 1 << 24

@@ -2,7 +2,7 @@
 
 Of a row only the entries at a few anchors are made, from the embeddings, which are in memory with the model, and a few
 numbers a token (`rows.py`). The sums over all anchors become a quadrature: the own anchors of the candidates and of the
-spoken tokens count as they are; all others are represented by a fixed sample among them, each row's entries there
+contributed tokens count as they are; all others are represented by a fixed sample among them, each row's entries there
 scaled so that the row still sums to 1. Background entries differ by a factor of 2 and more from anchor to anchor, so
 taking them all for equal would be a far worse approximation than a sample.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self, final
+from typing import TYPE_CHECKING, Self, final
 
 import torch
 from torch import Tensor
@@ -20,11 +20,13 @@ from deepen_llm.fusion.relative.buffer import RowBuffer
 from deepen_llm.fusion.relative.candidates import Columns, MemberTables
 from deepen_llm.fusion.relative.inverse import TINY
 from deepen_llm.fusion.relative.isotropy import CommonPart
-from deepen_llm.fusion.relative.look import OwnAnchors
-from deepen_llm.fusion.relative.member import MemberSpace
+from deepen_llm.fusion.relative.member_space import MemberSpace
+from deepen_llm.fusion.relative.prescreen import OwnAnchors
 from deepen_llm.fusion.relative.rows import RowTables, unit_rows
 from deepen_llm.fusion.relative.space import SHARPNESS
-from deepen_llm.fusion.relative.storage import TableStore, make_key
+
+if TYPE_CHECKING:
+    from deepen_llm.table_store import TableStore
 
 NUM_SAMPLED = 512
 """Anchors in the fixed sample, the same ones for every member."""
@@ -68,7 +70,7 @@ class SampledTables(MemberTables):
             NumericalError: An embedding holds NaN or infinity.
         """
         home = space.embeddings.device
-        key = "" if store is None else _make_key(space)
+        key = "" if store is None else store.key(_dependencies(space))
         kept = None if store is None else store.load(key)
         if kept is not None:
             tables = RowTables.restore(kept, home)
@@ -111,7 +113,7 @@ class SampledTables(MemberTables):
         mean_sampled = self.mean_row[self.sample].expand(len(token_ids), -1)
         mean = torch.cat([_pick(self.mean_row, columns.anchors), mean_sampled], dim=1)
         entries = torch.cat([entries, mean[:, None]], dim=1)
-        entries *= torch.cat([columns.is_new, columns.is_rest], dim=1)[:, None]
+        entries *= torch.cat([columns.is_new, columns.is_sampled], dim=1)[:, None]
         num_near = columns.anchors.shape[1]
         sampled = entries[..., num_near:]
         left = (1 - entries[..., :num_near].sum(dim=-1, keepdim=True)).clamp_min_(0)
@@ -134,14 +136,12 @@ def _pick(table: Tensor, positions: Tensor) -> Tensor:
     return table.index_select(0, positions.flatten()).view(*positions.shape, *table.shape[1:])
 
 
-def _make_key(space: MemberSpace) -> str:
-    """Names everything that the tables depend on."""
-    return make_key(
-        {
-            "embeddings": space.embeddings,
-            "anchor_ids": space.anchor_ids,
-            "allowed": space.allowed,
-            "removed_directions": space.removed_directions,
-            "sharpness": SHARPNESS,
-        }
-    )
+def _dependencies(space: MemberSpace) -> dict[str, Tensor | int | float | None]:
+    """Everything that the tables depend on."""
+    return {
+        "embeddings": space.embeddings,
+        "anchor_ids": space.anchor_ids,
+        "allowed": space.allowed,
+        "removed_directions": space.removed_directions,
+        "sharpness": SHARPNESS,
+    }

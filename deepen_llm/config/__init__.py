@@ -1,0 +1,19 @@
+"""Configuration: frozen, validated once, unknown keys refused. Every default is written here and nowhere else."""
+
+from deepen_llm.config.ensemble import EnsembleConfig, check_weights
+from deepen_llm.config.fusion import FusionConfig
+from deepen_llm.config.members import MemberConfig
+from deepen_llm.config.sampling import SamplingParams
+from deepen_llm.config.settings import Settings, describe_unknown
+from deepen_llm.config.weighting import WeightingConfig
+
+__all__ = [
+    "EnsembleConfig",
+    "FusionConfig",
+    "MemberConfig",
+    "SamplingParams",
+    "Settings",
+    "WeightingConfig",
+    "check_weights",
+    "describe_unknown",
+]

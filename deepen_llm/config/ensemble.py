@@ -1,0 +1,130 @@
+"""An ensemble as a whole: what `ensemble.yaml` holds."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from deepen_llm.config.fusion import FusionConfig
+from deepen_llm.config.members import MemberConfig
+from deepen_llm.config.settings import Settings
+from deepen_llm.config.weighting import WeightingConfig
+from deepen_llm.errors import ConfigError
+
+
+class EnsembleConfig(Settings):
+    """An ensemble: its members, their weights, and how they are fused. What `ensemble.yaml` holds."""
+
+    members: tuple[MemberConfig, ...]
+    """The models, the main model first unless `main` says otherwise."""
+    weights: tuple[float, ...] | WeightingConfig | None = None
+    """One weight per member, summing to 1; None is uniform. A word gives each request weights of its own: "prompt",
+    from how well each member predicts its prompt; with settings, `{kind: prompt, temperature: 0.2}`."""
+    main: int | str = 0
+    """The main model, by position or by name: the ensemble speaks its vocabulary."""
+    fusion: FusionConfig = Field(default_factory=FusionConfig)
+    """How the members' distributions become one."""
+    max_batch_size: int = Field(default=32, ge=1)
+    """The most sequences that run at the same time; further ones wait."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_short_forms(cls, values: Any) -> Any:
+        """Members may be given as plain strings."""
+        members = values.get("members") if isinstance(values, dict) else None
+        if isinstance(members, (list, tuple)):
+            values = {**values, "members": tuple({"model": m} if isinstance(m, str) else m for m in members)}
+        return values
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _read_word(cls, weights: Any) -> Any:
+        """A word names a way to weigh; one message in place of one for every kind of value that weights may be."""
+        if isinstance(weights, str) and weights not in WeightingConfig.variants:
+            known = " or ".join(map(repr, WeightingConfig.variants))
+            raise ValueError(f"weights must be numbers, one per member and summing to 1, or the word {known}")
+        if isinstance(weights, str):
+            return WeightingConfig(kind=weights)
+        return WeightingConfig(**weights) if isinstance(weights, dict) else weights
+
+    @model_validator(mode="after")
+    def _check_members(self) -> Self:
+        if not self.members:
+            raise ValueError("an ensemble needs at least one member; got none: give a list of models")
+        check_weights(self.fixed_weights, len(self.members))
+        return self
+
+    @classmethod
+    def explain_unknown(cls, name: str) -> str:
+        """Also what a setting of earlier versions is called now."""
+        if name == "weights_temperature":
+            instead = "weights={'kind': 'prompt', 'temperature': ...}"
+            return f"{cls.__name__} has no setting {name!r} any more: write {instead}"
+        return super().explain_unknown(name)
+
+    @property
+    def fixed_weights(self) -> tuple[float, ...]:
+        """One weight per member, for every request that brings none of its own; uniform where none are given."""
+        return self.weights if isinstance(self.weights, tuple) else (1.0 / len(self.members),) * len(self.members)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a YAML file. Relative paths of models are taken from the file's own folder.
+
+        Raises:
+            ConfigError: The file does not exist, is not a mapping, or holds something that cannot be used.
+        """
+        import yaml
+
+        file = Path(path)
+        if not file.is_file():
+            raise ConfigError(f"there is no configuration file at {str(path)!r}: give the path of an ensemble.yaml")
+        try:
+            values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not valid YAML: {error}") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path} must hold a mapping with the key `members`; got {type(values).__name__}")
+        config = cls(**_bring_up_to_date(values))
+        return config.replace(members=tuple(_resolve(member, file.parent) for member in config.members))
+
+
+def _resolve(member: MemberConfig, folder: Path) -> MemberConfig:
+    """The member with its model's path made absolute where that path exists beside the configuration file."""
+    beside = folder / member.model
+    return member.replace(model=str(beside.resolve())) if beside.exists() else member
+
+
+def _bring_up_to_date(values: dict[str, Any]) -> dict[str, Any]:
+    """A file as earlier versions wrote it: with every setting of every fusion method, at its default where unused."""
+    values = dict(values)
+    if isinstance(fusion := values.get("fusion"), dict):
+        chosen = FusionConfig.variant(fusion.get("method", "relative"))
+        others = [FusionConfig.variant(kind) for kind in FusionConfig.variants]
+        unused = {
+            name
+            for name, value in fusion.items()
+            if name not in chosen.model_fields
+            and any(name in other.model_fields and other.model_fields[name].get_default() == value for other in others)
+        }
+        values["fusion"] = {name: value for name, value in fusion.items() if name not in unused}
+    if (temperature := values.pop("weights_temperature", None)) is not None and values.get("weights") == "prompt":
+        values["weights"] = {"kind": "prompt", "temperature": temperature}
+    return values
+
+
+def check_weights(weights: tuple[float, ...], num_members: int) -> None:
+    """Refuse weights that are not a distribution over the members.
+
+    Raises:
+        ValueError: Wrong number, a negative or infinite weight, or a sum other than 1.
+    """
+    if len(weights) != num_members:
+        raise ValueError(f"weights must be one a member: {num_members} members, got {len(weights)} weights")
+    if any(not math.isfinite(weight) or weight < 0 for weight in weights):
+        raise ValueError(f"weights must be finite and not negative; got {list(weights)}")
+    if not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
+        raise ValueError(f"weights must sum to 1; got {list(weights)}, which sums to {sum(weights):g}")

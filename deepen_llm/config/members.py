@@ -1,0 +1,48 @@
+"""What every kind of member can be told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from deepen_llm.config.settings import Variants
+
+if TYPE_CHECKING:
+    from deepen_llm.members.base import Member
+
+KINDS = {
+    "transformers": "deepen_llm.members.transformers.settings:TransformersConfig",
+}
+"""The kinds of member, each with the class of its settings. A new kind is a file and a line here."""
+
+
+class MemberConfig(Variants):
+    """One member: a model, and how to load it. `kind` says which settings there are beside these."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **values: Any) -> None:
+            """Takes the settings of the kind that is named."""
+
+    variant_field = "kind"
+    variants = KINDS
+
+    model: str
+    """A folder, or the name of a model on the Hugging Face hub."""
+    kind: str = "transformers"
+    """What runs the model: `transformers` in this process."""
+    name: str | None = None
+    """What errors and traces call this member; its folder or hub name where not given."""
+    tokenizer: str | None = None
+    """Where the tokenizer comes from, if not from `model`."""
+    chat_template: str | None = None
+    """A Jinja chat template in place of the tokenizer's own; "plain" writes roles in words, for a model without one."""
+
+    def load(self) -> Member:
+        """Load the model.
+
+        Raises:
+            MemberError: No such model, or one that cannot be a member.
+            MissingDependencyError: A package that the kind needs is not installed.
+            VocabularyError: A tokenizer that cannot be read as bytes.
+        """
+        raise NotImplementedError

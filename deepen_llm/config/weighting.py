@@ -1,0 +1,36 @@
+"""How much each member counts: what every way to weigh can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from deepen_llm.config.settings import Variants
+
+if TYPE_CHECKING:
+    from deepen_llm.members.guarded import GuardedMember
+    from deepen_llm.weighting.base import Weighting
+
+WEIGHTINGS = {
+    "prompt": "deepen_llm.weighting.prompt:PromptWeightingConfig",
+}
+"""The ways to weigh each request, each with the class of its settings. A new one is a file and a line here."""
+
+
+class WeightingConfig(Variants):
+    """A way to give each request weights of its own; `kind` says which, and which settings there are."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **values: Any) -> None:
+            """Takes the settings of the kind that is named."""
+
+    variant_field = "kind"
+    variants = WEIGHTINGS
+
+    kind: str = "prompt"
+    """`prompt`: from how well each member predicts the request's prompt."""
+
+    def build(self, members: Sequence[GuardedMember]) -> Weighting:
+        """The weighting for these members."""
+        raise NotImplementedError

@@ -1,0 +1,212 @@
+"""An answer in progress: which token comes, what text is certain, where it ends."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import final
+
+import torch
+from torch import Tensor
+
+from deepen_llm.config import SamplingParams
+from deepen_llm.deadline import Deadline
+from deepen_llm.decoding.sampling import apply_filters, make_generator, sample
+from deepen_llm.decoding.sequence import RunningSequence
+from deepen_llm.decoding.stopping import StopMatcher
+from deepen_llm.decoding.tracing import describe_choice
+from deepen_llm.errors import GrammarError
+from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.results import Candidate, Chunk, FinishReason, Generation, StepTrace, TokenLogprob, Usage
+from deepen_llm.structure import Constraint, Room
+from deepen_llm.vocabulary import EncodedText
+
+LEAVING = 0.5
+"""With more of the mass than this outside a structure, the members are taken to be done with the value at hand."""
+
+
+@final
+class GeneratingSequence(RunningSequence):
+    """Decodes an answer. Pieces of text go to `on_chunk` as they become certain, from the engine's thread."""
+
+    def __init__(
+        self,
+        members: Sequence[GuardedMember],
+        main: int,
+        prompts: Sequence[EncodedText],
+        params: SamplingParams,
+        deadline: Deadline,
+        on_chunk: Callable[[Chunk], None] | None = None,
+        constraint: Constraint | None = None,
+    ) -> None:
+        """`constraint` follows the structure that `params` ask for; None where they ask for none."""
+        super().__init__(members, main, prompts, deadline)
+        self.params = params
+        self.forbidden_ids = self._vocabulary.eos_ids if params.ignore_eos else ()
+        self._constraint = constraint
+        self.wants_trace = params.trace
+        self._on_chunk = on_chunk
+        self._matcher = StopMatcher(params.stop)
+        self._generator = make_generator(params) if params.temperature else None
+        self._finish_reason: FinishReason = "length"
+        self._pieces: list[str] = []
+        self._token_ids: list[int] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._trace: list[StepTrace] = []
+        self._num_sent = 0
+
+    def restrict(self, logprobs: Tensor) -> Tensor:
+        """Only the tokens that the structure allows, normalised.
+
+        What would leave the structure counts for the end where the answer may end; where it is most of the mass, it
+        counts for what closes the value that the answer is in. Where nothing that may come has probability after
+        fusion, the main model's own logits count.
+
+        Raises:
+            GrammarError: The main model's vocabulary has no token with which the structure can go on.
+        """
+        if self._constraint is None:
+            return logprobs
+        forbidden = ~self._constraint.allowed().to(logprobs.device)
+        restricted = logprobs.masked_fill(forbidden, -torch.inf)
+        left = 1 - float(restricted.exp().sum())
+        if left > LEAVING or self._constraint.may_end():
+            way_out = self._constraint.way_out()
+            if way_out is not None and left > 0:
+                restricted[way_out] = torch.logaddexp(restricted[way_out], restricted.new_tensor(left).log())
+        if restricted.max() == -torch.inf:
+            restricted = self._main_logits().masked_fill(forbidden, -torch.inf)
+        if restricted.max() == -torch.inf:
+            raise GrammarError(
+                f"no token of the main model {self._vocabulary.name!r} goes on with the structure after "
+                f"{''.join(self._pieces)[-40:]!r}: make a member the main model whose vocabulary has what it needs"
+            )
+        return restricted.log_softmax(dim=-1)
+
+    def choose(self, logprobs: Tensor, best: int) -> int:
+        """The best token, or one drawn as the sampling parameters say; or what closes a structure in time."""
+        token_id = best
+        if self._generator is not None:
+            if self.forbidden_ids:
+                logprobs = logprobs.index_fill(0, logprobs.new_tensor(self.forbidden_ids).long(), -torch.inf)
+            token_id = sample(apply_filters(logprobs, self.params), self._generator)
+        return token_id if self._constraint is None else self._constraint.steer(token_id, self._room())
+
+    def accept(self, token_id: int, logprobs: Tensor, trace: StepTrace | None) -> None:
+        """Record the token, release what text is certain, end where the answer does."""
+        self._count_step()
+        if self.params.logprobs is not None:
+            self._logprobs.append(describe_choice(self._vocabulary, logprobs, token_id, self.params.logprobs))
+        if trace is not None:
+            self._trace.append(trace)
+        self._take(token_id)
+
+    def accept_forced(self) -> None:
+        """Take in what the structure leaves no choice about; a row may then have many new tokens at the next step."""
+        if self._constraint is None:
+            return
+        while not self.is_finished and (forced := self._constraint.next_forced()) is not None:
+            token_id = self._constraint.steer(forced, self._room())
+            self._num_forced += 1
+            self.num_steps += 1
+            certain = Candidate(token_id, self._vocabulary.display(token_id), 1.0)
+            if self.params.logprobs is not None:
+                top = (certain,) if self.params.logprobs else ()
+                self._logprobs.append(TokenLogprob(token_id, certain.text, 0.0, top))
+            if self.wants_trace:
+                self._trace.append(
+                    StepTrace(self.num_steps - 1, token_id, certain.text, (), fused=(certain,), is_fused=False)
+                )
+            self._take(token_id)
+
+    def _take(self, token_id: int) -> None:
+        """End at end-of-sequence, a stop string, a whole structure or the limit."""
+        self._token_ids.append(token_id)
+        if self._constraint is not None:
+            self._constraint.push(token_id)
+        if token_id in self._vocabulary.eos_ids:
+            self._end("stop", self._matcher.push(self._detokenizer.flush()))
+            return
+        text = self._matcher.push(self._push(token_id))
+        if self._matcher.is_matched:
+            self._end("stop", text)
+        elif self._constraint is not None and self._constraint.is_complete:
+            self._end("stop", text + self._matcher.push(self._detokenizer.flush()))
+        elif len(self._token_ids) == self.params.max_new_tokens:
+            self._end_cut(text + self._matcher.push(self._detokenizer.flush()))
+        else:
+            self._emit(text)
+
+    def finish_full(self) -> None:
+        """A full context ends the answer as its length limit does."""
+        self._end_cut(self._matcher.push(self._detokenizer.flush()))
+
+    def result(self) -> Generation:
+        """The whole answer."""
+        return Generation(
+            text="".join(self._pieces),
+            token_ids=tuple(self._token_ids),
+            finish_reason=self._finish_reason,
+            usage=self._usage(),
+            logprobs=tuple(self._logprobs) if self.params.logprobs is not None else None,
+            trace=tuple(self._trace) if self.params.trace else None,
+            fusion=self.fusion_report(),
+            is_shortened=self._is_shortened,
+        )
+
+    @property
+    def _is_shortened(self) -> bool:
+        return self._constraint is not None and self._constraint.is_shortened
+
+    def _main_logits(self) -> Tensor:
+        """What the main model said by itself, (num_logits,)."""
+        logits = self.tracks[self.main].logits
+        if logits is None:
+            raise RuntimeError("a token is chosen only after the main model ran")
+        return logits.float()
+
+    def _room(self) -> Room:
+        """What still fits under the limit and into every member's context."""
+        num_tokens = self.params.max_new_tokens - len(self._token_ids)
+        return Room(
+            min(num_tokens, *(track.num_left for track in self.tracks if track.takes_main_tokens)),
+            min((track.num_left for track in self.tracks if not track.takes_main_tokens), default=sys.maxsize),
+        )
+
+    def _end_cut(self, text: str) -> None:
+        """End at a limit. JSON or a match that is whole as it stands is not cut: it only might have gone on."""
+        is_value = self.params.json_schema is not None or self.params.regex is not None
+        if self._constraint is not None and is_value and self._constraint.may_end():
+            self._constraint.is_shortened = True
+            self._end("stop", text)
+        else:
+            self._end("length", text)
+
+    def _end(self, reason: FinishReason, text: str) -> None:
+        self.is_finished = True
+        self._finish_reason = reason
+        self._emit(text + self._matcher.flush())
+
+    def _usage(self) -> Usage:
+        return Usage(prompt_tokens=len(self._prompt.ids), completion_tokens=len(self._token_ids))
+
+    def _emit(self, text: str) -> None:
+        """Keep a piece and stream it, with all tokens since the last one. Only the last piece may be empty."""
+        if not text and not self.is_finished:
+            return
+        self._pieces.append(text)
+        if self._on_chunk is None:
+            return
+        begin, self._num_sent = self._num_sent, len(self._token_ids)
+        self._on_chunk(
+            Chunk(
+                text=text,
+                token_ids=tuple(self._token_ids[begin:]),
+                logprobs=tuple(self._logprobs[begin:]) if self.params.logprobs is not None else None,
+                trace=tuple(self._trace[begin:]) if self.params.trace else None,
+                finish_reason=self._finish_reason if self.is_finished else None,
+                usage=self._usage() if self.is_finished else None,
+                fusion=self.fusion_report() if self.is_finished else None,
+                is_shortened=self.is_finished and self._is_shortened,
+            )
+        )

@@ -1,0 +1,210 @@
+"""The other members' distributions at one step, projected onto the main model's tokens as text, in batched passes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import final
+
+import torch
+from torch import Tensor
+
+from deepen_llm.decoding.sequence import RunningSequence, name_step
+from deepen_llm.errors import DeepenError
+from deepen_llm.fusion.base import Distribution
+from deepen_llm.fusion.frame import FusionFrame
+from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.projection import ExpansionLimits, Projector
+from deepen_llm.projection.results import Path, Projection, Queries
+
+logger = logging.getLogger(__name__)
+
+Errors = dict[int, DeepenError]
+"""What went wrong, by the place of the sequence."""
+
+
+@final
+@dataclass(eq=False)
+class _Expanding:
+    """One member's distributions while tokens of some rows are expanded."""
+
+    index: int
+    projector: Projector
+    probs: Tensor
+    """`(rows, num_logits)`."""
+    main_probs: Tensor
+    """`(rows, num_main_logits)`, on the member's device."""
+    queries: dict[int, Queries] = field(default_factory=dict)
+    """By row, of those that are not done."""
+    answers: dict[int, dict[Path, Tensor] | None] = field(default_factory=dict)
+    done: dict[int, Projection] = field(default_factory=dict)
+    empty_rows: list[int] = field(default_factory=list)
+
+    def advance(self) -> dict[int, list[Path]]:
+        """Hand over the answers; the paths that are asked for next, by row."""
+        wanted: dict[int, list[Path]] = {}
+        for row, answer in self.answers.items():
+            queries = self.queries[row]
+            try:
+                wanted[row] = next(queries) if answer is None else queries.send(answer)
+            except StopIteration as stop:
+                self.done[row] = stop.value
+        self.answers = {}
+        return wanted
+
+
+@final
+class EnsembleProjector:
+    """Projects the members' distributions; every track keeps its member's boundary."""
+
+    def __init__(
+        self,
+        members: Sequence[GuardedMember],
+        main: int,
+        frame: FusionFrame,
+        limits: ExpansionLimits,
+        *,
+        align_eos: bool = True,
+    ) -> None:
+        """Make the tables. A member with the main model's own vocabulary needs none: its tokens are the main model's.
+
+        Args:
+            members: The members.
+            main: Position of the main model.
+            frame: Reads the logits of members that need no projection.
+            limits: How far tokens are expanded.
+            align_eos: Every member's end-of-sequence counts as the main model's.
+        """
+        self._members = tuple(members)
+        self._main, self._frame = main, frame
+        vocabulary = members[main].vocabulary
+        self._projectors = [
+            None
+            if member.vocabulary.fingerprint == vocabulary.fingerprint
+            else Projector(member.vocabulary, vocabulary, limits, align_eos=align_eos)
+            for member in members
+        ]
+        self._warned: set[int] = set()
+
+    def project(
+        self, sequences: Sequence[RunningSequence], logits: Mapping[int, Tensor], main_probs: Tensor
+    ) -> tuple[list[Distribution], Errors]:
+        """One distribution per member in `logits`.
+
+        Args:
+            sequences: Those that take part in the step; their tracks are told what it took.
+            logits: `(len(sequences), num_logits)` per member.
+            main_probs: The main model's probs `(len(sequences), num_main_logits)`.
+
+        Returns:
+            The distributions, and the errors of sequences for which a member failed while its tokens were expanded;
+            what their rows hold means nothing.
+        """
+        found: dict[int, Distribution] = {}
+        expanding: list[_Expanding] = []
+        for index, rows in logits.items():
+            projector = self._projectors[index]
+            if projector is None:
+                found[index] = self._frame.read_namesake(index, rows)
+            else:
+                expanding.append(self._begin(index, projector, sequences, rows, main_probs))
+        errors: Errors = {}
+        while any(member.answers for member in expanding):
+            self._ask(expanding, sequences, errors)
+        for member in expanding:
+            found[member.index] = self._finish(member, sequences)
+        return [found[index] for index in logits], errors
+
+    def _begin(
+        self,
+        index: int,
+        projector: Projector,
+        sequences: Sequence[RunningSequence],
+        logits: Tensor,
+        main_probs: Tensor,
+    ) -> _Expanding:
+        """Find the rows in which tokens have to be expanded."""
+        member = _Expanding(index, projector, projector.to_probs(logits.float()), main_probs.to(logits.device))
+        for row, (sequence, is_open) in enumerate(zip(sequences, projector.find_open(member.probs), strict=True)):
+            track, probs, expected = sequence.tracks[index], member.probs[row], member.main_probs[row]
+            track.boundary.move(track.alignment, probs)
+            pending = track.boundary.pending
+            if track.alignment.ends_unknown:
+                member.empty_rows.append(row)
+            elif pending or (is_open and projector.is_expected_to_grow(probs, expected)):
+                member.answers[row] = None
+                member.queries[row] = projector.expand(
+                    pending,
+                    track.boundary.known,
+                    track.member.context_length - track.boundary.num_before,
+                    own_path=track.boundary.own_path,
+                    tail=sequence.last_tokens(len(pending)),
+                    expected=expected,
+                )
+        return member
+
+    def _ask(self, expanding: Sequence[_Expanding], sequences: Sequence[RunningSequence], errors: Errors) -> None:
+        """Answer what the rows ask for next: one pass per member, all members at the same time."""
+        started = []
+        for member in expanding:
+            if wanted := member.advance():
+                asked = [(row, path) for row, paths in wanted.items() for path in paths]
+                branches = [sequences[row].tracks[member.index].branch(path) for row, path in asked]
+                started.append((member, wanted, asked, self._members[member.index].start_peek(branches)))
+        for member, wanted, asked, peek in started:
+            try:
+                logits = peek.result(partial(name_step, [sequences[row] for row, _ in asked]))
+            except DeepenError as error:
+                errors.update(dict.fromkeys(wanted, error))
+                continue
+            errors.update({asked[place][0]: error for place, error in logits.errors.items()})
+            rows = member.projector.to_probs(logits.tensor.float())
+            probs = dict(zip(asked, rows, strict=True))
+            member.answers = {
+                row: {path: probs[row, path] for path in paths} for row, paths in wanted.items() if row not in errors
+            }
+
+    def _finish(self, member: _Expanding, sequences: Sequence[RunningSequence]) -> Distribution:
+        """The distribution of all rows, those that were expanded among them."""
+        for row, projection in member.done.items():
+            sequences[row].tracks[member.index].note_projection(projection)
+            if not projection.has_mass:
+                member.empty_rows.append(row)
+        for row in member.empty_rows:
+            sequences[row].tracks[member.index].num_abstained += 1
+        if member.empty_rows:
+            self._warn_once(member.index, sequences[member.empty_rows[0]].num_steps)
+        projected, residual = _gather(member)
+        return Distribution(member.index, projected.to(self._home), residual, tuple(member.empty_rows))
+
+    @property
+    def _home(self) -> torch.device:
+        return self._frame.tokens[self._main].mask.device
+
+    def _warn_once(self, index: int, step: int) -> None:
+        if index not in self._warned:
+            self._warned.add(index)
+            logger.warning(
+                "member %r cannot express the text at step %d of an answer, or not be projected after it: it abstains, "
+                "there and wherever that happens again, and the main model gets its weight",
+                self._members[index].name,
+                step,
+            )
+
+
+def _gather(member: _Expanding) -> tuple[Tensor, Tensor | None]:
+    """Probs over the main model's tokens and the residual, as `Projector.project_closed` gives them, of all rows."""
+    probs, done = member.probs, member.done
+    if len(done) == len(probs):
+        rows = [done[row] for row in range(len(probs))]
+        residuals = [torch.zeros_like(probs[0]) if row.residual is None else row.residual for row in rows]
+        has_residual = member.projector.has_residual
+        return torch.stack([row.probs for row in rows]), torch.stack(residuals) if has_residual else None
+    projected, residual = member.projector.project_closed(probs, member.main_probs)
+    for row, projection in done.items():
+        projected[row] = projection.probs
+        if residual is not None:
+            residual[row] = 0.0 if projection.residual is None else projection.residual
+    return projected, residual

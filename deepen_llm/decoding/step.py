@@ -1,0 +1,177 @@
+"""One step of a batch: feed the members, choose what to fuse, project, fuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import final
+
+import torch
+from torch import Tensor
+
+from deepen_llm.decoding.gating import Gate
+from deepen_llm.decoding.projecting import EnsembleProjector
+from deepen_llm.decoding.sequence import RunningSequence, name_step
+from deepen_llm.errors import DeepenError
+from deepen_llm.fusion.base import Step
+from deepen_llm.fusion.frame import FusionFrame
+from deepen_llm.members.guarded import GuardedMember, GuardedPass
+
+
+@final
+@dataclass(eq=False)
+class StepResult:
+    """What a step came to."""
+
+    sequences: list[RunningSequence]
+    """Those that can go on, in the order of the rows."""
+    logprobs: Tensor
+    """What to choose from: `(len(sequences), num_main_logits)`, float32, on the main model's device."""
+    failed: dict[RunningSequence, DeepenError]
+    """The others, and why."""
+    fused: Step | None = None
+    """What was fused, the sequences of `fused_rows` among it."""
+    fused_rows: list[int] = field(default_factory=list)
+    """For each of the sequences its row of `fused`, -1 where it was left to the main model."""
+
+    def given(self, token_ids: Sequence[int]) -> list[list[float] | None]:
+        """The probs that every member gave the chosen tokens, one list per sequence; None where it was not fused."""
+        rows = [row for row in self.fused_rows if row >= 0]
+        if self.fused is None or not rows:
+            return [None] * len(self.sequences)
+        ids = torch.zeros(len(self.fused.logprobs), dtype=torch.int64)
+        for row, token_id in zip(self.fused_rows, token_ids, strict=True):
+            if row >= 0:
+                ids[row] = token_id
+        given: list[list[float]] = self.fused.given(ids.to(self.fused.logprobs.device)).tolist()
+        return [given[row] if row >= 0 else None for row in self.fused_rows]
+
+
+@final
+class Stepper:
+    """Takes steps. Everything that touches a member during a step happens here."""
+
+    def __init__(
+        self,
+        members: Sequence[GuardedMember],
+        main: int,
+        frame: FusionFrame,
+        gate: Gate,
+        projector: EnsembleProjector | None = None,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            members: One forward pass each per step, and what projection takes.
+            main: Position of the main model.
+            frame: Makes one distribution of theirs.
+            gate: Chooses the sequences to fuse.
+            projector: Projects the other members' distributions as text; None fuses them token by token.
+        """
+        self._members = tuple(members)
+        self._main, self._frame, self._gate, self._projector = main, frame, gate, projector
+        # Work on accelerators is asynchronous: what is started there first runs beside what the CPU computes after.
+        order = sorted(range(len(members)), key=lambda index: members[index].device.type == "cpu")
+        self._order = tuple(order)
+        self._others = tuple(index for index in order if index != main)
+
+    def run(self, sequences: Sequence[RunningSequence]) -> StepResult:
+        """The distributions to choose the next token of every sequence from, for one at least."""
+        failed: dict[RunningSequence, DeepenError] = {}
+        self._feed((self._main,) if self._gate.asks_main_first else self._order, sequences, failed)
+        running = [sequence for sequence in sequences if sequence not in failed]
+        if not running:
+            return StepResult([], torch.empty(0, 0), failed)
+        logprobs = self._frame.read_main(self._gather(self._main, running))
+        chosen = self._gate.choose(running, logprobs) if self._others else []
+        if self._gate.asks_main_first:
+            self._feed(self._others, [running[place] for place in chosen], failed)
+            chosen = [place for place in chosen if running[place] not in failed]
+        result = StepResult(running, logprobs, failed)
+        for sequence in running:
+            sequence.is_fused = False
+        if chosen:
+            self._fuse(chosen, result)
+        return _without_failed(result)
+
+    def _fuse(self, chosen: Sequence[int], result: StepResult) -> None:
+        """Put the fused logprobs of the chosen places into the result."""
+        sequences = [result.sequences[place] for place in chosen]
+        is_whole = len(chosen) == len(result.sequences)
+        places = None if is_whole else torch.tensor(chosen, device=result.logprobs.device)
+        logprobs = result.logprobs if places is None else result.logprobs[places]
+        step = self._make_step(sequences, logprobs, result.failed)
+        fused = self._frame.fuse(step)
+        for sequence in sequences:
+            sequence.is_fused = True
+        result.logprobs = fused if places is None else result.logprobs.index_copy(0, places, fused)
+        result.fused, result.fused_rows = step, [-1] * len(result.sequences)
+        for row, place in enumerate(chosen):
+            result.fused_rows[place] = row
+
+    def _make_step(
+        self, sequences: Sequence[RunningSequence], logprobs: Tensor, failed: dict[RunningSequence, DeepenError]
+    ) -> Step:
+        """The members' distributions of some sequences; those that fail on the way keep a row that means nothing."""
+        logits, probs = {index: self._gather(index, sequences) for index in self._others}, logprobs.exp()
+        if self._projector is None:
+            others = [self._frame.read_tokens(index, rows) for index, rows in logits.items()]
+        else:
+            others, errors = self._projector.project(sequences, logits, probs)
+            failed.update({sequences[place]: error for place, error in errors.items()})
+        weights = [sequence.weights.current for sequence in sequences if sequence.weights is not None]
+        return Step.build(self._main, logprobs, probs, others, torch.tensor(weights, dtype=torch.float32))
+
+    def _feed(
+        self, indices: Iterable[int], sequences: Sequence[RunningSequence], failed: dict[RunningSequence, DeepenError]
+    ) -> None:
+        """Feed members the tokens that they have not seen, all rows in one pass, all members at the same time."""
+        started = []
+        for index in indices:
+            fed = [sequence for sequence in sequences if sequence.tracks[index].pending]
+            if fed:
+                started.append((index, fed, self._start(index, fed, failed)))
+        for index, fed, running in started:
+            if running is None:
+                continue
+            try:
+                logits = running.result(partial(name_step, fed))
+            except DeepenError as error:
+                failed.update(dict.fromkeys(fed, error))
+                continue
+            failed.update({fed[place]: error for place, error in logits.errors.items()})
+            for place, sequence in enumerate(fed):
+                sequence.tracks[index].note_fed(logits.tensor, place)
+
+    def _start(
+        self, index: int, fed: Sequence[RunningSequence], failed: dict[RunningSequence, DeepenError]
+    ) -> GuardedPass | None:
+        """A pass that was started over the rows of some sequences; None where a row could not be opened."""
+        tracks = [sequence.tracks[index] for sequence in fed]
+        try:
+            tokens: Mapping[int, Sequence[int]] = {track.row: track.pending for track in tracks}
+        except DeepenError as error:
+            failed.update(dict.fromkeys(fed, error))
+            return None
+        return self._members[index].start_extend(tokens)
+
+    def _gather(self, index: int, sequences: Sequence[RunningSequence]) -> Tensor:
+        """A member's logits `(len(sequences), num_logits)`: mostly the batch that it returned, as it is."""
+        tracks = [sequence.tracks[index] for sequence in sequences]
+        batch = tracks[0].batch
+        in_order = all(track.batch is batch and track.place == place for place, track in enumerate(tracks))
+        if batch is not None and in_order and len(batch) == len(tracks):
+            return batch
+        return torch.stack([track.logits for track in tracks if track.logits is not None])
+
+
+def _without_failed(result: StepResult) -> StepResult:
+    """The result of the sequences that can go on."""
+    if not any(sequence in result.failed for sequence in result.sequences):
+        return result
+    kept = [place for place, sequence in enumerate(result.sequences) if sequence not in result.failed]
+    result.sequences = [result.sequences[place] for place in kept]
+    result.logprobs = result.logprobs[kept]
+    result.fused_rows = [result.fused_rows[place] for place in kept] if result.fused_rows else []
+    return result

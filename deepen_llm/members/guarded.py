@@ -1,0 +1,213 @@
+"""A member as the engine sees it: whatever goes wrong in one is an own error that names it, said in one way."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import NoReturn, final
+
+import torch
+from torch import Tensor
+
+from deepen_llm.errors import MemberError, MemberTimeoutError, NumericalError
+from deepen_llm.members.base import Branch, Member, Pending
+from deepen_llm.vocabulary import Vocabulary
+
+logger = logging.getLogger(__name__)
+
+IN_A_PASS = "in a forward pass"
+
+Where = Callable[[int], str]
+"""Tells the place of a row in the batch apart for people: "at step 3", say."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Logits:
+    """What one forward pass made: logits as the member gave them, and which rows of them cannot be used."""
+
+    tensor: Tensor
+    """(rows, num_logits), on the member's device; -inf rules a token out."""
+    errors: dict[int, NumericalError]
+    """By the place of the row in the batch: NaN, infinity, or every token ruled out."""
+
+
+@final
+class GuardedPass:
+    """A forward pass that was started; whatever failed, at the start as well, is raised by `result`."""
+
+    def __init__(self, member: Member, num_rows: int, start: Callable[[], Pending]) -> None:
+        """Start it: `start` begins a pass over `num_rows` rows."""
+        self._member = member
+        self._num_rows = num_rows
+        self._pending: Pending | None = None
+        self._error: MemberError | None = None
+        try:
+            with _guard(member, IN_A_PASS):
+                self._pending = start()
+        except MemberError as error:
+            self._error = error
+
+    def result(self, where: Where | None = None) -> Logits:
+        """Wait for the logits and check them. Called once.
+
+        Args:
+            where: What the errors of single rows say of a place in the batch, such as "at step 3".
+
+        Raises:
+            MemberError: The member raised, or returned something other than its logits. The rows of the pass are then
+                good for `release` only.
+            MemberTimeoutError: The same, where it raised a `TimeoutError`.
+        """
+        if self._error is not None:
+            raise self._error
+        with _guard(self._member, IN_A_PASS):
+            if self._pending is None:
+                raise TypeError("a forward pass must be started as a Pending; got None")
+            logits = self._pending.result()
+            self._pending = None
+            _check_logits(self._member, logits, self._num_rows)
+            tops = logits.amax(dim=-1).tolist()  # the one read from the device: NaN is the greatest of all
+        return Logits(logits, _find_unusable(self._member.name, tops, where))
+
+
+@final
+class GuardedMember:
+    """One member of a running ensemble. Any exception of its own becomes a `MemberError`, logged once."""
+
+    def __init__(self, member: Member) -> None:
+        self.member = member
+        """The member itself."""
+
+    @property
+    def name(self) -> str:
+        """The member's."""
+        return self.member.name
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The member's."""
+        return self.member.vocabulary
+
+    @property
+    def context_length(self) -> int:
+        """The most tokens that a row can hold."""
+        return self.member.context_length
+
+    @property
+    def device(self) -> torch.device:
+        """Where the logits are left."""
+        return self.member.device
+
+    @property
+    def embeddings(self) -> Tensor | None:
+        """The input embeddings, (rows, hidden); None where the member has none."""
+        return self.member.embeddings
+
+    def open(self) -> int:
+        """Begin an empty row and return its handle.
+
+        Raises:
+            MemberError: The member failed.
+        """
+        with _guard(self.member, "while a row was opened"):
+            return self.member.open()
+
+    def start_extend(self, tokens: Mapping[int, Sequence[int]]) -> GuardedPass:
+        """Begin to feed each row its new tokens (at least one per row). Raises nothing: `GuardedPass.result` does."""
+        return GuardedPass(self.member, len(tokens), lambda: self.member.start_extend(tokens))
+
+    def start_peek(self, branches: Sequence[Branch]) -> GuardedPass:
+        """Begin to compute what would come after other tokens. Raises nothing: `GuardedPass.result` does."""
+        return GuardedPass(self.member, len(branches), lambda: self.member.start_peek(branches))
+
+    def measure(self, ids: Sequence[int]) -> Tensor:
+        """The natural-log probability of each token but the first: `(max(len(ids) - 1, 0),)`, float32, on the CPU.
+
+        A token that the member rules out has -inf.
+
+        Raises:
+            MemberError: The member failed, or returned something else.
+            NumericalError: NaN.
+        """
+        with _guard(self.member, "while it measured the prompt"):
+            logprobs = self.member.measure(ids)
+            _check_measured(self.member, logprobs, max(len(ids) - 1, 0))
+            has_nan = bool(logprobs.isnan().any())
+        if has_nan:
+            raise NumericalError(
+                f"NaN in what {self.name!r} makes of the prompt: try another dtype, such as float32, or fixed weights"
+            )
+        return logprobs.float().cpu()
+
+    def rollback(self, row: int, num_tokens: int) -> None:
+        """Forget the last `num_tokens` tokens of a row.
+
+        Raises:
+            MemberError: The member failed.
+        """
+        with _guard(self.member, "while tokens were taken back"):
+            self.member.rollback(row, num_tokens)
+
+    def release(self, row: int) -> None:
+        """End a row and free its cache at once.
+
+        Raises:
+            MemberError: The member failed.
+        """
+        with _guard(self.member, "while a row was released"):
+            self.member.release(row)
+
+
+class _WrongResult(Exception):  # noqa: N818 - it never leaves this module
+    """What a member returned is not what was asked of it."""
+
+
+@contextmanager
+def _guard(member: Member, doing: str) -> Iterator[None]:
+    """Turn any exception of the member into a `MemberError` and log it."""
+    try:
+        yield
+    except Exception as error:
+        logger.exception("member %r failed %s", member.name, doing)
+        _raise_own(member.name, doing, error)
+
+
+def _raise_own(name: str, doing: str, error: Exception) -> NoReturn:
+    what = str(error) if isinstance(error, _WrongResult) else f"{type(error).__name__}: {error}"
+    own = MemberTimeoutError if isinstance(error, TimeoutError) else MemberError
+    message = f"member {name!r} failed {doing}: {what}; the ensemble stays usable: try again, or leave it out"
+    raise own(message) from error
+
+
+def _check_logits(member: Member, logits: object, num_rows: int) -> None:
+    due = (num_rows, len(member.vocabulary))
+    if not isinstance(logits, Tensor) or not logits.is_floating_point() or logits.shape != due:
+        raise _WrongResult(f"it must return logits of shape {due}, one per token; got {_describe(logits)}")
+
+
+def _check_measured(member: Member, logprobs: object, num_tokens: int) -> None:
+    if not isinstance(logprobs, Tensor) or not logprobs.is_floating_point() or logprobs.shape != (num_tokens,):
+        raise _WrongResult(f"it must return {num_tokens} log-probabilities; got {_describe(logprobs)}")
+
+
+def _describe(value: object) -> str:
+    """What came, for a message: the type, of a tensor its shape and dtype."""
+    if isinstance(value, Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _find_unusable(name: str, tops: Sequence[float], where: Where | None) -> dict[int, NumericalError]:
+    """An error for every row whose greatest logit is no number."""
+    errors: dict[int, NumericalError] = {}
+    for place, top in enumerate(tops):
+        if math.isfinite(top):
+            continue
+        step = f" {where(place)}" if where is not None else ""
+        what = "only -infinity" if top == -math.inf else "NaN or infinity"
+        errors[place] = NumericalError(f"{what} in the logits of {name!r}{step}: try another dtype, such as float32")
+    return errors

@@ -1,0 +1,115 @@
+"""Rows of a model whose whole memory is its keys and values: all rows run in one batched forward pass."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from deepen_llm.members.base import Branch
+from deepen_llm.members.transformers.cache import RaggedCache
+from deepen_llm.members.transformers.cache_argument import find_cache_argument
+from deepen_llm.members.transformers.rows import Rows
+
+
+@final
+class AttentionRows(Rows):
+    """Running rows of one attention model in one ragged cache.
+
+    Rows that begin are prefilled in a batch of their own and then join, so that a long prompt does not widen the
+    pass of the rows that run already.
+    """
+
+    def __init__(self, model: PreTrainedModel, sliding_window: int | None = None) -> None:
+        self._model = model
+        self._device = model.device
+        self._sliding_window = sliding_window
+        self._cache = RaggedCache()
+        self._order: list[int] = []
+        self._cache_argument = find_cache_argument(model)
+        self._accepts = frozenset(inspect.signature(model.forward).parameters)
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Keys and values of every layer for one token."""
+        config = self._model.config.get_text_config()
+        num_heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return int(2 * config.num_hidden_layers * num_heads * head_dim * self._model.dtype.itemsize)
+
+    def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
+        """Feed the rows their tokens; logits (len(tokens), num_logits) in the order of the mapping."""
+        if list(tokens) == self._order:
+            return self._forward(self._cache, list(tokens.values()))
+        logits: dict[int, Tensor] = {}
+        new = [row for row in tokens if row not in self._order]
+        if len(new) < len(tokens):
+            fed = [tokens.get(row, ()) for row in self._order]
+            logits.update(zip(self._order, self._forward(self._cache, fed), strict=True))
+        if new:
+            begun = RaggedCache()
+            logits.update(zip(new, self._forward(begun, [tokens[row] for row in new]), strict=True))
+            self._cache.merge(begun)
+            self._order += new
+        return torch.stack([logits[row] for row in tokens])
+
+    def peek(self, branches: Sequence[Branch]) -> Tensor:
+        """Logits after other tokens, from copies of the rows' keys and values."""
+        cache = self._cache.copy_rows([self._order.index(row) for row, _, _ in branches])
+        for index, (_, num_back, _) in enumerate(branches):
+            if num_back:
+                cache.rollback(index, num_back)
+        return self._forward(cache, [ids for _, _, ids in branches])
+
+    def rollback(self, row: int, num_tokens: int) -> None:
+        """Forget the last `num_tokens` tokens of a row."""
+        if num_tokens:
+            self._cache.rollback(self._order.index(row), num_tokens)
+
+    def release(self, row: int) -> None:
+        """Free a row; a row that never ran has nothing to free."""
+        if row in self._order:
+            self._cache.drop(self._order.index(row))
+            self._order.remove(row)
+
+    def _forward(self, cache: RaggedCache, fed: Sequence[Sequence[int]]) -> Tensor:
+        """One pass over all rows of a cache, each with some new tokens or none; logits (rows, num_logits)."""
+        cache.compact_if_wasteful()
+        num_new = [len(ids) for ids in fed]
+        reach = cache.num_slots + max(num_new)
+        if self._sliding_window and reach > self._sliding_window and cache.has_gaps:
+            cache.compact()
+        mask = cache.mask_with(num_new)
+        inputs = self._inputs(cache, fed, mask)
+        outputs = self._model(**inputs, **{self._cache_argument: cache.keys_values}, use_cache=True)
+        cache.note_appended(num_new, mask)
+        logits: Tensor = outputs.logits
+        if logits.shape[1] == 1:
+            return logits[:, 0]
+        last = torch.tensor([max(new - 1, 0) for new in num_new], device=logits.device)
+        if self._keeps_some(num_new):
+            last = torch.unique(last, return_inverse=True)[1]
+        return logits[torch.arange(len(fed), device=logits.device), last]
+
+    def _inputs(self, cache: RaggedCache, fed: Sequence[Sequence[int]], mask: Tensor | None) -> dict[str, Any]:
+        """The arguments of `forward` that this model accepts, on its device. Short rows are padded at the right."""
+        device, num_new = self._device, [len(ids) for ids in fed]
+        width = max(num_new)
+        ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in fed], device=device)
+        inputs: dict[str, Any] = {"input_ids": ids}
+        if mask is not None:
+            inputs["attention_mask"] = mask.to(device=device, dtype=torch.long)
+        if "position_ids" in self._accepts:
+            begins = cache.lengths or [0] * len(fed)
+            inputs["position_ids"] = torch.tensor([range(begin, begin + width) for begin in begins], device=device)
+        if self._keeps_some(num_new):
+            inputs["logits_to_keep"] = torch.tensor(sorted({max(new - 1, 0) for new in num_new}), device=device)
+        return inputs
+
+    def _keeps_some(self, num_new: Sequence[int]) -> bool:
+        """Whether the model is asked for logits at the rows' last positions only."""
+        return max(num_new) > 1 and "logits_to_keep" in self._accepts

@@ -1,0 +1,257 @@
+"""A decoder-only causal language model of `transformers` as a member."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast, final
+
+import torch
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.cache_utils import DynamicSlidingWindowLayer, LinearAttentionCacheLayerMixin
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
+
+from deepen_llm.errors import ClosedError, MemberError
+from deepen_llm.members.base import Branch, Member, Pending, Ready
+from deepen_llm.members.names import member_name
+from deepen_llm.members.transformers.attention import AttentionRows
+from deepen_llm.members.transformers.recurrent import RecurrentRows
+from deepen_llm.members.transformers.rows import Rows
+from deepen_llm.members.transformers.settings import TransformersConfig
+from deepen_llm.vocabulary import Vocabulary
+
+NO_LIMIT = 10**9
+MEASURED_AT_ONCE = 256
+
+
+@final
+class TransformersMember(Member):
+    """Runs a `PreTrainedModel` that has a language-modelling head, with one forward pass a step for all its rows."""
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: Any, *, name: str, chat_template: str | None = None, revision: str = ""
+    ) -> None:
+        """Wrap a model that is already loaded.
+
+        Raises:
+            VocabularyError: The tokenizer's tokens cannot be read as bytes.
+        """
+        self.name = name
+        model.train(False)
+        self._model = model
+        self._revision = revision
+        self.vocabulary = Vocabulary.from_tokenizer(
+            tokenizer,
+            name=name,
+            num_logits=_num_logits(model),
+            eos_ids=_eos_ids(model),
+            chat_template=chat_template,
+        )
+        self.context_length = _context_length(model.config, tokenizer)
+        self._rows = _make_rows(model)
+        self._handles = itertools.count()
+        self._is_closed = False
+
+    @classmethod
+    def load(cls, config: TransformersConfig) -> TransformersMember:
+        """Load model and tokenizer as the configuration says, weights from safetensors only.
+
+        Raises:
+            MemberError: No such model, no tokenizer or weights, or a model that is not decoder-only.
+            VocabularyError: The tokenizer's tokens cannot be read as bytes.
+        """
+        name = member_name(config)
+        _check_exists(config.model, name)
+        shared = {
+            "revision": config.revision or "main",
+            "local_files_only": config.local_files_only,
+            "trust_remote_code": config.trust_remote_code,
+        }
+        try:
+            settings = AutoConfig.from_pretrained(config.model, **shared)
+            _check_decoder_only(settings, name)
+            tokenizer = AutoTokenizer.from_pretrained(config.tokenizer or config.model, **shared)
+            model = AutoModelForCausalLM.from_pretrained(config.model, **shared, **_model_options(config))
+        except (OSError, ValueError, ImportError) as error:
+            if isinstance(error, MemberError):
+                raise
+            raise MemberError(
+                f"member {name!r} cannot be loaded from {config.model!r}: {error} (needed: a decoder-only model with "
+                f"config.json, tokenizer.json and *.safetensors)"
+            ) from error
+        if config.device is not None:
+            model.to(device=torch.device(config.device))  # type: ignore[call-arg]
+        return cls(
+            model, tokenizer, name=name, chat_template=config.chat_template, revision=_commit(model, config.revision)
+        )
+
+    @property
+    def kind(self) -> str:
+        """A member of `transformers`."""
+        return "transformers"
+
+    @property
+    def embeddings(self) -> Tensor:
+        """The model's own input embeddings, not a copy."""
+        return cast(Tensor, self._model.get_input_embeddings().weight).detach()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the logits come out."""
+        head = _head(self._model)
+        device: torch.device = self._model.device if head is None else head.weight.device
+        return device
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of parameters and buffers, shared ones counted once."""
+        parts = itertools.chain(self._model.parameters(), self._model.buffers())
+        return sum(part.nbytes for part in parts)
+
+    @property
+    def cache_bytes_per_token(self) -> int | None:
+        """Keys and values of every layer for one token; None for a recurrent model."""
+        return self._rows.bytes_per_token
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Name, place, revision and number format of the model."""
+        return {
+            "name": self.name,
+            "model": str(self._model.config.name_or_path),
+            "revision": self._revision,
+            "dtype": str(self._model.dtype).removeprefix("torch."),
+            "quantization": str(getattr(self._model.config, "quantization_config", None) or ""),
+        }
+
+    def open(self) -> int:
+        """Begin an empty row."""
+        self._check_open()
+        return next(self._handles)
+
+    def start_extend(self, tokens: Mapping[int, Sequence[int]]) -> Pending:
+        """Feed each row its new tokens; logits (len(tokens), num_logits). A GPU may still work at them."""
+        self._check_open()
+        return Ready(self._rows.extend(tokens))
+
+    def start_peek(self, branches: Sequence[Branch]) -> Pending:
+        """Logits after other tokens (len(branches), num_logits); no row is changed."""
+        self._check_open()
+        return Ready(self._rows.peek(branches))
+
+    def measure(self, ids: Sequence[int]) -> Tensor:
+        """The natural-log probability of each token but the first, `(len(ids) - 1,)` float32 on the CPU."""
+        self._check_open()
+        if len(ids) < 2:
+            return torch.zeros(0)
+        logits = self._model(input_ids=torch.tensor([list(ids)], device=self._model.device), use_cache=False).logits[0]
+        said = torch.tensor(list(ids[1:]), device=logits.device)
+        # A long prompt's logits in float32 would take more memory than some models.
+        pieces = zip(torch.split(logits[:-1], MEASURED_AT_ONCE), torch.split(said, MEASURED_AT_ONCE), strict=True)
+        found = [rows.float().log_softmax(dim=-1).gather(1, ids[:, None])[:, 0] for rows, ids in pieces]
+        return torch.cat(found).cpu()
+
+    def rollback(self, row: int, num_tokens: int) -> None:
+        """Forget the last tokens of a row."""
+        self._rows.rollback(row, num_tokens)
+
+    def release(self, row: int) -> None:
+        """Free a row; of a closed member nothing is left to free."""
+        if not self._is_closed:
+            self._rows.release(row)
+
+    def close(self) -> None:
+        """Let go of the model and its cache. May be called again."""
+        if not self._is_closed:
+            self._is_closed = True
+            del self._model, self._rows
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise ClosedError(f"member {self.name!r} is closed: load it again")
+
+
+def _check_exists(model: str, name: str) -> None:
+    """Refuse what is plainly meant as a path and is not there; anything else may be a name on the hub."""
+    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1
+    if looks_like_path and not Path(model).expanduser().is_dir():
+        raise MemberError(f"member {name!r}: there is no folder {model!r}: give a model's folder or its hub name")
+
+
+def _check_decoder_only(config: PreTrainedConfig, name: str) -> None:
+    is_encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    if config.is_encoder_decoder or is_encoder:
+        kind = "an encoder-decoder" if config.is_encoder_decoder else "an encoder-only"
+        raise MemberError(
+            f"member {name!r} must be a decoder-only causal language model; {config.model_type!r} is {kind} model: "
+            f"leave it out or take a causal model in its place"
+        )
+
+
+def _model_options(config: TransformersConfig) -> dict[str, Any]:
+    """The arguments of `from_pretrained` that the configuration gives."""
+    options = {
+        "dtype": config.dtype,
+        "device_map": config.device_map,
+        "attn_implementation": config.attn_implementation,
+        "quantization_config": config.quantization_config,
+    }
+    given = {key: value for key, value in options.items() if value is not None}
+    return {"use_safetensors": True, **given, **config.model_kwargs}
+
+
+def _commit(model: PreTrainedModel, revision: str | None) -> str:
+    return str(getattr(model.config, "_commit_hash", None) or revision or "")
+
+
+def _head(model: PreTrainedModel) -> Any:
+    """The language-modelling head, None where the model does not tell."""
+    return model.get_output_embeddings()  # type: ignore[no-untyped-call]
+
+
+def _num_logits(model: PreTrainedModel) -> int:
+    head = _head(model)
+    if head is not None and hasattr(head, "out_features"):
+        return int(head.out_features)
+    return int(model.config.get_text_config().vocab_size)
+
+
+def _eos_ids(model: PreTrainedModel) -> list[int]:
+    """End-of-sequence ids of the generation configuration and of the model's own."""
+    generation = getattr(model, "generation_config", None)
+    found: list[int] = []
+    for ids in (getattr(generation, "eos_token_id", None), getattr(model.config, "eos_token_id", None)):
+        found += [ids] if isinstance(ids, int) else list(ids or [])
+    return list(dict.fromkeys(found))
+
+
+def _context_length(config: PreTrainedConfig, tokenizer: Any) -> int:
+    text_config = config.get_text_config()
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len", "n_ctx"):
+        if isinstance(length := getattr(text_config, name, None), int) and length > 0:
+            return length
+    return min(int(tokenizer.model_max_length), NO_LIMIT)
+
+
+def _make_rows(model: PreTrainedModel) -> Rows:
+    """The rows that fit the model's memory."""
+    return RecurrentRows(model) if _is_recurrent(model.config) else AttentionRows(model, _window(model.config))
+
+
+def _is_recurrent(config: PreTrainedConfig) -> bool:
+    return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in DynamicCache(config=config).layers)
+
+
+def _window(config: PreTrainedConfig) -> int | None:
+    """The smallest window of the sliding layers, None where every layer sees everything."""
+    layers = DynamicCache(config=config).layers
+    return min((layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)), default=None)

@@ -1,0 +1,92 @@
+"""Rows of a model with a recurrent state (Mamba, linear attention): a state a row, re-run from a snapshot."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from deepen_llm.members.base import Branch
+from deepen_llm.members.transformers.cache_argument import find_cache_argument
+from deepen_llm.members.transformers.rows import Rows
+
+SNAPSHOT_EVERY_TOKENS = 16
+
+
+@dataclass
+class _Row:
+    """What one row was fed, its state after `num_seen` of it, and an older state to go back to."""
+
+    cache: DynamicCache
+    ids: list[int] = field(default_factory=list)
+    num_seen: int = 0
+    snapshot: DynamicCache | None = None
+    num_in_snapshot: int = 0
+
+
+@final
+class RecurrentRows(Rows):
+    """Running rows of one recurrent model. Padding would enter the state, so each row has passes of its own."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._rows: dict[int, _Row] = {}
+        self._cache_argument = find_cache_argument(model)
+
+    @property
+    def bytes_per_token(self) -> None:
+        """None: the state of a row has one size."""
+        return
+
+    def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
+        """Feed the rows their tokens; logits (len(tokens), num_logits) in the order of the mapping."""
+        return torch.stack([self._extend_row(row, ids) for row, ids in tokens.items()])
+
+    def peek(self, branches: Sequence[Branch]) -> Tensor:
+        """Logits after other tokens, from copies of the rows' states."""
+        logits = []
+        for row, num_back, ids in branches:
+            kept, self._rows[row] = self._rows[row], copy.deepcopy(self._rows[row])
+            try:
+                self.rollback(row, num_back)
+                logits.append(self._extend_row(row, ids))
+            finally:
+                self._rows[row] = kept
+        return torch.stack(logits)
+
+    def rollback(self, row: int, num_tokens: int) -> None:
+        """Forget the last tokens of a row: back to the snapshot, or to the beginning where that is too young."""
+        if not num_tokens:
+            return
+        state = self._rows[row]
+        del state.ids[len(state.ids) - num_tokens :]
+        if state.snapshot is not None and state.num_in_snapshot <= len(state.ids):
+            state.cache, state.num_seen = copy.deepcopy(state.snapshot), state.num_in_snapshot
+        else:
+            state.cache, state.num_seen, state.snapshot = self._new_cache(), 0, None
+
+    def release(self, row: int) -> None:
+        """Free a row."""
+        self._rows.pop(row, None)
+
+    def _extend_row(self, row: int, ids: Sequence[int]) -> Tensor:
+        state = self._rows.setdefault(row, _Row(self._new_cache()))
+        if state.num_seen == len(state.ids) and state.num_seen - state.num_in_snapshot >= SNAPSHOT_EVERY_TOKENS:
+            state.snapshot, state.num_in_snapshot = copy.deepcopy(state.cache), state.num_seen
+        state.ids.extend(ids)
+        fed = state.ids[state.num_seen :]
+        # Several tokens at once are a prefill to most recurrent models: they would begin from an empty state.
+        for part in [[token_id] for token_id in fed] if state.num_seen else [fed]:
+            input_ids = torch.tensor([part], device=self._model.device)
+            outputs = self._model(input_ids=input_ids, use_cache=True, **{self._cache_argument: state.cache})
+        state.num_seen = len(state.ids)
+        logits: Tensor = outputs.logits
+        return logits[0, -1]
+
+    def _new_cache(self) -> DynamicCache:
+        return DynamicCache(config=self._model.config)

@@ -1,0 +1,5 @@
+"""For those who write members or test what stands on an ensemble: a member without a model, and tests of any member."""
+
+from deepen_llm.testing.scripted import ScriptedMember
+
+__all__ = ["ScriptedMember"]

@@ -1,0 +1,168 @@
+"""A member without a model: it knows texts by heart, and can be told to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from deepen_llm.errors import ClosedError
+from deepen_llm.members.base import Branch, Member, Pending, Ready
+from deepen_llm.vocabulary import Vocabulary
+
+NUM_DIRECTIONS = 24
+"""Width of the embeddings."""
+
+
+class ScriptedMember(Member):
+    """Goes on with the first of its texts that begins with the row's text, then says end-of-sequence.
+
+    Every call is recorded: `passes` holds one {row: tokens} per forward pass, `peeks` the tokens of the branches,
+    `measured` those of `measure`, `rows` the tokens of the open rows.
+    `before_pass` is called with each {row: tokens} and may raise; `change` may alter the logits, `(num_logits,)`, of a
+    row's text.
+
+    With ensembles of these, whatever stands on an ensemble can be tested without a model:
+
+        vocabulary = Vocabulary.from_tokenizer(tokenizer, name="main")
+        ensemble = Ensemble([ScriptedMember(vocabulary, ["The cat sat on the mat."])])
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        texts: Sequence[str],
+        *,
+        context_length: int = 512,
+        confidence: float = 8.0,
+        seed: int = 0,
+    ) -> None:
+        """Learn the texts.
+
+        Args:
+            vocabulary: The member is called as it is.
+            texts: What it says, prompts included; the first that fits counts.
+            context_length: The most tokens of a row.
+            confidence: The logit of the next token; all others have 0.
+            seed: Of the embeddings of special tokens. Tokens with the same bytes have the same embedding in all
+            members.
+        """
+        self.name = vocabulary.name
+        self.vocabulary = vocabulary
+        self.context_length = context_length
+        self.texts = [text.encode() for text in texts]
+        self.confidence = confidence
+        self.before_pass: Callable[[dict[int, list[int]]], None] = lambda tokens: None
+        self.change: Callable[[bytes, Tensor], Tensor] = lambda text, logits: logits
+        self.passes: list[dict[int, list[int]]] = []
+        self.peeks: list[list[list[int]]] = []
+        self.measured: list[list[int]] = []
+        self.rows: dict[int, list[int]] = {}
+        self.num_rolled_back = 0
+        self.is_closed = False
+        # Common tokens get common directions, so that the members' relative spaces agree.
+        self._embeddings = torch.stack([_direction(token, seed) for token in vocabulary.tokens])
+
+    @property
+    def embeddings(self) -> Tensor:
+        """Random directions, (num_logits, 24)."""
+        return self._embeddings
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU."""
+        return torch.device("cpu")
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the embeddings."""
+        return self._embeddings.nbytes
+
+    @property
+    def cache_bytes_per_token(self) -> int | None:
+        """None: there is no cache."""
+        return None
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """The name."""
+        return {"name": self.name}
+
+    def open(self) -> int:
+        """Begin an empty row."""
+        self._check_open()
+        row = max(self.rows, default=-1) + 1
+        self.rows[row] = []
+        return row
+
+    def start_extend(self, tokens: Mapping[int, Sequence[int]]) -> Pending:
+        """Note the tokens; logits (len(tokens), num_logits)."""
+        self._check_open()
+        fed = {row: list(ids) for row, ids in tokens.items()}
+        assert all(fed.values()), "every row of a pass has new tokens"
+        self.before_pass(fed)
+        self.passes.append(fed)
+        for row, ids in fed.items():
+            self.rows[row] += ids
+        return Ready(torch.stack([self._logits(self.rows[row]) for row in fed]))
+
+    def start_peek(self, branches: Sequence[Branch]) -> Pending:
+        """What it would say after other tokens, (len(branches), num_logits); no row is changed."""
+        self._check_open()
+        texts = [self.rows[row][: len(self.rows[row]) - num_back] + list(ids) for row, num_back, ids in branches]
+        assert all(ids for _, _, ids in branches), "every branch has tokens"
+        self.peeks.append(texts)
+        return Ready(torch.stack([self._logits(ids) for ids in texts]))
+
+    def measure(self, ids: Sequence[int]) -> Tensor:
+        """The natural-log probability of each token but the first, `(len(ids) - 1,)`."""
+        self._check_open()
+        self.measured.append(list(ids))
+        logprobs = [self._logits(ids[:end]).log_softmax(dim=-1)[ids[end]] for end in range(1, len(ids))]
+        return torch.stack(logprobs) if logprobs else torch.zeros(0)
+
+    def rollback(self, row: int, num_tokens: int) -> None:
+        """Forget the last tokens of a row."""
+        assert 0 < num_tokens <= len(self.rows[row]), "a row has the tokens that are taken back"
+        del self.rows[row][-num_tokens:]
+        self.num_rolled_back += num_tokens
+
+    def release(self, row: int) -> None:
+        """Forget a row."""
+        del self.rows[row]
+
+    def close(self) -> None:
+        """Note that the member is closed."""
+        self.is_closed = True
+
+    def text(self, ids: Sequence[int]) -> bytes:
+        """A row's text, without the dummy space of a SentencePiece tokenizer."""
+        joined = self.vocabulary.join(ids)
+        return joined[1:] if self.vocabulary.adds_prefix_space else joined
+
+    def _logits(self, ids: Sequence[int]) -> Tensor:
+        text = self.text(ids)
+        logits = torch.zeros(len(self.vocabulary.tokens))
+        rest = next((known[len(text) :] for known in self.texts if known.startswith(text)), b"")
+        logits[self._next_token(rest, at_start=not text)] = self.confidence
+        return self.change(text, logits)
+
+    def _next_token(self, rest: bytes, at_start: bool) -> int:
+        if not rest:
+            return self.vocabulary.eos_ids[0]
+        complete = rest.decode("utf-8", "ignore")
+        if complete and complete.encode()[:1] == rest[:1]:
+            return self.vocabulary.encode(complete, at_start=at_start)[0]
+        byte_id = self.vocabulary.byte_ids[rest[0]]
+        assert byte_id is not None, "the vocabulary has a token for every byte"
+        return byte_id
+
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise ClosedError(f"member {self.name!r} is closed: make another")
+
+
+def _direction(token: bytes | None, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed if token is None else int.from_bytes(token[:6], "big") + len(token))
+    return torch.randn(NUM_DIRECTIONS, generator=generator)

@@ -1,0 +1,1 @@
+"""How much each member counts, request by request."""
