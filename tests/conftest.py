@@ -14,9 +14,9 @@ import pytest
 
 from deepen_llm.config import EnsembleConfig, MemberConfig
 from deepen_llm.ensemble import Ensemble
+from deepen_llm.testing import ScriptedMember
 from deepen_llm.vocabulary import Vocabulary
 from tests import toy_tokenizers
-from tests.fakes import ScriptedMember
 
 TOKENIZERS = {
     "bpe": toy_tokenizers.byte_level_bpe,

@@ -22,9 +22,9 @@ from deepen_llm.errors import (
     PromptError,
     VocabularyError,
 )
+from deepen_llm.testing import ScriptedMember
 from deepen_llm.vocabulary import Vocabulary
 from tests import toy_tokenizers
-from tests.fakes import ScriptedMember
 
 STORY = "The quick brown fox jumps over the lazy dog. Привет, мир! 今天 👍🏽 naïve café 3.14159\n\tdone"
 OTHERS = [

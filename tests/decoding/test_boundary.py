@@ -6,9 +6,9 @@ import torch
 from deepen_llm.decoding.alignment import Alignment
 from deepen_llm.decoding.boundary import Boundary
 from deepen_llm.decoding.track import Track
+from deepen_llm.testing import ScriptedMember
 from deepen_llm.vocabulary import EncodedText
 from deepen_llm.vocabulary.prefixes import TokenPrefixes
-from tests.fakes import ScriptedMember
 from tests.vocabularies import LOSSLESS, TEXTS, load_toy
 
 

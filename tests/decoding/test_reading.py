@@ -12,10 +12,11 @@ import torch
 from deepen_llm import Ensemble, FusionConfig, SamplingParams
 from deepen_llm.config import EnsembleConfig
 from deepen_llm.errors import MemberError, NumericalError
+from deepen_llm.members.base import Ready
 from deepen_llm.members.transformers import TransformersMember
+from deepen_llm.testing import ScriptedMember
 from deepen_llm.vocabulary import Vocabulary
 from tests import toy_tokenizers
-from tests.fakes import ScriptedMember
 from tests.models import make_model
 
 STORY = "The quick brown fox jumps over the lazy dog. Привет, мир! 今天 👍🏽 naïve café 3.14159\n\tdone"
@@ -87,7 +88,7 @@ def test_rows_are_as_they_were_after_every_extension_and_hold_the_main_models_te
     ensemble = make_ensemble(TEXTS, ("bpe", "sentencepiece", "unigram"), fusion=text_of(method))
     seen = {member.name: [] for member in ensemble.members}
     for member in ensemble.members:
-        extend, peek = member.extend, member.peek
+        extend, peek = member.start_extend, member.start_peek
 
         def watched_extend(tokens, member=member, extend=extend):
             logits = extend(tokens)
@@ -100,7 +101,7 @@ def test_rows_are_as_they_were_after_every_extension_and_hold_the_main_models_te
             assert member.rows == before
             return logits
 
-        member.extend, member.peek = watched_extend, watched_peek
+        member.start_extend, member.start_peek = watched_extend, watched_peek
     ensemble.generate(STORY[:8], SamplingParams(max_new_tokens=200))
     assert sum(len(member.peeks) for member in ensemble.members) > 3
     assert seen["sentencepiece"] == seen["bpe"] == seen["unigram"]
@@ -321,33 +322,33 @@ def test_where_the_context_is_nearly_full_no_extension_goes_beyond_it(make_ensem
 
 def test_a_member_that_fails_while_it_is_extended_fails_the_sequences_by_name_and_the_engine_goes_on(make_ensemble):
     ensemble = make_ensemble(TEXTS, fusion=text_of("relative"))
-    peek = ensemble.members[1].peek
+    peek = ensemble.members[1].start_peek
 
     def fail(branches):
         raise RuntimeError("out of memory")
 
-    ensemble.members[1].peek = fail
+    ensemble.members[1].start_peek = fail
     message = r"'sentencepiece' failed while its tokens were extended: RuntimeError: out of memory.*reading='token'"
     with pytest.raises(MemberError, match=message) as caught:
         ensemble.generate(STORY[:12])
     assert isinstance(caught.value.__cause__, RuntimeError)
-    ensemble.members[1].peek = peek
+    ensemble.members[1].start_peek = peek
     assert ensemble.generate(STORY[:12]).text == STORY[12:]
     assert not any(member.rows for member in ensemble.members)
 
 
 def test_nan_in_an_extension_fails_that_sequence_only(make_ensemble):
     ensemble = make_ensemble(TEXTS, fusion=text_of("relative", min_mass=0.0))
-    peek = ensemble.members[1].peek
+    peek = ensemble.members[1].start_peek
 
     def spoil(branches):
-        logits, texts = peek(branches), ensemble.members[1].peeks[-1]
+        logits, texts = peek(branches).result(), ensemble.members[1].peeks[-1]
         for at, ids in enumerate(texts):
             if ensemble.members[1].text(ids).startswith(b"Once upon a"):
                 logits[at, 5] = float("nan")
-        return logits
+        return Ready(logits)
 
-    ensemble.members[1].peek = spoil
+    ensemble.members[1].start_peek = spoil
     with ThreadPoolExecutor(2) as pool:
         sound, broken = pool.submit(ensemble.generate, STORY[:12]), pool.submit(ensemble.generate, "Once upon a")
     assert sound.result().text == STORY[12:]

@@ -160,7 +160,7 @@ def test_an_extension_that_raises_fails_only_the_sequences_for_which_it_was_aske
     def fail(branches):
         raise RuntimeError("out of memory")
 
-    other.peek = fail
+    other.start_peek = fail
     other.change = lambda text, logits: torch.zeros_like(logits)
     with ThreadPoolExecutor(2) as pool:
         sure, unsure = pool.submit(ensemble.generate, STORY[:4]), pool.submit(ensemble.generate, "Once upon")

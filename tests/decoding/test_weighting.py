@@ -10,7 +10,7 @@ import torch
 from deepen_llm import FusionConfig, SamplingParams
 from deepen_llm.decoding.weighting import MIN_BYTES, NUM_SKIPPED_BYTES, PromptWeighting
 from deepen_llm.errors import MemberError, NumericalError
-from tests.fakes import ScriptedMember
+from deepen_llm.testing import ScriptedMember
 
 STORY = "The quick brown fox jumps over the lazy dog, and the cat sat on the mat."
 OTHER = "Once upon a time there was a girl who liked to sing, and a boy who liked to run."

@@ -11,7 +11,7 @@ from deepen_llm.evaluation.assignments import GROUPS, TASK_FILES, TextAssignment
 from deepen_llm.evaluation.journal import Journal
 from deepen_llm.evaluation.respondent import Respondent
 from deepen_llm.starter import TASKS
-from tests.fakes import ScriptedMember
+from deepen_llm.testing import ScriptedMember
 from tests.vocabularies import load_toy
 
 STORY = "Once a fox ran home. The hens slept.\n"

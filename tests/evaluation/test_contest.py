@@ -8,7 +8,7 @@ from deepen_llm.evaluation.assignments import TextAssignment, find_assignments
 from deepen_llm.evaluation.contest import Entrant, list_entrants, run_entrant
 from deepen_llm.evaluation.journal import Journal
 from deepen_llm.evaluation.passages import Passage
-from tests.fakes import ScriptedMember
+from deepen_llm.testing import ScriptedMember
 from tests.vocabularies import load_toy
 
 METHODS = {"default": FusionConfig(), "published": FusionConfig.published()}

@@ -4,7 +4,7 @@ import pytest
 
 from deepen_llm.errors import ContextLengthError
 from deepen_llm.evaluation.fitting import fit_prompt, fits
-from tests.fakes import ScriptedMember
+from deepen_llm.testing import ScriptedMember
 
 PROMPT = "First example here.\n\nSecond example here.\n\nLast question?"
 

@@ -9,8 +9,8 @@ from lm_eval.api.instance import Instance
 from deepen_llm import Ensemble
 from deepen_llm.errors import ConfigError, PromptError
 from deepen_llm.evaluation.harness import HarnessModel, read_settings
+from deepen_llm.testing import ScriptedMember
 from deepen_llm.vocabulary import Vocabulary
-from tests.fakes import ScriptedMember
 from tests.toy_tokenizers import byte_level_bpe
 
 TEXTS = ["Who? A fox ran home.\nThe end.", "What? The hens slept."]

@@ -4,7 +4,7 @@ import pytest
 
 from deepen_llm.errors import ContextLengthError
 from deepen_llm.evaluation.passages import split_passages, split_rolling
-from tests.fakes import ScriptedMember
+from deepen_llm.testing import ScriptedMember
 
 TEXT = "".join(f"Tale {n}. The fox saw {n} hens. It ran home, and slept.\n\n" for n in range(12))
 

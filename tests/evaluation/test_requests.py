@@ -12,7 +12,7 @@ from deepen_llm.evaluation.requests import (
     read_answer,
     write_answer,
 )
-from tests.fakes import ScriptedMember
+from deepen_llm.testing import ScriptedMember
 from tests.vocabularies import load_toy
 
 TEXT = "Who? A fox ran home."

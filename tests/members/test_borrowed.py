@@ -6,7 +6,7 @@ import torch
 
 from deepen_llm.members.base import Member
 from deepen_llm.members.borrowed import BorrowedMember
-from tests.fakes import ScriptedMember
+from deepen_llm.testing import ScriptedMember
 
 
 def test_everything_but_close_reaches_the_lender(vocabularies):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-WIDE = 1 << 13
+WIDE = 3 << 13
 """Rows narrower than this are quicker sorted out by `topk` itself."""
 BLOCK = 64
 """On CPU the largest values of a row are looked for in the blocks of this size that have the largest maxima."""

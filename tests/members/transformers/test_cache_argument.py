@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from deepen_llm.errors import MemberError
-from deepen_llm.members.cache_argument import find_cache_argument
+from deepen_llm.members.transformers.cache_argument import find_cache_argument
 
 
 @pytest.mark.parametrize(

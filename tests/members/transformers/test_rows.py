@@ -7,8 +7,8 @@ import random
 import pytest
 import torch
 
-from deepen_llm.members.attention import AttentionRows
-from deepen_llm.members.recurrent import RecurrentRows
+from deepen_llm.members.transformers.attention import AttentionRows
+from deepen_llm.members.transformers.recurrent import RecurrentRows
 from tests.models import make_model
 
 ATTENTION = ["llama", "neox", "qwen2", "gpt2", "bloom", "mistral-sliding"]

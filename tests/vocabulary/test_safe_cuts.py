@@ -6,7 +6,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from deepen_llm.vocabulary import Vocabulary
-from deepen_llm.vocabulary.boundaries import last_cut
+from deepen_llm.vocabulary.safe_cuts import last_cut
 from tests import toy_tokenizers as toys
 from tests.vocabularies import REAL, TOYS, load_real, load_toy, mixed_texts
 

@@ -7,10 +7,10 @@ import itertools
 import pytest
 import torch
 
-from deepen_llm.members import transformers as module
 from deepen_llm.members.transformers import TransformersMember
+from deepen_llm.members.transformers import member as module
+from deepen_llm.testing import ScriptedMember
 from tests import toy_tokenizers
-from tests.fakes import ScriptedMember
 from tests.models import make_model
 
 KINDS = ["llama", "neox", "qwen2", "gpt2", "bloom", "mistral-sliding", "mamba"]
