@@ -96,4 +96,4 @@ def test_every_contestant_answers_every_question_through_every_framework():
     assert all([one.question for one in r.answers] == [one.text for one in questions] for r in results)
     assert results[0].hit_rate == results[-2].hit_rate > 0  # retrieval does not depend on who answers
     assert len(told) == 6 * 4 and told[0] == "llama alone, langchain"
-    assert all(ensemble.closed for ensemble in opened)
+    assert all(ensemble.is_closed for ensemble in opened)

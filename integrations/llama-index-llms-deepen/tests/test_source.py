@@ -69,7 +69,7 @@ def test_a_model_is_kept_in_a_form_that_can_be_stored(opened):
 
 def test_closing_frees_an_ensemble_that_was_loaded_here(opened, ensemble):
     DeepenLLM(model=["org/a", "org/b"]).close()
-    assert ensemble.closed
+    assert ensemble.is_closed
 
 
 def test_observers_are_told_no_loading_options(opened):
