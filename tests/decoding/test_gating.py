@@ -172,7 +172,10 @@ def test_an_extension_that_raises_fails_only_the_sequences_for_which_it_was_aske
     with ThreadPoolExecutor(2) as pool:
         sure, unsure = pool.submit(ensemble.generate, STORY[:4]), pool.submit(ensemble.generate, "Once upon")
     assert sure.result().text == STORY[4:]
-    with pytest.raises(MemberError, match="'sentencepiece' failed in a forward pass: RuntimeError: out of memory; the ensemble stays usable"):
+    with pytest.raises(
+        MemberError,
+        match="'sentencepiece' failed in a forward pass: RuntimeError: out of memory",
+    ):
         unsure.result()
     assert not any(member.rows for member in ensemble.members)
 
