@@ -17,10 +17,10 @@ PAGE = Path(__file__).parent / "configuration.md"
 
 HEAD = """# Every setting
 
-Made from the code by `python docs/generate_configuration.py`; a test keeps it current. A setting that a kind does not have is
-refused by name, and so is one that means nothing beside another; what does not exist is refused with the nearest name that
-does. The same names hold in Python, in `ensemble.yaml`, and in `SamplingParams` for LangChain and LlamaIndex (where
-`max_new_tokens` is `max_tokens` and `timeout_s` is `timeout`).
+Made from the code by `python docs/generate_configuration.py`; a test keeps it current. A setting that a kind does not
+have is refused by name, and so is one that means nothing beside another; what does not exist is refused with the
+nearest name that does. The same names hold in Python, in `ensemble.yaml` and, for `SamplingParams`, in LangChain and
+LlamaIndex (where `max_new_tokens` is `max_tokens` and `timeout_s` is `timeout`).
 
 ```yaml
 members:
