@@ -10,10 +10,10 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from deepen_llm.starter.example import Example
-from deepen_llm.starter.members import StarterMember
-from deepen_llm.starter.prompts import Segment, draw_format, write_messages, write_plain
+from deepen_llm.starter.prompts import FORMATS, QUESTION_ANSWER, RETRIEVAL, Example, Format, Segment, write_plain
+from recipe.members import StarterMember
 
+BARE = Format("{c}\n", "{q}\n")
 PROMPT_WEIGHT = {"reading": 0.1, "copy": 0.1}
 OTHER_PROMPT_WEIGHT = 0.3
 PROMPT_SHARE = 0.35
@@ -36,6 +36,29 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def write_messages(example: Example) -> list[dict[str, str]]:
+    """The example as chat messages; a context opens the first user message."""
+    messages = []
+    context = f"{example.context}\n\n" if example.context else ""
+    for question, answer in example.turns:
+        messages.append({"role": "user", "content": context + question})
+        messages.append({"role": "assistant", "content": answer})
+        context = ""
+    return messages
+
+
+def draw_format(rng: random.Random, example: Example) -> Format:
+    """A format for this example; the retrieval one only where there is a context."""
+    draw = rng.random()
+    if example.context and draw < 0.15:
+        return RETRIEVAL
+    if draw < 0.25 and len(example.turns) == 1:
+        return BARE
+    if draw < 0.55:
+        return QUESTION_ANSWER
+    return rng.choice(FORMATS)
 
 
 def write_chat(member: StarterMember, example: Example, rng: random.Random) -> list[Segment]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from deepen_llm.starter.unigram import cut_word, learn_pieces
+from recipe.unigram import cut_word, learn_pieces
 
 
 def test_a_word_is_cut_into_its_likeliest_pieces():

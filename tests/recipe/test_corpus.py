@@ -9,10 +9,10 @@ import pytest
 
 from deepen_llm.starter import TASKS
 from deepen_llm.starter.capitals import CAPITALS
-from deepen_llm.starter.corpus import Mixture, make_examples
 from deepen_llm.starter.names import HELD_OUT_PEOPLE, HELD_OUT_PLACES
 from deepen_llm.starter.prompts import FORMATS, RETRIEVAL, write_plain
 from deepen_llm.starter.tasks import heldout_documents, load_task
+from recipe.corpus import Mixture, make_examples
 
 NUM_EXAMPLES = 3000
 

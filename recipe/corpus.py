@@ -11,16 +11,11 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from deepen_llm.starter.arithmetic import make_arithmetic_turn
-from deepen_llm.starter.chat import make_small_talk
-from deepen_llm.starter.example import Example
-from deepen_llm.starter.facts import (
-    NUM_PARTS,
-    make_capital_turn,
-    make_element_turn,
-    make_fact_prose,
-)
-from deepen_llm.starter.passages import make_copy, make_lookup, make_reading
+from deepen_llm.starter.prompts import Example
+from recipe.arithmetic import make_arithmetic_turn
+from recipe.facts import NUM_PARTS, make_capital_turn, make_element_turn, make_fact_prose
+from recipe.passages import make_copy, make_lookup, make_reading
+from recipe.small_talk import make_small_talk
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The command that made the bundled models: `python -m deepen_llm.starter.train --member all`."""
+"""The command that made the bundled models: `python -m recipe.train --member all`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from deepen_llm.starter.members import MEMBERS, StarterMember
-from deepen_llm.starter.tokenization import save_tokenizer
-from deepen_llm.starter.training import Schedule, save_model, train_member
-
-MODELS_FOLDER = Path(__file__).parent / "models"
+from deepen_llm.starter import MODELS_FOLDER
+from recipe.members import MEMBERS, StarterMember
+from recipe.tokenization import save_tokenizer
+from recipe.training import Schedule, save_model, train_member
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -1,16 +1,12 @@
-"""Questions and prose about capitals and chemical elements.
-
-Each phrasing is a template with `{}` for the entity. The held-out phrasings are made of words
-that the training phrasings use, in an order that never occurs in training.
-"""
+"""Questions and prose about capitals and chemical elements, for training."""
 
 from __future__ import annotations
 
 import random
 
-from deepen_llm.starter.capitals import CAPITALS
-from deepen_llm.starter.elements import ELEMENT_PARTS, Element
-from deepen_llm.starter.example import Example
+from deepen_llm.starter.capitals import CAPITALS, write_capital
+from deepen_llm.starter.elements import ELEMENT_PARTS, write_element
+from deepen_llm.starter.prompts import Example
 
 CAPITAL_QUESTIONS = (
     "What is the capital of {}?",
@@ -29,18 +25,11 @@ COUNTRY_QUESTIONS = (
     "Which country has {} as its capital?",
     "Name the country whose capital is {}.",
 )
-HELD_OUT_CAPITAL_QUESTIONS = (
-    "Please name the capital city of {}.",
-    "Which city is the capital city of {}?",
-    "Tell me which city is the capital of {}.",
-)
 CAPITAL_PROSE = (
     "The capital of {country} is {capital}.",
     "{capital} is the capital of {country}.",
     "The capital city of {country} is {capital}.",
 )
-HELD_OUT_CAPITAL_PROSE = "The city of {capital} is the capital of {country}."
-
 SYMBOL_QUESTIONS = (
     "What is the symbol of {}?",
     "What is the chemical symbol of {}?",
@@ -57,20 +46,11 @@ NUMBER_QUESTIONS = (
     "Tell me the atomic number of {}.",
     "What is the atomic number of the element {}?",
 )
-HELD_OUT_SYMBOL_QUESTIONS = (
-    "Which chemical symbol does the element {} have?",
-    "Please name the chemical symbol of {}.",
-)
-HELD_OUT_NUMBER_QUESTIONS = (
-    "Which atomic number does the element {} have?",
-    "Please name the atomic number of {}.",
-)
 ELEMENT_PROSE = (
     "The symbol of {name} is {symbol}.",
     "The atomic number of {name} is {number}.",
     "The element {name} has the symbol {symbol} and the atomic number {number}.",
 )
-HELD_OUT_ELEMENT_PROSE = "The chemical symbol of the element {name} is {symbol}."
 
 NUM_PARTS = len(CAPITALS)
 
@@ -89,16 +69,6 @@ def make_element_turn(rng: random.Random, part: int) -> tuple[str, str]:
     if rng.random() < 0.5:
         return rng.choice(SYMBOL_QUESTIONS).format(element.name), element.symbol
     return rng.choice(NUMBER_QUESTIONS).format(element.name), str(element.number)
-
-
-def write_capital(template: str, pair: tuple[str, str]) -> str:
-    """A sentence about one capital."""
-    return template.format(country=pair[0], capital=pair[1])
-
-
-def write_element(template: str, element: Element) -> str:
-    """A sentence about one element."""
-    return template.format(name=element.name, symbol=element.symbol, number=element.number)
 
 
 def make_fact_prose(rng: random.Random, part: int) -> Example:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from deepen_llm.starter.example import Example
+from deepen_llm.starter.prompts import Example
 
 GREETINGS = ("Hello!", "Hello.", "Hi!", "Hi there!", "Good morning!", "Good evening!")
 SMALL_TALK: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (

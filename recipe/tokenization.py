@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,12 +17,12 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from deepen_llm.starter.capitals import CAPITALS
-from deepen_llm.starter.corpus import Mixture, make_examples
 from deepen_llm.starter.elements import ELEMENTS
-from deepen_llm.starter.members import StarterMember
-from deepen_llm.starter.names import cut_names
+from deepen_llm.starter.names import PERSON_CLOSINGS, PERSON_OPENINGS, PLACE_CLOSINGS, PLACE_OPENINGS
 from deepen_llm.starter.prompts import FORMATS, RETRIEVAL, write_plain
-from deepen_llm.starter.unigram import learn_pieces
+from recipe.corpus import Mixture, make_examples
+from recipe.members import StarterMember
+from recipe.unigram import learn_pieces
 
 SPACE = "▁"
 CUT = "\u2063"
@@ -30,6 +31,15 @@ WORD_REPEATS = 60
 WORDS = rf"[ {SPACE}]?\p{{L}}+|\p{{N}}|\n|[ {SPACE}]?[^\s{SPACE}\p{{L}}\p{{N}}]+|[\s{SPACE}]"
 BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
 ASCII = [chr(code) for code in range(33, 127)]
+_NAMES = re.compile(
+    rf"\b({'|'.join(PERSON_OPENINGS)})({'|'.join(PERSON_CLOSINGS)})\b"
+    rf"|\b({'|'.join(PLACE_OPENINGS)})({'|'.join(PLACE_CLOSINGS)})\b"
+)
+
+
+def cut_names(text: str, mark: str) -> str:
+    """The text with `mark` between the two syllables of every invented name."""
+    return _NAMES.sub(lambda m: (m[1] or m[3]) + mark + (m[2] or m[4]), text)
 
 
 def training_lines(seed: int) -> Iterator[str]:

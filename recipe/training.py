@@ -15,10 +15,10 @@ import torch
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from deepen_llm.starter.corpus import Mixture, make_examples
-from deepen_llm.starter.encoding import Encoder, pack_rows
-from deepen_llm.starter.initialization import apply_mimetic, embedding_of
-from deepen_llm.starter.members import StarterMember
+from recipe.corpus import Mixture, make_examples
+from recipe.encoding import Encoder, pack_rows
+from recipe.initialization import apply_mimetic, embedding_of
+from recipe.members import StarterMember
 
 logger = logging.getLogger(__name__)
 
