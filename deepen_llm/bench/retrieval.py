@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from deepen_llm.bench.retrieval_documents import Document, RetrievalQuestion
 from deepen_llm.bench.retrieval_pipelines import Framework, Pipeline, build_pipeline
-from deepen_llm.evaluation.accuracy import Estimate, wilson_estimate
-from deepen_llm.evaluation.comparison import each_alone
+from deepen_llm.evaluation import Cost, Scores, System, SystemResult, TaskResult, list_members
 
 if TYPE_CHECKING:
     from deepen_llm.config import EnsembleConfig
@@ -42,16 +41,16 @@ class RetrievalAnswer:
 
 @dataclass(frozen=True, slots=True)
 class RetrievalResult:
-    """One contestant through one framework."""
+    """One system through one framework."""
 
     framework: Framework
-    contestant: str
+    system: System
     answers: tuple[RetrievalAnswer, ...]
 
     @property
-    def accuracy(self) -> Estimate:
-        """The share of right answers, with Wilson's interval."""
-        return wilson_estimate(sum(answer.is_right for answer in self.answers), len(self.answers))
+    def scores(self) -> Scores:
+        """Which answers are right."""
+        return Scores.of_grades(answer.is_right for answer in self.answers)
 
     @property
     def hit_rate(self) -> float:
@@ -104,8 +103,8 @@ class RetrievalBenchmark:
         Raises:
             DeepenError: A model that cannot be loaded or fails, or a framework that is not installed.
         """
-        for name, entrant in list_contestants(config, member_names):
-            with open_ensemble(entrant) as ensemble:
+        for system in list_systems(config, member_names):
+            with open_ensemble(system.config) as ensemble:
                 for framework in self.frameworks:
                     pipeline = build_pipeline(
                         framework,
@@ -119,14 +118,23 @@ class RetrievalBenchmark:
                     answers = []
                     for question in self.questions:
                         answers.append(answer_question(pipeline, question))
-                        report(f"{name}, {framework}")
-                    yield RetrievalResult(framework, name, tuple(answers))
+                        report(f"{system.name}, {framework}")
+                    yield RetrievalResult(framework, system, tuple(answers))
 
 
-def list_contestants(config: EnsembleConfig, member_names: Sequence[str]) -> list[tuple[str, EnsembleConfig]]:
+def list_systems(config: EnsembleConfig, member_names: Sequence[str]) -> list[System]:
     """Each member alone, then all together under the name `ENSEMBLE`; a single member stands for itself."""
-    alone = [(f"{name} alone", entrant) for name, entrant in zip(member_names, each_alone(config), strict=True)]
-    return alone if len(alone) == 1 else [*alone, (ENSEMBLE, config)]
+    members = list_members(config, member_names)
+    return members if len(members) == 1 else [*members, System(ENSEMBLE, config, is_member=False)]
+
+
+def collect_results(results: Sequence[RetrievalResult]) -> list[SystemResult]:
+    """What every system reached; a framework stands where a task does."""
+    found: dict[str, SystemResult] = {}
+    for result in results:
+        reached = found.setdefault(result.system.name, SystemResult(result.system))
+        reached.tasks[result.framework] = TaskResult(result.scores, Cost.of([]))
+    return list(found.values())
 
 
 def answer_question(pipeline: Pipeline, question: RetrievalQuestion) -> RetrievalAnswer:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from deepen_llm.errors import ConfigError
-from deepen_llm.evaluation.grading import normalize_answer
+from deepen_llm.evaluation.grading import first_line, normalize_answer
 from deepen_llm.starter.names import HELD_OUT_PEOPLE, HELD_OUT_PLACES
 from deepen_llm.starter.relations import BUILDINGS, RELATIONS, THINGS, VALUES, Relation
 
@@ -46,8 +46,7 @@ class RetrievalQuestion:
 
     def is_answered_by(self, text: str) -> bool:
         """Whether the first line that is not empty names the answer and none of its rivals, in whatever words."""
-        lines = [line for line in text.splitlines() if line.strip()]
-        said = lines[0] if lines else ""
+        said = first_line(text)
         return _names(said, self.answer) and not any(_names(said, rival) for rival in self.rivals)
 
 
@@ -81,7 +80,7 @@ def _shuffled_names(rng: random.Random) -> list[tuple[str, str]]:
 
 
 def _write_notes(rng: random.Random, name: str, kind: str) -> Iterator[tuple[Document, list[RetrievalQuestion]]]:
-    """The documents about one name, each with a question a fact; no two facts are of one relation."""
+    """The documents about one name, each with a question per fact; no two facts are of one relation."""
     about = [relation for relation in RELATIONS if relation.subject in _KINDS_ABOUT[kind]]
     stated = rng.sample(about, FACTS_EACH * NOTES_EACH[kind])
     for number in range(NOTES_EACH[kind]):

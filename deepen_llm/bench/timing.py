@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
-
-import torch
 
 Times = dict[str, list[float]]
 
@@ -60,15 +57,3 @@ def ratios(times: Times, numerators: tuple[str, ...], denominators: tuple[str, .
         return [sum(runs) for runs in zip(*(times[name] for name in names), strict=True)]
 
     return Spread(tuple(a / b for a, b in zip(total(numerators), total(denominators), strict=True)))
-
-
-def describe_machine() -> dict[str, str | int]:
-    """What the figures depend on."""
-    return {
-        "processor": platform.processor() or platform.machine(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
-    }

@@ -9,9 +9,6 @@ from typer.core import TyperGroup
 
 from deepen_llm import __version__
 from deepen_llm.cli.bench import bench
-from deepen_llm.cli.bench_fusion import fusion
-from deepen_llm.cli.bench_retrieval import retrieval
-from deepen_llm.cli.bench_structure import structure
 from deepen_llm.cli.calibrate import calibrate
 from deepen_llm.cli.chat import chat
 from deepen_llm.cli.console import complain, out, set_up_logging
@@ -78,9 +75,6 @@ app.command()(explain)
 app.command()(inspect)
 app.command("eval")(evaluate)
 app.command()(calibrate)
-bench.command()(fusion)
-bench.command()(retrieval)
-bench.command()(structure)
 app.add_typer(bench)
 
 

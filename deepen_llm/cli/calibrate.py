@@ -12,19 +12,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from deepen_llm.cli.bench import check_writable
-from deepen_llm.cli.console import err, go_offline, out, say
-from deepen_llm.cli.opening import open_ensemble
-from deepen_llm.cli.parameters import ENSEMBLE, take_options
+from deepen_llm.cli.console import err, go_offline, open_ensemble, out, say
+from deepen_llm.cli.parameters import ENSEMBLE, check_writable, take_options
 from deepen_llm.errors import ConfigError
 from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
+    from deepen_llm.calibration.development_set import DevelopmentSet
+    from deepen_llm.calibration.search import Calibration, Choice, Trial
+    from deepen_llm.calibration.trials import OnScored, Trials
     from deepen_llm.ensemble import Ensemble
-    from deepen_llm.evaluation.accuracy import Estimate
-    from deepen_llm.evaluation.calibration import Calibration, Choice, Trial
-    from deepen_llm.evaluation.development import DevelopmentSet
-    from deepen_llm.evaluation.trials import OnScored, Trials
+    from deepen_llm.evaluation.estimates import Estimate
 
 FILE_HELP = "Prompts with answers (.jsonl) or running text. With the bundled models, if not given: questions to them."
 OUT_HELP = "The file to write."
@@ -115,7 +113,7 @@ def _check_arguments(file: Path | None, source: EnsembleSource, out_file: Path, 
 
 
 def _load(file: Path | None, delimiter: str) -> DevelopmentSet:
-    from deepen_llm.evaluation.development import DevelopmentSet
+    from deepen_llm.calibration.development_set import DevelopmentSet
 
     if file is not None:
         return DevelopmentSet.load(file, delimiter=delimiter)
@@ -125,7 +123,7 @@ def _load(file: Path | None, delimiter: str) -> DevelopmentSet:
 
 
 def _make_trials(ensemble: Ensemble, development: DevelopmentSet, report: OnScored) -> Trials:
-    from deepen_llm.evaluation.trials import Trials
+    from deepen_llm.calibration.trials import Trials
 
     return Trials(ensemble.members, ensemble.config, development, report)
 
@@ -134,7 +132,7 @@ def _run(
     ensemble: Ensemble, development: DevelopmentSet, trials: Trials, num_parts: int, *, keep_main: bool, uniform: bool
 ) -> Calibration:
     """The search, or the one trial that was asked for."""
-    from deepen_llm.evaluation.calibration import calibrate, measure_uniform
+    from deepen_llm.calibration.search import calibrate, measure_uniform
 
     num_members, trust = len(ensemble.members), ensemble.config.fusion.trust
     main = ensemble.member_names.index(ensemble.main_name)

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, final
 
 import typer
 
-from deepen_llm.cli.console import complain, say
-from deepen_llm.cli.opening import open_ensemble
+from deepen_llm.cli.console import complain, open_ensemble, say
 from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, take_options
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ContextLengthError, DeepenError, PromptError

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from deepen_llm.ensemble import Ensemble
+    from deepen_llm.source import EnsembleSource
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -30,6 +36,21 @@ def loading(what: str) -> Iterator[None]:
     with err.status(Text(f"loading {what} ...")):
         silence_transformers()
         yield
+
+
+def open_ensemble(source: EnsembleSource) -> Ensemble:
+    """Load the models, and show that something happens. Raises what `EnsembleSource.open` does."""
+    with loading("the bundled models" if source.is_starter else "models"):
+        return source.open()
+
+
+@contextmanager
+def counting(total: int, unit: str = "") -> Iterator[Callable[[str, int], None]]:
+    """A bar on the standard error: call it with what is being done, and with how many of `total` more are done."""
+    columns = (TextColumn("{task.description:<28}", markup=False), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=err, transient=True) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda label, number: progress.update(bar, description=label, advance=number)
 
 
 def silence_transformers() -> None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from deepen_llm.cli.console import err, go_offline, loading, out, say
+from deepen_llm.cli.console import counting, go_offline, loading, out, say
+from deepen_llm.cli.tables import describe_gain, estimate_cell
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
-    from deepen_llm.evaluation import Comparison, Contestant, Estimate
-    from deepen_llm.evaluation.questions import Task
-    from deepen_llm.starter.tasks import Question
+    from deepen_llm.evaluation import SystemResult, TaskResult
 
 Limit = Annotated[int | None, typer.Option("--limit", "-l", min=1, help="Questions a task; all of them if not given.")]
 
@@ -42,9 +41,9 @@ def demo(*, limit: Limit = None) -> None:
         ensemble = Ensemble.starter()
     with ensemble:
         _introduce(ensemble)
-        comparison = run_comparison(ensemble, limit)
-        out.print(accuracy_table(comparison))
-        say(describe_gain(comparison), style="bold")
+        results = compare(ensemble, limit)
+        out.print(accuracy_table(results))
+        say(describe_gain(results[-1], results), style="bold")
         show_langchain(ensemble)
         show_llama_index(ensemble)
     say(f"\nDone in {time.monotonic() - started:.0f} s.", style="dim")
@@ -56,85 +55,39 @@ def _introduce(ensemble: Ensemble) -> None:
     say(f"It speaks the vocabulary of {ensemble.main_name}.\n")
 
 
-def run_comparison(ensemble: Ensemble, limit: int | None) -> Comparison:
+def compare(ensemble: Ensemble, limit: int | None) -> list[SystemResult]:
     """Every member alone, then the ensemble, on the first `limit` questions of every starter task."""
     from deepen_llm.ensemble import Ensemble
-    from deepen_llm.evaluation import Comparison
-    from deepen_llm.evaluation.comparison import each_alone
-
-    tasks = load_tasks(limit)
-    contestants = []
-    with _progress() as progress:
-        total = (len(ensemble.members) + 1) * sum(len(task.questions) for task in tasks)
-        bar = progress.add_task("", total=total)
-        for name, config in zip(ensemble.member_names, each_alone(ensemble.config), strict=True):
-            with Ensemble.from_config(config) as alone:
-                contestants.append(_enter(name, alone, tasks, _reporter(progress, bar)))
-        together = _enter("ensemble", ensemble, tasks, _reporter(progress, bar))
-    return Comparison(tuple(contestants), together)
-
-
-def load_tasks(limit: int | None) -> list[Task[Question]]:
-    """The starter tasks, ready to be asked."""
-    from deepen_llm.evaluation.questions import Task
+    from deepen_llm.evaluation import RequestCache, System, each_alone, find_tasks, run_system
     from deepen_llm.starter import TASKS
-    from deepen_llm.starter.tasks import is_correct, load_task
 
-    return [Task(name, load_task(name, limit), is_correct) for name in TASKS]
-
-
-def _enter(
-    name: str, ensemble: Ensemble, tasks: Sequence[Task[Question]], report: Callable[[str, int], None]
-) -> Contestant:
-    """One contestant's grades in every task."""
-    from deepen_llm.evaluation import Contestant, answer_task
-
-    grades = {}
-    for task in tasks:
-        label = f"{name}: {task.name}"
-        report(label, 0)
-        grades[task.name] = answer_task(ensemble, task, on_answered=lambda number, label=label: report(label, number))  # type: ignore[misc]
-    return Contestant(name, grades)
+    tasks = find_tasks(TASKS, limit=limit)
+    members = zip(ensemble.member_names, each_alone(ensemble.config), strict=True)
+    systems = [System(name, alone, is_member=True) for name, alone in members]
+    together = System("ensemble", ensemble.config, is_member=False)
+    cache = RequestCache()
+    total = (len(systems) + 1) * sum(task.num_requests for task in tasks)
+    with counting(total, "questions") as report:
+        results = [run_system(system, Ensemble.from_config, tasks, cache, report) for system in systems]
+        return [*results, run_system(together, lambda _: nullcontext(ensemble), tasks, cache, report)]
 
 
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description:<22}", markup=False), BarColumn(), MofNCompleteColumn())
-    return Progress(*columns, TextColumn("questions"), TimeElapsedColumn(), console=err, transient=True)
+def accuracy_table(results: Sequence[SystemResult]) -> Table:
+    """Who gets how much right, in percent with the 95% interval: a row per system, the ensemble's stands out."""
+    from deepen_llm.evaluation import mean_share
 
-
-def accuracy_table(comparison: Comparison) -> Table:
-    """Who gets how much right, in percent with the 95% interval."""
     table = Table(title="Right answers in %, with the 95% interval", title_justify="left", title_style="bold")
     table.add_column("")
-    for task in comparison.tasks:
-        table.add_column(Text(f"{task}\n{len(comparison.ensemble.grades[task])} questions"), justify="right")
+    for task, reached in results[-1].tasks.items():
+        table.add_column(Text(f"{task}\n{_num_questions(reached)} questions"), justify="right")
     table.add_column("mean", justify="right")
-    for contestant in (*comparison.members, comparison.ensemble):
-        is_ensemble = contestant is comparison.ensemble
-        estimates = [*(contestant.accuracy(task) for task in comparison.tasks), contestant.mean]
-        style = "bold green" if is_ensemble else ""
-        table.add_row(Text(contestant.name), *map(format_share, estimates), style=style)
+    for result in results:
+        estimates = [one.scores.estimate if one.scores else None for one in result.tasks.values()]
+        cells = [estimate_cell(estimate, is_share=True) for estimate in (*estimates, mean_share(result))]
+        table.add_row(Text(result.system.name), *cells, style="" if result.system.is_member else "bold green")
         table.add_section()
     return table
 
 
-def describe_gain(comparison: Comparison) -> str:
-    """The gain over the best single member in one line."""
-    gain = comparison.gain
-    points = 100 * gain.value
-    return (
-        f"The ensemble is {abs(points):.1f} points {'above' if points >= 0 else 'below'} the best single member, "
-        f"{comparison.best_member.name} (95% interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f})."
-    )
-
-
-def format_share(estimate: Estimate) -> Text:
-    """A share in percent, its interval on the line below."""
-    return Text(f"{100 * estimate.value:.1f}\n{100 * estimate.low:.0f}-{100 * estimate.high:.0f}")
-
-
-def _reporter(progress: Progress, bar: int) -> Callable[[str, int], None]:
-    def report(label: str, number: int) -> None:
-        progress.update(bar, description=label, advance=number)  # type: ignore[arg-type]
-
-    return report
+def _num_questions(result: TaskResult) -> int:
+    return len(result.scores.values) if result.scores else 0

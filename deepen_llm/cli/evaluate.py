@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from deepen_llm.cli.console import err, out, say
-from deepen_llm.cli.opening import open_ensemble
+from deepen_llm.cli.console import counting, open_ensemble, out, say
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
-from deepen_llm.config import EnsembleConfig
+from deepen_llm.cli.tables import estimate_cell
+from deepen_llm.config import EnsembleConfig, WeightingConfig
 from deepen_llm.errors import ConfigError
 from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.config import FusionConfig
-    from deepen_llm.ensemble import Ensemble
-    from deepen_llm.evaluation.assignments import Assignment
-    from deepen_llm.evaluation.contest import Entrant, Result
-    from deepen_llm.evaluation.tally import Tally
+    from deepen_llm.evaluation import SystemResult, Task, TaskResult
 
 CONFIGURED = "configured"
 TASK_HELP = (
@@ -89,22 +83,22 @@ def evaluate(
         raise typer.BadParameter(f"give at least one task, or --text with a file. Tasks: {TASK_HELP}")
     _quieten()
     _make_folder(output)
-    from deepen_llm.evaluation.assignments import TextAssignment, find_assignments
-    from deepen_llm.evaluation.picture import check_matplotlib
+    from deepen_llm.evaluation import TextTask, find_tasks
+    from deepen_llm.evaluation.plot import check_matplotlib
 
     check_matplotlib()
     methods = _find_methods(method or [], source)
-    assignments = find_assignments(tasks or [], data_folder=data_dir, limit=limit, in_chat=chat)
-    ensemble = open_ensemble(source)
-    with ensemble:
-        config, names = ensemble.config, ensemble.member_names
+    asked = find_tasks(tasks or [], data_folder=data_dir, limit=limit, in_chat=chat)
+    with open_ensemble(source) as ensemble:
+        config, names, main = ensemble.config, ensemble.member_names, ensemble.main_name
         if text is not None:
-            assignments.append(TextAssignment.load(text, ensemble.members, limit))
+            asked.append(TextTask.load(text, ensemble.members, limit))
     resolved = {name: fusion or config.fusion for name, fusion in methods.items()}
-    settings = {"models": names, "weights": config.weights, "main": ensemble.main_name, "limit": limit, "chat": chat}
-    results = _run(config, names, resolved, assignments, output, with_members=each_member, fresh=fresh)
-    _write(results, assignments, settings, output)
-    out.print(results_table(results, [assignment.name for assignment in assignments]))
+    weights = config.weights.kind if isinstance(config.weights, WeightingConfig) else config.weights
+    settings = {"models": names, "weights": weights, "main": main, "limit": limit, "chat": chat}
+    results = _run(config, names, resolved, asked, output, with_members=each_member, fresh=fresh)
+    _write(results, asked, settings, output)
+    out.print(results_table(results, [task.name for task in asked]))
     say(f"The report is in {output / 'report.md'}.", style="dim")
 
 
@@ -124,7 +118,7 @@ def _make_folder(output: Path) -> None:
 
 def _find_methods(names: Sequence[str], source: EnsembleSource) -> dict[str, FusionConfig | None]:
     """Fusion settings by name; None for those of the --config file."""
-    from deepen_llm.evaluation.methods import find_method
+    from deepen_llm.evaluation.systems import find_method
 
     is_configured = isinstance(source.model, EnsembleConfig)
     names = names or ([CONFIGURED] if is_configured else ["default"])
@@ -137,62 +131,44 @@ def _run(
     config: EnsembleConfig,
     names: Sequence[str],
     methods: dict[str, FusionConfig],
-    assignments: Sequence[Assignment],
+    tasks: Sequence[Task],
     output: Path,
     *,
     with_members: bool,
     fresh: bool,
-) -> list[Result]:
-    """Every entrant in turn: only one is in memory at a time."""
-    from deepen_llm.evaluation.contest import list_entrants, run_entrant
-    from deepen_llm.evaluation.journal import Journal
+) -> list[SystemResult]:
+    """Every system in turn: only one is in memory at a time."""
+    from deepen_llm.ensemble import Ensemble
+    from deepen_llm.evaluation import RequestCache, list_systems, run_system
 
     finished = output / "requests.jsonl"
     if fresh:
         finished.unlink(missing_ok=True)
-    journal = Journal(finished)
-    entrants = list(list_entrants(config, names, methods, with_members=with_members))
-    with _reporting(entrants, assignments) as report:
-        return [run_entrant(entrant, _open, assignments, journal, report) for entrant in entrants]
+    cache = RequestCache(finished)
+    systems = list_systems(config, names, methods, with_members=with_members)
+    with counting(len(systems) * sum(task.num_requests for task in tasks)) as report:
+        return [run_system(system, Ensemble.from_config, tasks, cache, report) for system in systems]
 
 
-def _open(config: EnsembleConfig) -> Ensemble:
-    from deepen_llm.ensemble import Ensemble
-
-    return Ensemble.from_config(config)
-
-
-@contextmanager
-def _reporting(entrants: Sequence[Entrant], assignments: Sequence[Assignment]) -> Iterator[Callable[[str, int], None]]:
-    """A bar of requests over the whole run, with what is being done."""
-    columns = (TextColumn("{task.description:<28}", markup=False), BarColumn(), MofNCompleteColumn())
-    total = len(entrants) * sum(assignment.num_requests for assignment in assignments)
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=err, transient=True) as progress:
-        bar = progress.add_task("", total=total)
-        yield lambda label, number: progress.update(bar, description=label, advance=number)
-
-
-def _write(
-    results: Sequence[Result], assignments: Sequence[Assignment], settings: dict[str, Any], output: Path
-) -> None:
+def _write(results: Sequence[SystemResult], tasks: Sequence[Task], settings: dict[str, Any], output: Path) -> None:
     """The report, in three files."""
-    from deepen_llm.evaluation.picture import plot_results
+    from deepen_llm.evaluation.plot import plot_results
     from deepen_llm.evaluation.report import write_json, write_markdown
 
-    plot_results(results, [assignment.name for assignment in assignments], output / "report.svg")
-    values = write_json(results, assignments, settings)
+    plot_results(results, [task.name for task in tasks], output / "report.svg")
+    values = write_json(results, tasks, settings)
     (output / "report.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    page = write_markdown(results, assignments, settings, "report.svg")
+    page = write_markdown(results, tasks, settings, "report.svg")
     (output / "report.md").write_text(page, encoding="utf-8")
 
 
-def results_table(results: Sequence[Result], tasks: Sequence[str]) -> Table:
-    """Who reached what, with intervals. Whichever are fewer, tasks or entrants, are the columns."""
+def results_table(results: Sequence[SystemResult], tasks: Sequence[str]) -> Table:
+    """Who reached what, with intervals. Whichever are fewer, tasks or systems, are the columns."""
     title = "Right answers in %, or bits per byte, with the 95% interval"
-    entrants = [result.entrant.name for result in results]
-    cells = [[_cell(result.outcomes[task].tally) for task in tasks] for result in results]
-    columns, rows = (tasks, entrants) if len(tasks) < len(entrants) else (entrants, tasks)
-    if columns is entrants:
+    systems = [result.system.name for result in results]
+    cells = [[_cell(result.tasks[task]) for task in tasks] for result in results]
+    columns, rows = (tasks, systems) if len(tasks) < len(systems) else (systems, tasks)
+    if columns is systems:
         cells = [list(column) for column in zip(*cells, strict=True)]
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("")
@@ -203,14 +179,6 @@ def results_table(results: Sequence[Result], tasks: Sequence[str]) -> Table:
     return table
 
 
-def _cell(tally: Tally | None) -> Text:
-    """A value, its interval on the line below."""
-    if tally is None:
-        return Text("left out", style="yellow")
-    estimate = tally.estimate
-    if not math.isfinite(estimate.value):
-        return Text("infinite", style="yellow")
-    factor, digits = (100, 0) if tally.is_share else (1, 2)
-    low, high = factor * estimate.low, factor * estimate.high
-    interval = "no interval" if math.isnan(low) else f"{low:.{digits}f}-{high:.{digits}f}"
-    return Text(f"{factor * estimate.value:.{digits + 1}f}\n{interval}")
+def _cell(result: TaskResult) -> Text:
+    scores = result.scores
+    return estimate_cell(scores.estimate if scores else None, is_share=scores is None or scores.is_share)

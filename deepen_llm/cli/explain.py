@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from deepen_llm.cli.console import err
-from deepen_llm.cli.opening import open_ensemble
+from deepen_llm.cli.console import err, open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, OptionGroup, take_options
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from deepen_llm.cli.console import complain, err, out
-from deepen_llm.cli.opening import open_ensemble
+from deepen_llm.cli.console import complain, err, open_ensemble, out
 from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, take_options
-from deepen_llm.cli.steps import logprobs_table, trace_table
+from deepen_llm.cli.tables import logprobs_table, trace_table
 from deepen_llm.config import SamplingParams
 from deepen_llm.source import EnsembleSource
 

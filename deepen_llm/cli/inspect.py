@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,19 +10,18 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from deepen_llm.cli.console import out
-from deepen_llm.cli.opening import open_ensemble
+from deepen_llm.cli.console import open_ensemble, out, say
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
-from deepen_llm.cli.verdict import print_verdict
+from deepen_llm.cli.tables import format_bytes
 from deepen_llm.config import WeightingConfig
 from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
+    from deepen_llm.compatibility import Agreement, Fit
     from deepen_llm.ensemble import Ensemble
-    from deepen_llm.members.base import Member
+    from deepen_llm.vocabulary import Vocabulary
 
 CACHE_TOKENS = 1000
-UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 Sample = Annotated[Path | None, typer.Option("--text", help="A text file to compare the tokenizers on (UTF-8).")]
@@ -41,7 +40,7 @@ def inspect(*, source: EnsembleSource, text: Sample = None) -> None:
     - `deepen inspect -m org/main-model -m org/other-model`
     - `deepen inspect --config ensemble.yaml --text prompts.txt`
     """
-    from deepen_llm.evaluation.sample import load_sample
+    from deepen_llm.compatibility import load_sample
 
     sample = load_sample(text)
     with open_ensemble(source) as ensemble:
@@ -92,17 +91,11 @@ def vocabularies_table(ensemble: Ensemble) -> Table:
 
 def common_table(ensemble: Ensemble) -> Table:
     """Tokens that members share as bytes: every pair, then all together."""
-    from deepen_llm.vocabulary import common_tokens
+    from deepen_llm.compatibility import count_common
 
     table = _table("Common tokens", "members", "tokens", "of the smaller vocabulary")
-    groups: list[tuple[Member, ...]] = list(combinations(ensemble.members, 2))
-    if len(ensemble.members) > 2:
-        groups.append(ensemble.members)
-    for group in groups:
-        number = len(common_tokens([member.vocabulary for member in group]))
-        smallest = min(sum(token is not None for token in member.vocabulary.tokens) for member in group)
-        names = Text(" + ".join(member.name for member in group))
-        table.add_row(names, f"{number:,}", f"{number / max(smallest, 1):.0%}")
+    for common in count_common(_name_vocabularies(ensemble)):
+        table.add_row(Text(" + ".join(common.names)), f"{common.number:,}", f"{common.share:.0%}")
     return table
 
 
@@ -130,12 +123,47 @@ def describe_fusion(ensemble: Ensemble) -> list[tuple[str, int]]:
     return list(zip(names, fusion.member_bytes, strict=True))
 
 
-def format_bytes(number: float) -> str:
-    """A number of bytes with a decimal unit and three figures."""
-    unit = 0
-    while number >= 1000 and unit < len(UNITS) - 1:
-        number, unit = number / 1000, unit + 1
-    return f"{number:.3g} {UNITS[unit]}"
+def print_verdict(ensemble: Ensemble, sample: Mapping[str, str]) -> None:
+    """How every member cuts the sample, how alike each two cut it, and the settings that follow."""
+    from deepen_llm.compatibility import describe_fit, judge_fit, recommend
+
+    fit = judge_fit(_name_vocabularies(ensemble), ensemble.main_name, sample)
+    out.print(sample_table(fit, sample))
+    if fit.pairs:
+        out.print(agreement_table(fit))
+    say("Verdict", style="bold italic")
+    for sentence in describe_fit(fit):
+        say(f"- {sentence}")
+    if fit.pairs:
+        say("\nRecommended settings (ensemble.yaml)", style="bold italic")
+        say(recommend(fit))
+
+
+def sample_table(fit: Fit, sample: Mapping[str, str]) -> Table:
+    """Every member's tokens on the sample, and what it cannot write."""
+    from deepen_llm.compatibility import quote_missing
+
+    num_characters = sum(map(len, sample.values()))
+    title = f"Sample text: {num_characters:,} characters"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("member")
+    for column in ("bytes a token", "cannot write", "of the sample"):
+        table.add_column(column, justify="right")
+    for member in fit.members:
+        missing = f"{member.missing_share:.1%}" if member.missing else "0"
+        table.add_row(Text(member.name), f"{member.bytes_per_token:.2f}", Text(quote_missing(member)), missing)
+    return table
+
+
+def agreement_table(fit: Fit) -> Table:
+    """For each two members: of each one's token ends, the share that are the other's, too."""
+    table = Table(title="Token ends that agree", title_justify="left", title_style="bold")
+    table.add_column("members")
+    for column in ("of the first's ends", "of the second's ends", "they cut"):
+        table.add_column(column, justify="right")
+    for pair in fit.pairs:
+        table.add_row(Text(f"{pair.first} + {pair.second}"), *_shares(pair.agreement), pair.cuts)
+    return table
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -147,3 +175,15 @@ def _table(title: str, *columns: str) -> Table:
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
+
+
+def _shares(agreement: Agreement | None) -> tuple[str, str]:
+    """Of the first one's ends and of the second one's, the share that agrees."""
+    if agreement is None:
+        return "", ""
+    first = f"{agreement.share_of_first:.1%} of {agreement.num_first:,}"
+    return first, f"{agreement.share_of_second:.1%} of {agreement.num_second:,}"
+
+
+def _name_vocabularies(ensemble: Ensemble) -> list[tuple[str, Vocabulary]]:
+    return [(member.name, member.vocabulary) for member in ensemble.members]

@@ -156,3 +156,13 @@ ENSEMBLE = OptionGroup(
     _build_source,
 )
 """Which models answer, and with which weights."""
+
+
+def check_writable(file: Path | None, option: str) -> None:
+    """Find out before minutes of measuring that the figures have nowhere to go.
+
+    Raises:
+        ConfigError: It names the option that gave the file.
+    """
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+        raise ConfigError(f"{option} must name a file in a folder that exists; got {str(file)!r}")

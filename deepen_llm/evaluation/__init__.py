@@ -1,16 +1,43 @@
-"""How good an ensemble is: questions answered in batches, graded, and reported as data with 95% intervals."""
+"""How good an ensemble is: systems on the same tasks, graded, compared and reported with 95% intervals."""
 
-from deepen_llm.evaluation.accuracy import Estimate, mean_over_tasks, wilson_estimate
-from deepen_llm.evaluation.comparison import Comparison, Contestant
-from deepen_llm.evaluation.questions import Question, Task, answer_task
+from deepen_llm.evaluation.comparison import best_on_average, mean_gain, mean_share
+from deepen_llm.evaluation.estimates import Estimate, wilson_estimate
+from deepen_llm.evaluation.request_cache import RequestCache
+from deepen_llm.evaluation.runner import Runner
+from deepen_llm.evaluation.scores import Cost, Scores
+from deepen_llm.evaluation.systems import (
+    METHODS,
+    System,
+    SystemResult,
+    TaskResult,
+    each_alone,
+    find_method,
+    list_members,
+    list_systems,
+    run_system,
+)
+from deepen_llm.evaluation.tasks import Task, TextTask, find_tasks
 
 __all__ = [
-    "Comparison",
-    "Contestant",
+    "METHODS",
+    "Cost",
     "Estimate",
-    "Question",
+    "RequestCache",
+    "Runner",
+    "Scores",
+    "System",
+    "SystemResult",
     "Task",
-    "answer_task",
-    "mean_over_tasks",
+    "TaskResult",
+    "TextTask",
+    "best_on_average",
+    "each_alone",
+    "find_method",
+    "find_tasks",
+    "list_members",
+    "list_systems",
+    "mean_gain",
+    "mean_share",
+    "run_system",
     "wilson_estimate",
 ]

@@ -22,10 +22,14 @@ def normalize_answer(text: str) -> str:
     return " ".join(_ARTICLE.sub(" ", kept).split())
 
 
+def first_line(text: str) -> str:
+    """The first line that is not empty; of a text without any, nothing."""
+    return next((line for line in text.splitlines() if line.strip()), "")
+
+
 def is_among(text: str, accepted: Iterable[str]) -> bool:
     """Whether the first line that is not empty is one of the accepted answers, both normalized."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    given = normalize_answer(lines[0]) if lines else ""
+    given = normalize_answer(first_line(text))
     return bool(given) and given in {normalize_answer(answer) for answer in accepted}
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, final
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError, MissingDependencyError, PromptError
-from deepen_llm.evaluation.journal import Journal
-from deepen_llm.evaluation.passages import split_rolling
+from deepen_llm.evaluation.context_window import split_rolling
+from deepen_llm.evaluation.request_cache import RequestCache
 from deepen_llm.evaluation.requests import Answer, ChatRequest, GenerateRequest, Request, ScoreRequest
-from deepen_llm.evaluation.respondent import Respondent
+from deepen_llm.evaluation.runner import Runner
 
 try:
     from lm_eval.api.model import LM
@@ -41,9 +41,9 @@ class HarnessModel(LM):  # type: ignore[misc]  # lm-eval carries no types
     a chat is refused. Prompts that are too long lose their beginning, and a warning says how many did.
     """
 
-    def __init__(self, respondent: Respondent) -> None:
+    def __init__(self, runner: Runner) -> None:
         super().__init__()
-        self._respondent = respondent
+        self._runner = runner
 
     @classmethod
     def from_ensemble(cls, ensemble: Ensemble, cache: str | Path | None = None) -> HarnessModel:
@@ -52,7 +52,7 @@ class HarnessModel(LM):  # type: ignore[misc]  # lm-eval carries no types
         Raises:
             CacheError: A cache file that cannot be used.
         """
-        return cls(Respondent(ensemble, Journal(None if cache is None else Path(cache))))
+        return cls(Runner(ensemble, RequestCache(None if cache is None else Path(cache))))
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         """The natural-log probability of each continuation, and whether greedy decoding would produce it.
@@ -68,7 +68,7 @@ class HarnessModel(LM):  # type: ignore[misc]  # lm-eval carries no types
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> list[float]:
         """The natural-log probability of each text; a long one in pieces, each after the piece before it."""
-        pieces = [split_rolling(self._respondent.ensemble.members, request.args[0]) for request in requests]
+        pieces = [split_rolling(self._runner.ensemble.members, request.args[0]) for request in requests]
         asked = [self._make_score(*pair) for text in pieces for pair in text]
         logprobs = iter([answer.logprob for answer in self._answer(asked)])
         return [sum(next(logprobs) for _ in text) for text in pieces]
@@ -92,7 +92,7 @@ class HarnessModel(LM):  # type: ignore[misc]  # lm-eval carries no types
         Raises:
             PromptError: A member has no chat template, or the answer is to begin with given words.
         """
-        if not self._respondent.ensemble.has_chat_template:
+        if not self._runner.ensemble.has_chat_template:
             raise PromptError("not every member has a chat template: evaluate without it, or give MemberConfig one")
         if not add_generation_prompt:
             raise PromptError("an answer cannot begin with given words in a chat: take the prefix out of the task")
@@ -101,7 +101,7 @@ class HarnessModel(LM):  # type: ignore[misc]  # lm-eval carries no types
     @property
     def tokenizer_name(self) -> str:
         """The members' names: what lm-eval tells its caches of prompts apart by."""
-        return "+".join(self._respondent.ensemble.member_names)
+        return "+".join(self._runner.ensemble.member_names)
 
     def chat_template(self, chat_template: bool | str = False) -> str:
         """Nothing to show: every member has a template of its own."""
@@ -109,7 +109,7 @@ class HarnessModel(LM):  # type: ignore[misc]  # lm-eval carries no types
         return ""
 
     def _answer(self, requests: Sequence[Request]) -> list[Answer]:
-        answers = self._respondent.answer(requests)
+        answers = self._runner.answer(requests)
         if shortened := sum(answer.is_shortened for answer in answers):
             logger.warning("%d of %d prompts were too long: their beginnings were left out", shortened, len(answers))
         return answers
@@ -117,7 +117,7 @@ class HarnessModel(LM):  # type: ignore[misc]  # lm-eval carries no types
     def _make_score(self, context: str, continuation: str) -> ScoreRequest:
         if context.startswith(CHAT_MARK):
             raise PromptError("continuations cannot be scored in a chat: evaluate without the chat template")
-        has_start = all(member.vocabulary.prefix_ids for member in self._respondent.ensemble.members)
+        has_start = all(member.vocabulary.prefix_ids for member in self._runner.ensemble.members)
         return ScoreRequest(context if context or has_start else "\n", continuation)
 
     def _make_generate(self, prompt: str, settings: Mapping[str, Any], position: int) -> Request:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import CacheError, VocabularyError
-from deepen_llm.evaluation.fitting import fit_prompt
+from deepen_llm.evaluation.context_window import fit_prompt
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble

@@ -1,4 +1,4 @@
-"""The bundled starter models, and the code that made them.
+"""The bundled starter models, and held-out questions to them.
 
 Three small language models of three architectures with three kinds of tokenizer. Each is strong in
 another part of the same subjects. Importing this package loads neither torch nor transformers.

@@ -5,27 +5,11 @@ Every fifth pair of operands is held out: it never occurs in training, for any o
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 
 OPERATIONS = ("+", "-", "*")
 """One for each part."""
 
-QUESTIONS = {
-    "+": ("What is {} + {}?", "Add {} and {}.", "Work out {} + {}.", "What is the sum of {} and {}?"),
-    "-": (
-        "What is {} - {}?",
-        "What is {} minus {}?",
-        "Work out {} - {}.",
-        "What is the difference of {} and {}?",
-    ),
-    "*": (
-        "What is {} * {}?",
-        "Multiply {} by {}.",
-        "Work out {} * {}.",
-        "What is the product of {} and {}?",
-    ),
-}
 HELD_OUT_QUESTIONS = {
     "+": ("Please work out {} + {}.", "Work out the sum of {} and {}."),
     "-": ("Please work out {} - {}.", "Work out the difference of {} and {}."),
@@ -76,17 +60,3 @@ def operand_pairs(operation: str) -> Iterator[tuple[int, int]]:
         for second in seconds:
             if operation != "-" or second < first:
                 yield first, second
-
-
-def make_arithmetic_turn(rng: random.Random, part: int) -> tuple[str, str]:
-    """A training question of this part's operation, and its worked answer."""
-    operation = OPERATIONS[part]
-    while True:
-        first = rng.randint(11, 99)
-        second = rng.randint(2, 9) if operation == "*" else rng.randint(11, 99)
-        if operation == "-" and second >= first:
-            first, second = second, first
-        if first != second and not is_held_out(first, second):
-            break
-    question = rng.choice(QUESTIONS[operation]).format(first, second)
-    return question, write_steps(operation, first, second)

@@ -1,7 +1,8 @@
-"""Countries and their capitals.
+"""Countries and their capitals, and how they are asked about.
 
 Left out: countries whose capital is disputed, shared between cities or being moved.
-Names are written in plain ASCII English.
+Names are written in plain ASCII English. Each phrasing is a template; the held-out ones are made of words that the
+training phrasings use, in an order that never occurs in training.
 """
 
 from __future__ import annotations
@@ -60,3 +61,15 @@ CAPITALS: tuple[tuple[tuple[str, str], ...], ...] = (
     _pairs(ASIA_AND_SOUTH_AMERICA),
 )
 """(country, capital) pairs in three parts, one for each member."""
+
+HELD_OUT_CAPITAL_QUESTIONS = (
+    "Please name the capital city of {}.",
+    "Which city is the capital city of {}?",
+    "Tell me which city is the capital of {}.",
+)
+HELD_OUT_CAPITAL_PROSE = "The city of {capital} is the capital of {country}."
+
+
+def write_capital(template: str, pair: tuple[str, str]) -> str:
+    """A sentence about one capital."""
+    return template.format(country=pair[0], capital=pair[1])

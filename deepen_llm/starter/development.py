@@ -13,16 +13,10 @@ from typing import TypeVar
 
 from deepen_llm.starter import TASKS
 from deepen_llm.starter.arithmetic import HELD_OUT_QUESTIONS, OPERATIONS, is_held_out, operand_pairs, write_steps
-from deepen_llm.starter.capitals import CAPITALS
-from deepen_llm.starter.elements import ELEMENT_PARTS
-from deepen_llm.starter.example import Example
-from deepen_llm.starter.facts import (
-    HELD_OUT_CAPITAL_QUESTIONS,
-    HELD_OUT_NUMBER_QUESTIONS,
-    HELD_OUT_SYMBOL_QUESTIONS,
-)
+from deepen_llm.starter.capitals import CAPITALS, HELD_OUT_CAPITAL_QUESTIONS
+from deepen_llm.starter.elements import ELEMENT_PARTS, HELD_OUT_NUMBER_QUESTIONS, HELD_OUT_SYMBOL_QUESTIONS
 from deepen_llm.starter.passages import Cast, ask, make_statements, write_passage
-from deepen_llm.starter.prompts import QUESTION_ANSWER, write_plain
+from deepen_llm.starter.prompts import QUESTION_ANSWER, Example, write_plain
 from deepen_llm.starter.tasks import heldout_documents, load_task
 
 SEED = 5

@@ -1,4 +1,4 @@
-"""The chemical elements: name, symbol, atomic number."""
+"""The chemical elements: name, symbol, atomic number, and how they are asked about. Phrasings as for capitals."""
 
 from __future__ import annotations
 
@@ -43,3 +43,18 @@ ELEMENTS: tuple[Element, ...] = _elements()
 
 ELEMENT_PARTS: tuple[tuple[Element, ...], ...] = (ELEMENTS[:39], ELEMENTS[39:78], ELEMENTS[78:])
 """The elements in three parts, one for each member."""
+
+HELD_OUT_SYMBOL_QUESTIONS = (
+    "Which chemical symbol does the element {} have?",
+    "Please name the chemical symbol of {}.",
+)
+HELD_OUT_NUMBER_QUESTIONS = (
+    "Which atomic number does the element {} have?",
+    "Please name the atomic number of {}.",
+)
+HELD_OUT_ELEMENT_PROSE = "The chemical symbol of the element {name} is {symbol}."
+
+
+def write_element(template: str, element: Element) -> str:
+    """A sentence about one element."""
+    return template.format(name=element.name, symbol=element.symbol, number=element.number)

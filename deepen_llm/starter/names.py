@@ -7,7 +7,6 @@ the same place. One name in eight is kept for evaluation and never occurs in tra
 from __future__ import annotations
 
 import random
-import re
 
 
 def word_list(text: str) -> list[str]:
@@ -41,16 +40,6 @@ def _joined(openings: tuple[str, ...], closings: tuple[str, ...]) -> tuple[list[
 
 PEOPLE, HELD_OUT_PEOPLE = _joined(PERSON_OPENINGS, PERSON_CLOSINGS)
 PLACES, HELD_OUT_PLACES = _joined(PLACE_OPENINGS, PLACE_CLOSINGS)
-
-_CUT = re.compile(
-    rf"\b({'|'.join(PERSON_OPENINGS)})({'|'.join(PERSON_CLOSINGS)})\b"
-    rf"|\b({'|'.join(PLACE_OPENINGS)})({'|'.join(PLACE_CLOSINGS)})\b"
-)
-
-
-def cut_names(text: str, mark: str) -> str:
-    """The text with `mark` between the two syllables of every invented name."""
-    return _CUT.sub(lambda m: (m[1] or m[3]) + mark + (m[2] or m[4]), text)
 
 
 def draw_names(rng: random.Random, pool: list[str], count: int) -> list[str]:

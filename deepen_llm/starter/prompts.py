@@ -1,4 +1,4 @@
-"""The formats in which an example is written: plain prompts, and chat messages.
+"""The formats in which an example is written as a plain prompt.
 
 Every prompt ends without a trailing space and every answer begins with one, so that all three
 tokenizers see the same first word. The two formats that do end with a space keep it, because
@@ -7,11 +7,21 @@ LlamaIndex's own templates do; the answer still brings a space of its own.
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from deepen_llm.starter.example import Example
+
+@dataclass(frozen=True)
+class Example:
+    """Questions with their answers, asked after a context that may be empty.
+
+    `kind` names the kind of text ("capitals", "elements", "arithmetic", "reading", "chat",
+    "copy", "prose"). For "prose" there are no questions and the context is the text itself.
+    """
+
+    kind: str
+    context: str = ""
+    turns: tuple[tuple[str, str], ...] = field(default=())
 
 
 class Format(NamedTuple):
@@ -38,7 +48,6 @@ RETRIEVAL = Format(
     "Given the context information and not prior knowledge, answer the query.\n",
     "Query: {q}\nAnswer: ",
 )
-BARE = Format("{c}\n", "{q}\n")
 
 
 @dataclass(frozen=True)
@@ -58,26 +67,3 @@ def write_plain(example: Example, form: Format) -> list[Segment]:
         segments.append(Segment(f" {answer}\n", is_answer=True))
         context = ""
     return segments
-
-
-def write_messages(example: Example) -> list[dict[str, str]]:
-    """The example as chat messages; a context opens the first user message."""
-    messages = []
-    context = f"{example.context}\n\n" if example.context else ""
-    for question, answer in example.turns:
-        messages.append({"role": "user", "content": context + question})
-        messages.append({"role": "assistant", "content": answer})
-        context = ""
-    return messages
-
-
-def draw_format(rng: random.Random, example: Example) -> Format:
-    """A format for this example; the retrieval one only where there is a context."""
-    draw = rng.random()
-    if example.context and draw < 0.15:
-        return RETRIEVAL
-    if draw < 0.25 and len(example.turns) == 1:
-        return BARE
-    if draw < 0.55:
-        return QUESTION_ANSWER
-    return rng.choice(FORMATS)

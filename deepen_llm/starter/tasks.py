@@ -6,7 +6,6 @@ No phrasing, passage or pair of operands used here occurs in training; the facts
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,26 +17,21 @@ from deepen_llm.starter.arithmetic import (
     solve,
     write_steps,
 )
-from deepen_llm.starter.capitals import CAPITALS
-from deepen_llm.starter.elements import ELEMENT_PARTS
-from deepen_llm.starter.example import Example
-from deepen_llm.starter.facts import (
-    HELD_OUT_CAPITAL_PROSE,
-    HELD_OUT_CAPITAL_QUESTIONS,
+from deepen_llm.starter.capitals import CAPITALS, HELD_OUT_CAPITAL_PROSE, HELD_OUT_CAPITAL_QUESTIONS, write_capital
+from deepen_llm.starter.elements import (
+    ELEMENT_PARTS,
     HELD_OUT_ELEMENT_PROSE,
     HELD_OUT_NUMBER_QUESTIONS,
     HELD_OUT_SYMBOL_QUESTIONS,
-    write_capital,
     write_element,
 )
 from deepen_llm.starter.passages import Cast, ask, make_statements, write_passage
-from deepen_llm.starter.prompts import FORMATS, QUESTION_ANSWER, RETRIEVAL, Format, write_plain
+from deepen_llm.starter.prompts import FORMATS, QUESTION_ANSWER, RETRIEVAL, Example, Format, write_plain
 
 SEED = 20240415
 NUM_ARITHMETIC = 150
 NUM_READING = 150
 STOP = ("\n",)
-_NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -156,18 +150,6 @@ def load_task(name: str, limit: int | None = None) -> list[Question]:
     return _LOADERS[name]()[:limit]
 
 
-def is_correct(question: Question, text: str) -> bool:
-    """Whether a generated text gives the answer.
-
-    Of worked arithmetic the last number counts; otherwise the first line must be the answer.
-    """
-    line = text.strip().split("\n")[0].strip()
-    if question.task == "arithmetic":
-        numbers = _NUMBER.findall(line)
-        return bool(numbers) and numbers[-1] in question.accepted
-    return line.rstrip(".").casefold() in {answer.casefold() for answer in question.accepted}
-
-
 def heldout_documents(count: int = 20) -> tuple[str, ...]:
     """Held-out texts: `count` of each kind (prose, questions, arithmetic, reading)."""
     rng = random.Random(SEED + 1)
@@ -187,8 +169,3 @@ def heldout_documents(count: int = 20) -> tuple[str, ...]:
         asked = HELD_OUT_QUESTIONS[operation][i % 2].format(*pair)
         documents.append(f"Question: {asked}\nAnswer: {write_steps(operation, *pair)}")
     return tuple(documents)
-
-
-def heldout_text() -> str:
-    """The held-out documents as one text of several kilobytes, an empty line between any two."""
-    return "\n\n".join(heldout_documents()) + "\n"

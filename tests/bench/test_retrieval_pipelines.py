@@ -78,7 +78,7 @@ def test_a_framework_that_is_not_there_is_named_with_what_to_type(monkeypatch, f
 
 def test_importing_the_benchmark_imports_no_framework():
     code = (
-        "import sys, deepen_llm.bench.retrieval, deepen_llm.cli.bench_retrieval; "
+        "import sys, deepen_llm.bench.retrieval, deepen_llm.cli.bench.retrieval; "
         "print([name for name in sys.modules if name.split('.')[0] in "
         "('langchain_core', 'langchain_deepen', 'llama_index', 'bm25s')])"
     )

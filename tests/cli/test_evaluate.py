@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deepen_llm.evaluation.respondent import Respondent
+from deepen_llm.evaluation.runner import Runner
 from deepen_llm.starter import MODEL_NAMES
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -26,13 +26,13 @@ def _restore(monkeypatch):
 @pytest.fixture
 def count_requests(monkeypatch):
     """How many requests the models were asked, in a list that a test may read at any time."""
-    asked, ask = [], Respondent._ask
+    asked, ask = [], Runner._ask
 
     def record(self, missing, report):
         asked.extend(missing)
         ask(self, missing, report)
 
-    monkeypatch.setattr(Respondent, "_ask", record)
+    monkeypatch.setattr(Runner, "_ask", record)
     return asked
 
 
@@ -54,16 +54,16 @@ def test_members_and_methods_are_compared_and_a_second_run_asks_nothing(deepen, 
     command = ["eval", "capitals", "--text", text, "--limit", 2, "--method", "default", "--method", "published"]
     result = deepen(*command, "--output", output)
     assert result.exit_code == 0, result.stderr
-    entrants = [*(f"{name} alone" for name in MODEL_NAMES), "ensemble, default", "ensemble, published"]
+    systems = [*(f"{name} alone" for name in MODEL_NAMES), "ensemble, default", "ensemble, published"]
     values = read_report(output)
-    assert [entry["name"] for entry in values["results"]] == entrants
+    assert [entry["name"] for entry in values["results"]] == systems
     assert all(set(entry["outcomes"]) == {"capitals", "bits per byte"} for entry in values["results"])
     assert (
         values["results"][3]["outcomes"]["bits per byte"]["value"]
         < values["results"][0]["outcomes"]["bits per byte"]["value"]
     )
     page = (output / "report.md").read_text(encoding="utf-8")
-    assert all(name in page and name in result.stdout for name in entrants)
+    assert all(name in page and name in result.stdout for name in systems)
     assert (output / "report.svg").read_text(encoding="utf-8").startswith("<?xml")
     assert len(count_requests) == 5 * 3
 
@@ -73,11 +73,11 @@ def test_members_and_methods_are_compared_and_a_second_run_asks_nothing(deepen, 
 
     assert deepen(*command, "--output", output, "--fresh", "--no-each-member").exit_code == 0
     assert len(count_requests) == 5 * 3 + 2 * 3
-    assert [entry["name"] for entry in read_report(output)["results"]] == entrants[3:]
+    assert [entry["name"] for entry in read_report(output)["results"]] == systems[3:]
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(deepen, tmp_path, monkeypatch, count_requests):
-    keep, kept = Respondent._keep, []
+    keep, kept = Runner._keep, []
 
     def interrupt(self, key, future):
         keep(self, key, future)
@@ -86,10 +86,10 @@ def test_an_interrupted_run_goes_on_where_it_stopped(deepen, tmp_path, monkeypat
             raise KeyboardInterrupt
 
     command = ("eval", "elements", "--limit", 3, "--no-each-member", "--method", "default", "--method", "published")
-    monkeypatch.setattr(Respondent, "_keep", interrupt)
+    monkeypatch.setattr(Runner, "_keep", interrupt)
     assert deepen(*command, "-o", tmp_path).exit_code == 130
     assert not (tmp_path / "report.json").exists()
-    monkeypatch.setattr(Respondent, "_keep", keep)
+    monkeypatch.setattr(Runner, "_keep", keep)
     done = len((tmp_path / "requests.jsonl").read_text().splitlines())
     assert done >= 4
     count_requests.clear()

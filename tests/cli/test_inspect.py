@@ -6,9 +6,9 @@ from itertools import combinations
 import pytest
 
 from deepen_llm.cli.inspect import format_bytes
-from deepen_llm.evaluation.sample import SAMPLE
+from deepen_llm.compatibility.sample import SAMPLE
 from deepen_llm.vocabulary import Vocabulary, common_tokens
-from deepen_llm.vocabulary.agreement import Agreement
+from deepen_llm.compatibility.agreement import Agreement
 from tests import toy_tokenizers
 
 

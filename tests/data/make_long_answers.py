@@ -4,7 +4,7 @@ Of three kinds: worked arithmetic; prose that tells two facts; a short text and 
 They come from the generators of the starter models' training text, of what training never sees (held-out operands,
 names and phrasings) and of what neither the held-out tasks nor the held-out documents ask.
 
-Run with `python tests/data/make_long_answers.py`; a file that is there is replaced.
+Run with `python -m tests.data.make_long_answers` from the root of the repository; a file that is there is replaced.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import NamedTuple
 
 from deepen_llm.starter import TASKS
 from deepen_llm.starter.arithmetic import HELD_OUT_QUESTIONS, OPERATIONS, is_held_out, operand_pairs, write_steps
-from deepen_llm.starter.capitals import CAPITALS
-from deepen_llm.starter.elements import ELEMENT_PARTS
-from deepen_llm.starter.example import Example
-from deepen_llm.starter.facts import ELEMENT_PROSE, HELD_OUT_CAPITAL_PROSE, write_capital, write_element
+from deepen_llm.starter.capitals import CAPITALS, HELD_OUT_CAPITAL_PROSE, write_capital
+from deepen_llm.starter.elements import ELEMENT_PARTS, write_element
 from deepen_llm.starter.passages import Cast, ask, make_statements, write_passage
-from deepen_llm.starter.prompts import FORMATS, QUESTION_ANSWER, Format, write_plain
-from deepen_llm.starter.tasks import heldout_text, load_task
+from deepen_llm.starter.prompts import FORMATS, QUESTION_ANSWER, Example, Format, write_plain
+from deepen_llm.starter.tasks import heldout_documents, load_task
+from recipe.facts import ELEMENT_PROSE
 
 PATH = Path(__file__).with_name("long_answers.jsonl")
 SEED = "long answers"
@@ -52,7 +51,7 @@ def write_prompt(question: str, *, context: str = "", form: Format = QUESTION_AN
 def text_in_use() -> str:
     """What the held-out tasks and the held-out documents ask."""
     prompts = [question.prompt for task in TASKS for question in load_task(task)]
-    return "\n".join([*prompts, heldout_text()])
+    return "\n".join([*prompts, "\n\n".join(heldout_documents())])
 
 
 def make_arithmetic(rng: random.Random, in_use: str) -> Iterator[LongAnswer]:

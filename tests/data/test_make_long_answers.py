@@ -11,8 +11,8 @@ import pytest
 
 from deepen_llm.starter import TASKS
 from deepen_llm.starter.arithmetic import solve
-from deepen_llm.starter.corpus import Mixture, make_examples
-from deepen_llm.starter.tasks import heldout_text, load_task
+from deepen_llm.starter.tasks import heldout_documents, load_task
+from recipe.corpus import Mixture, make_examples
 from tests.data.make_long_answers import PATH, LongAnswer, make_long_answers, write_lines
 
 NUM_EXAMPLES = 3000
@@ -77,7 +77,7 @@ def test_what_is_read_is_answered_by_two_sentences_of_the_text(questions):
 
 
 def test_no_question_is_asked_by_a_held_out_task_or_document(questions):
-    in_use = "\n".join([*(q.prompt for task in TASKS for q in load_task(task)), heldout_text()])
+    in_use = "\n".join([*(q.prompt for task in TASKS for q in load_task(task)), *heldout_documents()])
     assert all(asked(question) not in in_use for question in questions)
 
 

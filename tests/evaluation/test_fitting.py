@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from deepen_llm.errors import ContextLengthError
-from deepen_llm.evaluation.fitting import fit_prompt, fits
+from deepen_llm.evaluation.context_window import fit_prompt, fits
 from deepen_llm.testing import ScriptedMember
 
 PROMPT = "First example here.\n\nSecond example here.\n\nLast question?"

@@ -4,7 +4,7 @@ import pytest
 
 from deepen_llm.config import FusionConfig
 from deepen_llm.errors import ConfigError
-from deepen_llm.evaluation.methods import METHODS, find_method
+from deepen_llm.evaluation.systems import METHODS, find_method
 
 
 def test_default_and_published_are_what_the_configuration_calls_so():

@@ -6,9 +6,9 @@ import math
 import pytest
 
 from deepen_llm import EnsembleConfig
-from deepen_llm.evaluation.accuracy import Estimate
-from deepen_llm.evaluation.assignments import BITS_PER_BYTE, Assignment
-from deepen_llm.evaluation.contest import Entrant, Outcome, Result
+from deepen_llm.evaluation.estimates import Estimate
+from deepen_llm.evaluation.tasks import BITS_PER_BYTE, Task
+from deepen_llm.evaluation.systems import System, TaskResult, Result
 from deepen_llm.evaluation.report import (
     best_member,
     compare_with_best,
@@ -17,34 +17,34 @@ from deepen_llm.evaluation.report import (
     write_json,
     write_markdown,
 )
-from deepen_llm.evaluation.tally import Cost, Tally
+from deepen_llm.evaluation.scores import Cost, Scores
 
 COST = Cost(
     num_tokens=30, seconds=2.0, num_steps=30, num_fused=12, num_extra_rows=0, num_extra_passes=0, num_shortened=0
 )
 
 
-class Named(Assignment):
+class Named(Task):
     num_requests = 4
 
     def __init__(self, name):
         self.name, self.about = name, f"About {name}."
 
-    def run(self, respondent):
+    def run(self, runner):
         raise AssertionError("reports do not run")
 
 
 def shares(*values):
-    return Outcome(Tally(tuple(map(float, values)), (1.0,) * len(values)), COST)
+    return TaskResult(Scores(tuple(map(float, values)), (1.0,) * len(values)), COST)
 
 
 def bits(*values):
-    return Outcome(Tally(values, (8.0,) * len(values), is_share=False), COST)
+    return TaskResult(Scores(values, (8.0,) * len(values), is_share=False), COST)
 
 
 def make_result(name, *, is_member, **outcomes):
-    entrant = Entrant(name, EnsembleConfig(members=("a",)), is_member)
-    return Result(entrant, {"main": name}, {task.replace("_", " "): outcome for task, outcome in outcomes.items()})
+    system = System(name, EnsembleConfig(members=("a",)), is_member)
+    return Result(system, {"main": name}, {task.replace("_", " "): outcome for task, outcome in outcomes.items()})
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_the_page_has_every_value_with_its_interval(results):
 
 
 def test_the_best_member_is_found_task_by_task(results):
-    best = [best_member(results, name).entrant.name for name in ("facts", "sums", BITS_PER_BYTE)]
+    best = [best_member(results, name).system.name for name in ("facts", "sums", BITS_PER_BYTE)]
     assert best == ["a|b alone", "c alone", "a|b alone"]
     page = write_markdown(results, ASSIGNMENTS, {}, None)
     assert line_of(page, "Against", "sums").startswith("| sums | c | +25.0 (+0.0 to +75.0)")
@@ -104,8 +104,8 @@ def test_cost_shows_the_share_of_fused_steps_of_ensembles_only(results):
 
 
 def test_refusals_notes_and_shortened_prompts_are_told(results):
-    results[0].outcomes["facts"] = Outcome(None, COST, refusal="cannot express <it>", notes=("Unknown tokens.",))
-    results[2].outcomes["sums"] = Outcome(shares(1, 1, 1, 0).tally, Cost(1, 1.0, 1, 1, 0, 0, num_shortened=3))
+    results[0].outcomes["facts"] = TaskResult(None, COST, refusal="cannot express <it>", notes=("Unknown tokens.",))
+    results[2].outcomes["sums"] = TaskResult(shares(1, 1, 1, 0).scores, Cost(1, 1.0, 1, 1, 0, 0, num_shortened=3))
     page = write_markdown(results, ASSIGNMENTS, {}, None)
     assert "left out" in line_of(page, "Results", "facts, 4")
     assert "facts: left out. cannot express &lt;it>" in page

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from deepen_llm.errors import ConfigError
-from deepen_llm.evaluation.assignments import TASK_FILES
+from deepen_llm.evaluation.tasks import TASK_FILES
 from deepen_llm.evaluation.task_file import TaskFile, known_task_files
 
 TASK = {

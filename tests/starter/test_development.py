@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deepen_llm.starter import TASKS
 from deepen_llm.starter.development import NUM_ROWS, development_pairs
-from deepen_llm.starter.tasks import heldout_text, load_task
+from deepen_llm.starter.tasks import heldout_documents, load_task
 
 
 def test_there_are_as_many_of_each_kind_and_always_the_same():
@@ -15,7 +15,7 @@ def test_there_are_as_many_of_each_kind_and_always_the_same():
 
 def test_no_prompt_occurs_in_a_task_or_in_the_held_out_text():
     reported = {question.prompt for task in TASKS for question in load_task(task)}
-    text = heldout_text()
+    text = "\n\n".join(heldout_documents())
     assert not any(prompt in reported or prompt in text for prompt, _ in development_pairs())
 
 

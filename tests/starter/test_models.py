@@ -10,9 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from deepen_llm.starter import MODEL_NAMES, model_paths
-from deepen_llm.starter.corpus import Mixture, make_examples
-from deepen_llm.starter.members import MEMBERS
 from deepen_llm.starter.prompts import RETRIEVAL, write_plain
+from recipe.corpus import Mixture, make_examples
+from recipe.members import MEMBERS
 
 ALIEN = "naïve Ω 漢字 🙂‍↔️ \t\n  two  spaces <0x41> </s> العربية"
 

@@ -1,4 +1,4 @@
-"""Invented names are cut between their syllables, and some are kept for evaluation."""
+"""Some invented names are kept for evaluation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from deepen_llm.starter.names import (
     HELD_OUT_PLACES,
     PEOPLE,
     PLACES,
-    cut_names,
     draw_names,
 )
 
@@ -19,11 +18,6 @@ def test_held_out_names_are_not_training_names():
     assert not set(PLACES) & set(HELD_OUT_PLACES)
     assert len(HELD_OUT_PEOPLE) >= 40
     assert len(HELD_OUT_PLACES) >= 20
-
-
-def test_names_are_cut_and_other_words_are_not():
-    assert cut_names("Tarvek lives in Ostford.", "|") == "Tar|vek lives in Ost|ford."
-    assert cut_names("The target is Oxford.", "|") == "The target is Oxford."
 
 
 def test_drawn_names_begin_differently():

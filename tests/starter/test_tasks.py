@@ -1,11 +1,11 @@
-"""The held-out tasks are large enough, always the same, and graded as they should be."""
+"""The held-out tasks are large enough and always the same."""
 
 from __future__ import annotations
 
 import pytest
 
 from deepen_llm.starter import TASKS
-from deepen_llm.starter.tasks import heldout_text, is_correct, load_task
+from deepen_llm.starter.tasks import heldout_documents, load_task
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -31,21 +31,6 @@ def test_no_prompt_ends_with_a_space():
         assert all(not question.prompt.endswith(" ") for question in load_task(task))
 
 
-def test_the_first_line_is_graded_and_case_and_full_stop_do_not_matter():
-    question = load_task("capitals")[0]
-    assert is_correct(question, f" {question.answer}\nmore")
-    assert is_correct(question, question.answer.upper() + ".")
-    assert not is_correct(question, f"not {question.answer}")
-    assert not is_correct(question, "")
-
-
-def test_of_worked_arithmetic_the_last_number_counts():
-    question = load_task("arithmetic")[0]
-    assert is_correct(question, f" 1+1=2, so {question.answer}\n99")
-    assert not is_correct(question, f" {question.answer}, so 1")
-    assert not is_correct(question, " I do not know")
-
-
-def test_the_held_out_text_is_several_kilobytes_and_always_the_same():
-    assert len(heldout_text().encode()) > 6000
-    assert heldout_text() == heldout_text()
+def test_the_held_out_documents_are_several_kilobytes_and_always_the_same():
+    assert sum(len(document.encode()) for document in heldout_documents()) > 6000
+    assert heldout_documents() == heldout_documents()

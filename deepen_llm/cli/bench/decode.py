@@ -1,0 +1,93 @@
+"""`deepen bench decode`: what a token costs, as ratios of things timed in one run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from deepen_llm.cli.bench.figures import JsonFile, check_several, write_figures
+from deepen_llm.cli.console import err, loading, open_ensemble, out, say
+from deepen_llm.cli.parameters import ENSEMBLE, check_writable, take_options
+from deepen_llm.config import MemberConfig
+from deepen_llm.source import EnsembleSource
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deepen_llm.bench.decode import Finding
+    from deepen_llm.ensemble import Ensemble
+
+
+@take_options(source=ENSEMBLE)
+def decode(
+    *,
+    source: EnsembleSource,
+    num_tokens: Annotated[int, typer.Option("--tokens", "-n", min=8, help="Tokens of each answer.")] = 200,
+    num_repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Runs of each case.")] = 5,
+    json_file: JsonFile = None,
+) -> None:
+    """Measure decoding: beside the members alone, the published form, long contexts, batches and threads.
+
+    Without models, two of the bundled ones. Cases take turns and ratios are of neighbours in time, so that a busy
+    machine disturbs them little. Takes a few minutes.
+
+    Examples:
+    - `deepen bench decode`
+    - `deepen bench decode -m path/to/one -m path/to/other --json decode.json`
+    """
+    check_writable(json_file, "--json")
+    if source.is_starter:
+        source = dataclasses.replace(source, model=_first_two_starters())
+    with open_ensemble(source) as ensemble:
+        check_several(ensemble)
+        with loading("each member once more"):
+            from deepen_llm.bench.decode import DecodeBenchmark
+
+            benchmark = DecodeBenchmark(ensemble, num_tokens=num_tokens, num_repetitions=num_repetitions)
+        say(f"{' + '.join(ensemble.member_names)}, greedy; medians of {num_repetitions} runs and more", style="dim")
+        findings = []
+        with err.status("measuring ..."):
+            for finding in benchmark.run():
+                findings.append(finding)
+                out.print(describe_finding(finding))
+        write_figures(json_file, report(ensemble, findings))
+    out.print(findings_table(findings))
+
+
+def describe_finding(finding: Finding) -> Text:
+    """One finding in a line or two, as soon as it is there."""
+    figures = ", ".join(f"{name} {value:.2f} ms" for name, value in finding.milliseconds.items())
+    lines = [f"{finding.value.median:.2f} {finding.name}", *filter(None, (figures, finding.note))]
+    return Text("\n    ".join(lines))
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """Every ratio with its spread and its target."""
+    table = Table("measured", "target", "what", title="Decoding", title_justify="left", title_style="bold")
+    for finding in findings:
+        value = finding.value
+        spread = f" ({value.low:.2f} to {value.high:.2f})" if len(value.runs) > 1 else ""
+        style = "green" if finding.is_met else "red"
+        measured = Text(f"{value.median:.2f}{spread}", style=style)
+        table.add_row(measured, f"{finding.wants} {finding.target:g}", Text(finding.name))
+    return table
+
+
+def report(ensemble: Ensemble, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Everything measured, as JSON values."""
+    entries = [
+        {**dataclasses.asdict(finding), "median": finding.value.median, "is_met": finding.is_met}
+        for finding in findings
+    ]
+    return {"ensemble": ensemble.identity, "findings": entries}
+
+
+def _first_two_starters() -> list[str | Path | MemberConfig]:
+    from deepen_llm.starter import model_paths
+
+    return [*model_paths()[:2]]

@@ -1,0 +1,135 @@
+"""Text that is too long for a member's context: prompts lose their beginning, texts are cut into passages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deepen_llm.errors import ContextLengthError
+
+if TYPE_CHECKING:
+    from deepen_llm.members.base import Member
+
+_PARAGRAPHS = re.compile(r"(?<=\n)(?=[^\n])")
+_SENTENCES = re.compile(r"(?<=[.!?]) +(?=\S)")
+_WORDS = re.compile(r" +(?=\S)")
+CHARACTERS_PER_TOKEN = 16
+"""No text has more of them: what lies beyond is not looked at for one passage."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A piece of text: its beginning is read, its continuation is scored."""
+
+    beginning: str
+    continuation: str
+
+    @property
+    def num_bytes(self) -> int:
+        """The size of what is scored, in UTF-8."""
+        return len(self.continuation.encode())
+
+
+def fit_prompt(members: Sequence[Member], prompt: str, room: int | str) -> str:
+    """The prompt, or as much of its end as fits into every member's context beside what follows.
+
+    Whole paragraphs go first, so that a prompt with examples loses the first examples; then lines, then words.
+
+    Args:
+        members: All of them read the same text.
+        prompt: What they read.
+        room: What follows: a number of tokens, or a text.
+
+    Raises:
+        ContextLengthError: Not even the last word fits.
+    """
+    for candidate in (prompt, *_endings(prompt)):
+        if all(fits(member, candidate, room) for member in members):
+            return candidate
+    raise ContextLengthError(
+        f"not even the end of the prompt fits into {min(member.context_length for member in members)} tokens beside "
+        "the answer: ask for a shorter answer, or take a model with a longer context"
+    )
+
+
+def fits(member: Member, prompt: str, room: int | str) -> bool:
+    """Whether a member's context holds a prompt and what follows it, with one token to spare."""
+    vocabulary = member.vocabulary
+    if isinstance(room, int):
+        taken = len(vocabulary.prefix_ids) + len(vocabulary.encode(prompt)) + room
+    else:
+        taken = len(vocabulary.prefix_ids) + len(vocabulary.encode(prompt + room)) + 1
+    return taken < member.context_length
+
+
+def split_passages(members: Sequence[Member], text: str) -> list[Passage]:
+    """The text in passages, the same for each of these members and for all of them together.
+
+    A passage is scored from its second word on: a model without a BOS cannot say how probable the first one is. Blank
+    lines between passages are not scored.
+
+    Raises:
+        ContextLengthError: A stretch without a space that is too long for a member.
+    """
+    passages = []
+    for piece in _pieces(members, text, share=1):
+        words = piece.strip("\n").lstrip(" ")
+        cut = re.search(r"(?<=\S)\s", words)
+        if cut is not None and words[cut.start() :].strip():
+            passages.append(Passage(words[: cut.start()], words[cut.start() :]))
+    return passages
+
+
+def split_rolling(members: Sequence[Member], text: str) -> list[tuple[str, str]]:
+    """Pairs of a context and a continuation; the continuations join to the text, each context is the piece before.
+
+    Raises:
+        ContextLengthError: A stretch without a space that is too long for a member.
+    """
+    whole = [text] if all(fits(member, "", text) for member in members) else list(_pieces(members, text, share=2))
+    return list(zip(["", *whole[:-1]], whole, strict=True)) if text else []
+
+
+def _pieces(members: Sequence[Member], text: str, share: int) -> Iterator[str]:
+    """Pieces that join to the text, as many paragraphs, else sentences, else words in each as fit."""
+    rest = text
+    while rest:
+        end = _last_fitting(members, rest, share)
+        yield rest[:end]
+        rest = rest[end:]
+
+
+def _last_fitting(members: Sequence[Member], text: str, share: int) -> int:
+    """Where the longest piece at the text's beginning ends that takes a `share`-th of every context."""
+    near = text[: CHARACTERS_PER_TOKEN * min(member.context_length for member in members)]
+    for seams in (_PARAGRAPHS, _SENTENCES, _WORDS):
+        ends = [match.start() for match in seams.finditer(near)] + [len(text)] * (near == text)
+        low, high = 0, len(ends)
+        while low < high:
+            middle = (low + high) // 2
+            if _takes_share(members, text[: ends[middle]], share):
+                low = middle + 1
+            else:
+                high = middle
+        if low:
+            return ends[low - 1]
+    raise ContextLengthError(
+        f"a stretch without a space is too long for the members, it begins {text[:40]!r}: break it"
+    )
+
+
+def _takes_share(members: Sequence[Member], piece: str, share: int) -> bool:
+    return all(share * (len(member.vocabulary.encode(piece)) + 2) < member.context_length for member in members)
+
+
+def _endings(prompt: str) -> Iterator[str]:
+    """Ever shorter ends of a prompt."""
+    for mark in ("\n\n", "\n", " "):
+        at = prompt.find(mark)
+        while 0 <= at < len(prompt.rstrip()):
+            rest = prompt[at + len(mark) :]
+            if rest.strip():
+                yield rest
+            at = prompt.find(mark, at + len(mark))

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from deepen_llm import Ensemble
+from deepen_llm.errors import ConfigError, VocabularyError
+from deepen_llm.evaluation.tasks import GROUPS, TASK_FILES, TextTask, find_tasks
+from deepen_llm.evaluation.request_cache import RequestCache
+from deepen_llm.evaluation.runner import Runner
+from deepen_llm.starter import TASKS
+from deepen_llm.testing import ScriptedMember
+from tests.vocabularies import load_toy
+
+STORY = "Once a fox ran home. The hens slept.\n"
+
+
+@pytest.fixture
+def story(tmp_path):
+    path = tmp_path / "story.txt"
+    path.write_text(STORY, encoding="utf-8")
+    return path
+
+
+def test_groups_stand_for_their_tasks_and_a_task_named_twice_is_done_once():
+    assert GROUPS == {"paper": TASK_FILES, "starter": TASKS}
+    names = [task.name for task in find_tasks(["reading", "starter"], limit=1)]
+    assert sorted(names) == sorted(TASKS) and names[0] == "reading"
+
+
+def test_an_unknown_task_lists_the_known_ones():
+    with pytest.raises(ConfigError, match=r"no task 'mmul': the known ones are arc_challenge, .*, reading, the groups"):
+        find_tasks(["mmul"])
+
+
+def test_a_task_file_of_ones_own_is_given_by_its_path(tmp_path, make_ensemble):
+    (tmp_path / "rivers.jsonl").write_text(json.dumps({"q": "Which?", "a": "Nile"}) + "\n")
+    (tmp_path / "rivers.yaml").write_text(
+        "{task: rivers, about: Rivers., kind: short, local: {file: rivers.jsonl}, max_new_tokens: 8,\n"
+        " fields: {question: q, answers: '[a]'}, prompt: 'Question: {{ question }} Answer:',\n"
+        " target: '{{ answers[0] }}'}"
+    )
+    (task,) = find_tasks([str(tmp_path / "rivers.yaml")], data_folder=tmp_path)
+    ensemble = make_ensemble(["Question: Which? Answer: Nile"], kinds=("bpe",))
+    assert (task.name, task.num_requests) == ("rivers", 1)
+    assert task.run(Runner(ensemble, RequestCache())).values == (1.0,)
+
+
+def test_starter_tasks_are_not_asked_in_a_chat():
+    with pytest.raises(ConfigError, match="'reading' is not asked in a chat"):
+        find_tasks(["reading"], in_chat=True)
+
+
+def test_bits_per_byte_are_the_scores_of_the_text(story, make_ensemble):
+    ensemble = make_ensemble([STORY])
+    task = TextTask.load(story, ensemble.members)
+    scores = task.run(Runner(ensemble, RequestCache()))
+    logprob = ensemble.score("Once", STORY.strip().removeprefix("Once")).logprob
+    assert scores.values == (-logprob / math.log(2),)
+    assert scores.sizes == (len(STORY.strip()) - len("Once"),)
+    assert not scores.is_share
+
+
+def test_a_text_is_split_alike_for_a_member_alone_and_for_all(story, make_ensemble):
+    story.write_text(STORY * 30, encoding="utf-8")
+    ensemble = make_ensemble([STORY], context_length=64)
+    task = TextTask.load(story, ensemble.members)
+    alone = make_ensemble([STORY], kinds=("sentencepiece",), context_length=64)
+    sizes = [task.run(Runner(each, RequestCache())).sizes for each in (ensemble, alone)]
+    assert sizes[0] == sizes[1] and len(sizes[0]) > 1
+
+
+def test_a_main_model_that_cannot_express_the_text_refuses_before_anything_is_asked(story):
+    member = ScriptedMember(load_toy("unigram without bytes"), [STORY])
+    story.write_text("Once there was a \N{SNOWMAN} here.", encoding="utf-8")
+    with Ensemble([member]) as ensemble:
+        task = TextTask.load(story, ensemble.members)
+        with pytest.raises(VocabularyError, match="cannot express '\N{SNOWMAN}'"):
+            task.run(Runner(ensemble, RequestCache()))
+        (note,) = task.describe_limits(ensemble.members)
+    assert not member.passes
+    assert member.name in note and "cannot express all of the text" in note
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "is not one: .*No such file"), (b"\xff\xfe", "is not one"), (b"word", "at least two words")],
+)
+def test_a_file_that_is_no_text_is_refused(tmp_path, make_ensemble, content, message):
+    if content is not None:
+        (tmp_path / "text.txt").write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        TextTask.load(tmp_path / "text.txt", make_ensemble([STORY]).members)
