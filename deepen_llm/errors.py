@@ -22,7 +22,13 @@ class DeepenError(Exception):
 
 
 class ConfigError(DeepenError, ValueError):
-    """A setting or an argument that cannot be used."""
+    """A setting or an argument that cannot be used.
+
+    `problems` are those of one construction of a settings class, each with the setting's name (empty for the class as a
+    whole) and what is wrong with it, for those who call settings by other names.
+    """
+
+    problems: tuple[tuple[str, str], ...] = ()
 
 
 class GrammarError(ConfigError):

@@ -6,7 +6,6 @@ and which options of a call and of the model that is called go together.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,8 +15,6 @@ from deepen_llm.errors import ConfigError
 _FRAMEWORK_NAMES = {"max_new_tokens": "max_tokens", "timeout_s": "timeout"}
 """Both names are taken; the framework's one is kept."""
 _ENGINE_NAMES = {name: engine_name for engine_name, name in _FRAMEWORK_NAMES.items()}
-_SETTING = re.compile(r"(?:^|(?<=; ))SamplingParams(?:\.(?P<name>[\w.]+))?: ")
-"""How each problem in a message of `SamplingParams` begins."""
 _NONE_IS_A_VALUE = ("seed", "logprobs")
 
 OPTION_NAMES = tuple(_FRAMEWORK_NAMES.get(name, name) for name in SamplingParams.model_fields)
@@ -124,13 +121,10 @@ def make_params(options: Mapping[str, Any]) -> SamplingParams:
     try:
         return SamplingParams(**given)
     except ConfigError as error:
-        raise ConfigError(_SETTING.sub(_framework_name, str(error))) from error
-
-
-def _framework_name(setting: re.Match[str]) -> str:
-    """The name of an option as users of frameworks give it, for a setting that a message begins with."""
-    name = setting["name"]
-    return _FRAMEWORK_NAMES.get(name, name) + ": " if name else ""
+        if not error.problems:
+            raise
+        named = [f"{_FRAMEWORK_NAMES.get(name, name)}: {text}" if name else text for name, text in error.problems]
+        raise ConfigError("; ".join(named)) from error
 
 
 def _check_greedy(temperature: float | None, top_p: float | None) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
-from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
+from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, WeightingConfig
 from deepen_llm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class EnsembleSource:
     """What to open, and with which settings. None leaves a setting to the ensemble."""
 
     model: ModelSource | None = None
-    weights: Sequence[float] | Literal["prompt"] | None = None
+    weights: Sequence[float] | str | WeightingConfig | None = None
     main: int | str | None = None
     fusion: FusionConfig | None = None
     max_batch_size: int | None = None

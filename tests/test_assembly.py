@@ -5,9 +5,9 @@ import logging
 import pytest
 
 from deepen_llm import FusionConfig, SamplingParams
-from deepen_llm.assembly import describe_spaces
 from deepen_llm.errors import VocabularyError
-from deepen_llm.fusion.relative import RelativeFusion
+from deepen_llm.fusion.relative.build import describe_spaces
+from deepen_llm.fusion.relative.method import RelativeFusion
 from deepen_llm.fusion.relative.rows import RowTables
 
 STORY = "The quick brown fox jumps over the lazy dog."
@@ -57,7 +57,6 @@ def test_spaces_take_no_more_anchors_than_asked_and_refuse_too_few(make_ensemble
 
 def test_weights_by_prompt_are_named_in_the_identity_with_their_temperature(make_ensemble):
     identity = make_ensemble([STORY], weights="prompt").identity
-    assert (identity["weights"], identity["weights_temperature"]) == ("prompt", 0.2)
-    assert make_ensemble([STORY], weights="prompt", weights_temperature=0.4).identity != identity
+    assert identity["weights"] == {"kind": "prompt", "temperature": 0.2}
+    assert make_ensemble([STORY], weights={"kind": "prompt", "temperature": 0.4}).identity != identity
     assert make_ensemble([STORY], weights=None).identity["weights"] == [0.5, 0.5]
-    assert "weights_temperature" not in make_ensemble([STORY], weights=None).identity

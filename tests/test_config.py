@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import copy
+import json
+import pickle
+
 import pytest
 
-from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams
+from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams, WeightingConfig
 from deepen_llm.errors import ConfigError
 
 
@@ -80,25 +84,32 @@ def test_the_published_method_has_the_published_constants():
     assert (published.search, published.num_steps, published.learning_rate) == ("gradient", 5, 0.15)
     assert published.main_ends
     assert not published.align_eos
-    assert published.max_candidates is None
+    assert (published.anchors, published.form, published.max_candidates) == ("strings", "dense", None)
     assert FusionConfig.published(learning_rate=0.3).learning_rate == 0.3
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"method": "onion"}, "method.*'relative'.*'union'.*'equal_text'.*got 'onion'"),
+        ({"method": "onion"}, "method must be one of 'relative'.*'union'.*'equal_text'; got 'onion'$"),
         ({"method": "union", "top_k": 0}, "top_k.*greater than or equal to 1.*got 0"),
         ({"method": "equal_text", "mean": "harmonic"}, "mean.*'arithmetic' or 'geometric'.*got 'harmonic'"),
-        ({"method": "union", "reading": "text"}, "method='union' compares tokens as they are.*leave reading out"),
-        ({"method": "equal_text", "reading": "text"}, "method='equal_text' compares tokens.*take method='relative'"),
-        ({"method": "text", "reading": "token"}, "method='text' is reading as text alone: leave reading out"),
+        ({"method": "union", "reading": "text"}, "'reading', which belongs to method='relative': leave it out"),
+        ({"method": "union", "mean": "geometric"}, "'mean', which belongs to method='text' or 'equal_text'"),
+        ({"method": "union", "search": "gradient", "num_steps": 9}, "'search'.*'num_steps'"),
+        ({"method": "text", "max_candidates": 4}, "'max_candidates', which belongs to method='relative'"),
+        ({"method": "relative", "top_k": 3}, "'top_k', which belongs to method='union': leave it out"),
+        ({"trst": 0.5}, r"FusionConfig\(method='relative'\) has no setting 'trst': did you mean 'trust'\?"),
+        ({"learning_rate": 1}, "learning_rate=1.0 means nothing with search='multiplicative'.*take search='gradient'"),
+        ({"reading": "token", "min_mass": 0.5}, "min_mass=0.5 means nothing with reading='token': leave it out"),
+        ({"confidence": 0.5}, "confidence=0.5 means nothing with fuse='always': leave it out, or take fuse='safe'"),
+        ({"max_candidates": None, "form": "sampled"}, "form='sampled' searches over candidates: give max_candidates"),
         ({"reading": "letters"}, "reading.*'token' or 'text'.*got 'letters'"),
         ({"min_mass": 1.5}, "min_mass.*less than or equal to 1.*got 1.5"),
         ({"max_rows": 0}, "max_rows.*greater than or equal to 1.*got 0"),
         ({"max_passes": -1}, "max_passes.*greater than or equal to 0.*got -1"),
         ({"fuse": "sometimes"}, "fuse.*'always' or 'safe'.*got 'sometimes'"),
-        ({"confidence": 0.0}, "confidence.*greater than 0.*got 0"),
+        ({"fuse": "safe", "confidence": 0.0}, "confidence.*greater than 0.*got 0"),
     ],
 )
 def test_a_fusion_that_does_not_exist_is_refused_with_those_that_do(settings, message):
@@ -107,19 +118,38 @@ def test_a_fusion_that_does_not_exist_is_refused_with_those_that_do(settings, me
 
 
 @pytest.mark.parametrize(
-    ("settings", "reads"),
+    ("settings", "projects"),
     [
         ({"reading": "text"}, True),
         ({"reading": "token"}, False),
         ({"method": "text"}, True),
-        ({"method": "text", "reading": "text"}, True),
         ({"method": "union"}, False),
-        ({"method": "equal_text", "reading": "token"}, False),
+        ({"method": "equal_text"}, False),
     ],
 )
-def test_members_are_read_as_text_where_the_method_takes_it(settings, reads):
-    assert FusionConfig(**settings).reads_text == reads
-    assert not FusionConfig.published().reads_text
+def test_distributions_are_projected_where_the_method_takes_them_as_text(settings, projects):
+    assert FusionConfig(**settings).projects == projects
+    assert not FusionConfig.published().projects
+
+
+def test_settings_of_a_method_are_a_class_of_their_own_wherever_they_come_from():
+    given = FusionConfig(method="text", mean="geometric")
+    assert type(given).__name__ == "TextConfig" and isinstance(given, FusionConfig)
+    read = EnsembleConfig(members=("a",), fusion={"method": "text", "mean": "geometric"})
+    assert read.fusion == given
+    assert EnsembleConfig(**read.model_dump()) == read
+    for copied in (copy.deepcopy(read), pickle.loads(pickle.dumps(read))):
+        assert copied == read and type(copied.fusion) is type(given)
+    with pytest.raises(ConfigError, match=r"EnsembleConfig\.fusion: FusionConfig.*'top_k', which belongs to"):
+        EnsembleConfig(members=("a",), fusion={"method": "text", "top_k": 3})
+
+
+def test_what_no_longer_applies_is_left_out_of_a_copy():
+    gradient = FusionConfig(search="gradient", learning_rate=0.3, trust=0.5)
+    assert gradient.replace(search="multiplicative") == FusionConfig(search="multiplicative", trust=0.5)
+    assert gradient.replace(method="text") == FusionConfig(method="text", trust=0.5)
+    with pytest.raises(ConfigError, match="learning_rate"):
+        gradient.replace(search="multiplicative", learning_rate=0.2)
 
 
 def test_a_yaml_file_is_read_and_its_paths_are_its_own(tmp_path):
@@ -150,21 +180,45 @@ def test_a_yaml_file_that_cannot_be_used_says_why(tmp_path, content, message):
         EnsembleConfig.load(file)
 
 
-def test_weights_by_prompt_are_a_word(tmp_path):
-    config = EnsembleConfig(members=("a", "b"), weights="prompt", weights_temperature=0.3)
-    assert config.weights == "prompt"
+def test_weights_by_prompt_are_a_word_or_settings(tmp_path):
+    config = EnsembleConfig(members=("a", "b"), weights={"kind": "prompt", "temperature": 0.3})
+    assert EnsembleConfig(members=("a", "b"), weights="prompt").weights == WeightingConfig(kind="prompt")
+    assert config.weights.temperature == 0.3
     assert config.fixed_weights == (0.5, 0.5)
-    (tmp_path / "ensemble.yaml").write_text("members: [a, b]\nweights: prompt\nweights_temperature: 0.3\n")
+    (tmp_path / "ensemble.yaml").write_text("members: [a, b]\nweights: {kind: prompt, temperature: 0.3}\n")
     assert EnsembleConfig.load(tmp_path / "ensemble.yaml") == config
+
+
+def test_a_file_of_an_earlier_version_with_every_setting_written_out_still_loads(tmp_path):
+    fusion = {
+        **{"method": "text", "top_k": 10, "mean": "geometric", "reading": "text", "min_mass": 0.02, "max_rows": 4},
+        **{"max_passes": 6, "fuse": "always", "confidence": 0.95, "search": "multiplicative", "num_steps": 5},
+        **{"learning_rate": 0.15, "trust": 1.0, "main_ends": False, "align_eos": True, "removed_directions": None},
+        **{"max_anchors": None, "max_candidates": 32, "form": "auto", "min_common_tokens": 64},
+    }
+    values = {"members": ["a", "b"], "weights": "prompt", "weights_temperature": 0.3, "fusion": fusion}
+    (tmp_path / "ensemble.yaml").write_text(json.dumps(values))
+    config = EnsembleConfig.load(tmp_path / "ensemble.yaml")
+    assert config.fusion == FusionConfig(method="text", mean="geometric")
+    assert config.weights == WeightingConfig(kind="prompt", temperature=0.3)
+    fusion["max_candidates"] = 4
+    (tmp_path / "ensemble.yaml").write_text(json.dumps(values))
+    with pytest.raises(ConfigError, match="'max_candidates', which belongs to method='relative': leave it out"):
+        EnsembleConfig.load(tmp_path / "ensemble.yaml")
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"weights": "promt"}, "weights: weights must be numbers, .* or the word 'prompt'; got 'promt'$"),
-        ({"weights": "prompt", "weights_temperature": 0.0}, "weights_temperature.*greater than 0"),
-        ({"weights": "prompt", "weights_temperature": float("inf")}, "weights_temperature.*finite"),
-        ({"weights": "prompt", "weights_temperature": float("nan")}, "weights_temperature"),
+        ({"weights": {"kind": "prompt", "temperature": 0.0}}, "temperature.*greater than 0"),
+        ({"weights": {"kind": "prompt", "temperature": float("inf")}}, "temperature.*finite"),
+        ({"weights": {"kind": "prompt", "temperature": float("nan")}}, "temperature"),
+        ({"weights": {"kind": "prophet"}}, "WeightingConfig.kind must be one of 'prompt'; got 'prophet'"),
+        (
+            {"weights": "prompt", "weights_temperature": 0.3},
+            "no setting 'weights_temperature' any more: write",
+        ),
     ],
 )
 def test_weights_by_prompt_that_cannot_be_used_are_refused(settings, message):

@@ -206,5 +206,5 @@ def test_a_member_that_hangs_does_not_hold_up_closing(hanging, monkeypatch, capl
     begin = time.monotonic()
     ensemble.close()
     assert time.monotonic() - begin < 5
-    assert ensemble.closed and "still in a forward pass" in caplog.text
+    assert ensemble.is_closed and "still in a forward pass" in caplog.text
     assert not any(member.is_closed for member in ensemble.members)  # its thread still uses them

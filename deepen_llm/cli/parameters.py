@@ -8,11 +8,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
-from deepen_llm.config import EnsembleConfig, SamplingParams
+from deepen_llm.config import EnsembleConfig, SamplingParams, WeightingConfig
 from deepen_llm.errors import ConfigError
 from deepen_llm.source import EnsembleSource
 
@@ -126,19 +126,20 @@ def _build_source(values: Mapping[str, Any]) -> EnsembleSource:
     )
 
 
-def _read_weights(given: list[str]) -> tuple[float, ...] | Literal["prompt"] | None:
-    if given == ["prompt"]:
-        return "prompt"
+def _read_weights(given: list[str]) -> tuple[float, ...] | str | None:
+    if len(given) == 1 and given[0] in WeightingConfig.variants:
+        return given[0]
     try:
         return tuple(map(float, given)) or None
     except ValueError as error:
-        raise typer.BadParameter(f"--weight is a number, once a member, or once 'prompt'; got {given}") from error
+        words = " or ".join(map(repr, WeightingConfig.variants))
+        raise typer.BadParameter(f"--weight is a number, once per member, or once {words}; got {given}") from error
 
 
 MODEL_HELP = "A folder or a name on the Hugging Face hub; once a member. Without any: the bundled models."
 WEIGHT_HELP = (
-    "A member's weight; once a member, in their order, summing to 1. Uniform if not given. 'prompt': each request has "
-    "weights of its own, from how well each member predicts its prompt."
+    "A member's weight; once per member, in their order, summing to 1. Uniform if not given. 'prompt': each request "
+    "has weights of its own, from how well each member predicts its prompt."
 )
 MAIN_HELP = "The main model's name or position; the first one if not given."
 DTYPE_HELP = "Number format of the --model members, such as bfloat16."

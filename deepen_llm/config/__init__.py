@@ -5,11 +5,12 @@ from deepen_llm.config.fusion import FusionConfig
 from deepen_llm.config.members import MemberConfig
 from deepen_llm.config.sampling import SamplingParams
 from deepen_llm.config.settings import Settings, describe_unknown
-from deepen_llm.config.weighting import WeightingConfig
+from deepen_llm.config.weighting import GivenWeights, WeightingConfig
 
 __all__ = [
     "EnsembleConfig",
     "FusionConfig",
+    "GivenWeights",
     "MemberConfig",
     "SamplingParams",
     "Settings",

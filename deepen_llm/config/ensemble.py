@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from deepen_llm.config.fusion import FusionConfig
 from deepen_llm.config.members import MemberConfig
 from deepen_llm.config.settings import Settings
-from deepen_llm.config.weighting import WeightingConfig
+from deepen_llm.config.weighting import WeightingConfig, check_word
 from deepen_llm.errors import ConfigError
 
 
@@ -42,10 +42,8 @@ class EnsembleConfig(Settings):
     @field_validator("weights", mode="before")
     @classmethod
     def _read_word(cls, weights: Any) -> Any:
-        """A word names a way to weigh; one message in place of one for every kind of value that weights may be."""
-        if isinstance(weights, str) and weights not in WeightingConfig.variants:
-            known = " or ".join(map(repr, WeightingConfig.variants))
-            raise ValueError(f"weights must be numbers, one per member and summing to 1, or the word {known}")
+        """A word names a way to weigh."""
+        check_word(weights)
         if isinstance(weights, str):
             return WeightingConfig(kind=weights)
         return WeightingConfig(**weights) if isinstance(weights, dict) else weights

@@ -38,7 +38,7 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigError(self._explain(error)) from error
+            raise self._explain(error) from error
 
     @model_validator(mode="after")
     def _check_applies(self) -> Self:
@@ -61,21 +61,23 @@ class Settings(BaseModel):
         return type(self)(**{**kept, **changes})
 
     @classmethod
-    def _explain(cls, error: ValidationError) -> str:
-        """All problems of one construction: which setting, what came, what must hold."""
-        return "; ".join(cls._explain_one(dict(problem)) for problem in error.errors())
-
-    @classmethod
-    def _explain_one(cls, problem: dict[str, Any]) -> str:
-        where = ".".join(str(part) for part in problem["loc"])
-        if problem["type"] == "extra_forbidden":
-            return cls.explain_unknown(where)
-        message = problem["msg"].removeprefix("Value error, ")
-        if isinstance(problem.get("ctx", {}).get("error"), ConfigError):  # it has said what came
-            return f"{cls.title()}.{where}: {message}" if where else message
-        name = f"{cls.title()}.{where}" if where else cls.title()
-        came = f"; got {problem['input']!r}" if where else ""
-        return f"{name}: {message}{came}"
+    def _explain(cls, error: ValidationError) -> ConfigError:
+        """All problems of one construction: which setting, what must hold, what came."""
+        texts, problems = [], []
+        for problem in error.errors():
+            where = ".".join(str(part) for part in problem["loc"])
+            if problem["type"] == "extra_forbidden":
+                texts.append(cls.explain_unknown(where))
+                continue
+            text = problem["msg"].removeprefix("Value error, ")
+            # An own error from within has said what came.
+            if where and not isinstance(problem.get("ctx", {}).get("error"), ConfigError):
+                text = f"{text}; got {problem['input']!r}"
+            problems.append((where, text))
+            texts.append(f"{cls.title()}.{where}: {text}" if where else f"{cls.title()}: {text}")
+        explained = ConfigError("; ".join(texts))
+        explained.problems = tuple(problems)
+        return explained
 
     @classmethod
     def explain_unknown(cls, name: str) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator
 
 from deepen_llm.config.settings import Variants
 
@@ -34,3 +36,19 @@ class WeightingConfig(Variants):
     def build(self, members: Sequence[GuardedMember]) -> Weighting:
         """The weighting for these members."""
         raise NotImplementedError
+
+
+def check_word(weights: Any) -> Any:
+    """Weights as they are, unless they are a word that names no way to weigh.
+
+    Raises:
+        ValueError: One message, in place of one for every kind of value that weights may be.
+    """
+    if isinstance(weights, str) and weights not in WeightingConfig.variants:
+        known = " or ".join(map(repr, WeightingConfig.variants))
+        raise ValueError(f"weights must be numbers, one per member and summing to 1, or the word {known}")
+    return weights
+
+
+GivenWeights = Annotated[tuple[float, ...] | str | WeightingConfig | None, BeforeValidator(check_word)]
+"""Weights as users give them: numbers, a word, settings, or None for uniform ones."""

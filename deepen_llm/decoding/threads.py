@@ -19,9 +19,7 @@ SMALL_BYTES = 32 << 20
 
 def choose_num_threads(members: Iterable[GuardedMember]) -> int | None:
     """One where every member is small; None leaves it as it is."""
-    is_small = all(
-        guarded.device.type == "cpu" and guarded.member.weight_bytes <= SMALL_BYTES for guarded in members
-    )
+    is_small = all(guarded.device.type == "cpu" and guarded.member.weight_bytes <= SMALL_BYTES for guarded in members)
     return 1 if is_small else None
 
 

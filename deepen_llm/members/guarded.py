@@ -18,7 +18,7 @@ from deepen_llm.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
-IN_A_PASS = "in a forward pass"
+RUNNING = "in a forward pass"
 
 Where = Callable[[int], str]
 """Tells the place of a row in the batch apart for people: "at step 3", say."""
@@ -46,7 +46,7 @@ class GuardedPass:
         self._pending: Pending | None = None
         self._error: MemberError | None = None
         try:
-            with _guard(member, IN_A_PASS):
+            with _guard(member, RUNNING):
                 self._pending = start()
         except MemberError as error:
             self._error = error
@@ -64,7 +64,7 @@ class GuardedPass:
         """
         if self._error is not None:
             raise self._error
-        with _guard(self._member, IN_A_PASS):
+        with _guard(self._member, RUNNING):
             if self._pending is None:
                 raise TypeError("a forward pass must be started as a Pending; got None")
             logits = self._pending.result()
@@ -135,7 +135,7 @@ class GuardedMember:
         """
         with _guard(self.member, "while it measured the prompt"):
             logprobs = self.member.measure(ids)
-            _check_measured(self.member, logprobs, max(len(ids) - 1, 0))
+            _check_measured(logprobs, max(len(ids) - 1, 0))
             has_nan = bool(logprobs.isnan().any())
         if has_nan:
             raise NumericalError(
@@ -189,7 +189,7 @@ def _check_logits(member: Member, logits: object, num_rows: int) -> None:
         raise _WrongResult(f"it must return logits of shape {due}, one per token; got {_describe(logits)}")
 
 
-def _check_measured(member: Member, logprobs: object, num_tokens: int) -> None:
+def _check_measured(logprobs: object, num_tokens: int) -> None:
     if not isinstance(logprobs, Tensor) or not logprobs.is_floating_point() or logprobs.shape != (num_tokens,):
         raise _WrongResult(f"it must return {num_tokens} log-probabilities; got {_describe(logprobs)}")
 

@@ -53,8 +53,8 @@ class ScriptedMember(Member):
         self.context_length = context_length
         self.texts = [text.encode() for text in texts]
         self.confidence = confidence
-        self.before_pass: Callable[[dict[int, list[int]]], None] = lambda tokens: None
-        self.change: Callable[[bytes, Tensor], Tensor] = lambda text, logits: logits
+        self.before_pass: Callable[[dict[int, list[int]]], None] = _do_nothing
+        self.change: Callable[[bytes, Tensor], Tensor] = _leave_unchanged
         self.passes: list[dict[int, list[int]]] = []
         self.peeks: list[list[list[int]]] = []
         self.measured: list[list[int]] = []
@@ -166,3 +166,12 @@ class ScriptedMember(Member):
 def _direction(token: bytes | None, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed if token is None else int.from_bytes(token[:6], "big") + len(token))
     return torch.randn(NUM_DIRECTIONS, generator=generator)
+
+
+def _do_nothing(tokens: dict[int, list[int]]) -> None:
+    del tokens
+
+
+def _leave_unchanged(text: bytes, logits: Tensor) -> Tensor:
+    del text
+    return logits

@@ -30,6 +30,8 @@ class TokenTable:
     unk_id: int | None
     special_texts: dict[int, str]
     """How special tokens are written."""
+    pieces: tuple[str | None, ...]
+    """Every token as the tokenizer's vocabulary writes it, special ones included; None for padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,14 @@ def read_table(tokenizer: Any, name: str, num_logits: int | None, eos_ids: Itera
         bos_id=tokenizer.bos_token_id,
         unk_id=tokenizer.unk_token_id,
         special_texts={token_id: texts[token_id] for token_id in sorted(special)},
+        pieces=_read_strings(tokenizer, size),
     )
+
+
+def _read_strings(tokenizer: Any, size: int) -> tuple[str | None, ...]:
+    """Every entry of the vocabulary as it is written, `size` of them."""
+    strings = {token_id: str(piece) for piece, token_id in tokenizer.get_vocab().items()}
+    return tuple(strings.get(token_id) for token_id in range(size))
 
 
 def _single(token_id: int | None) -> list[int]:

@@ -44,6 +44,8 @@ class Vocabulary:
         self.name = name
         self.tokens = table.tokens
         """One per logit: the token's exact bytes; None for special, end-of-sequence and padded ids."""
+        self.pieces = table.pieces
+        """One per logit: the token as the tokenizer's vocabulary writes it; None for padding."""
         self.kind = table.kind
         """The kind of tokenizer, such as "BPE, byte-level", for people to read."""
         self.special_ids = table.special_ids

@@ -146,8 +146,8 @@ def _check_memory(spaces: Sequence[MemberSpace], device: torch.device) -> None:
     if free is not None and needed > free:
         raise ConfigError(
             f"whole relative matrices of these members take {sum(sizes) / 1e9:.1f} GB, and {needed / 1e9:.1f} GB while "
-            f"they are made; {device} has {free / 1e9:.1f} GB free: take FusionConfig(form='sampled', max_candidates=32), "
-            "which makes what a step needs, or fewer max_anchors"
+            f"they are made; {device} has {free / 1e9:.1f} GB free: take "
+            "FusionConfig(form='sampled', max_candidates=32), which makes what a step needs, or fewer max_anchors"
         )
 
 

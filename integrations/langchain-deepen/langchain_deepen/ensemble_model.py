@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from langchain_core.language_models.base import BaseLanguageModel, LangSmithParams, LanguageModelOutputVar
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from deepen_llm.config import FusionConfig, SamplingParams
+from deepen_llm.config import FusionConfig, GivenWeights, SamplingParams
 from deepen_llm.errors import ConfigError, DeepenError
 from deepen_llm.options import ALIASES, OPTION_NAMES, check_names, make_params, put_nearer, resolve_aliases
 from deepen_llm.source import EnsembleSource, ModelSource, without_paths
@@ -40,8 +40,8 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
 
     model: ModelSource | None = None
     """A list of models, the path of an `ensemble.yaml`, an `EnsembleConfig`, or "starter" for the bundled models."""
-    weights: tuple[float, ...] | Literal["prompt"] | None = None
-    """One weight a member, summing to 1; uniform where not given. "prompt" gives each request weights of its own."""
+    weights: GivenWeights = None
+    """One weight per member, summing to 1; uniform where not given. "prompt" gives each request weights of its own."""
     main: int | str | None = None
     """The main model, by position or name; the first where not given."""
     fusion: FusionConfig | None = None

@@ -28,7 +28,7 @@ class OpenEnsemble:
             DeepenError: Whatever keeps it from loading.
         """
         with self._lock:
-            self._others = [other for other in self._others if not other.ensemble.closed]
+            self._others = [other for other in self._others if not other.ensemble.is_closed]
             for known in (self, *self._others):
                 if known.source == source:
                     return known

@@ -14,7 +14,7 @@ from deepen_llm import Chunk, Ensemble, Generation, SamplingParams, Usage
 from deepen_llm.results import FinishReason, FusionReport
 from llama_index.llms.deepen import DeepenLLM
 
-FUSION = FusionReport(num_steps=8, num_fused=6, num_extra_rows=0, num_extra_passes=0, neglected=0.0)
+FUSION = FusionReport(num_steps=8, num_fused=6, num_extra_rows=0, num_extra_passes=0, truncated_mass=0.0)
 
 
 class FakeStream:
@@ -87,7 +87,7 @@ class FakeEnsemble:
         self.calls: list[tuple[str, Any, SamplingParams]] = []
         self.num_running = 0
         self.num_cancelled = 0
-        self.closed = False
+        self.is_closed = False
 
     def generate(self, prompt: str, params: SamplingParams) -> Generation:
         return self._whole("generate", prompt, params)
@@ -117,7 +117,7 @@ class FakeEnsemble:
         return list(text.encode())
 
     def close(self) -> None:
-        self.closed = True
+        self.is_closed = True
 
     def _whole(self, method: str, content: Any, params: SamplingParams) -> Generation:
         self.calls.append((method, content, params))

@@ -245,7 +245,7 @@ def test_the_tokenizer_is_the_main_models(llm):
 
 def test_closing_leaves_a_ready_ensemble_to_its_owner(llm, ensemble):
     llm.close()
-    assert not ensemble.closed
+    assert not ensemble.is_closed
     assert llm.ensemble is ensemble
 
 

@@ -39,7 +39,7 @@ def test_a_list_of_models_is_loaded_with_its_settings(opened):
         models, weights=[0.5, 0.25, 0.25], main="a", fusion=fusion, max_batch_size=4, member_options={"dtype": "auto"}
     )
     names = ["org/a", str(Path("models/b")), models[2]]
-    settings = {"weights": [0.5, 0.25, 0.25], "main": "a", "fusion": fusion, "max_batch_size": 4, "dtype": "auto"}
+    settings = {"weights": (0.5, 0.25, 0.25), "main": "a", "fusion": fusion, "max_batch_size": 4, "dtype": "auto"}
     assert opened == [("from_pretrained", names, settings)]
 
 
@@ -69,7 +69,7 @@ def test_a_model_is_kept_in_a_form_that_can_be_stored(opened):
 
 def test_closing_frees_an_ensemble_that_was_loaded_here(opened, ensemble):
     DeepenLLM(model=["org/a", "org/b"]).close()
-    assert ensemble.closed
+    assert ensemble.is_closed
 
 
 def test_observers_are_told_no_loading_options(opened):

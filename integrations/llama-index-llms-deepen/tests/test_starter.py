@@ -195,6 +195,6 @@ def test_an_llm_that_loaded_its_ensemble_can_be_written_down_and_closed():
     assert again.complete(PROMPT, formatted=True).text == llm.complete(PROMPT, formatted=True).text
     llm.close()
     again.close()
-    assert llm.ensemble.closed and again.ensemble.closed
+    assert llm.ensemble.is_closed and again.ensemble.is_closed
     with pytest.raises(ClosedError):
         llm.complete(PROMPT)

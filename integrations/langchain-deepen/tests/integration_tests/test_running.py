@@ -23,13 +23,13 @@ def model(model_class, ensemble):
 def passes(ensemble, monkeypatch):
     """How many rows each forward pass of the main model took."""
     main, counts = ensemble.members[0], []
-    extend = main.extend
+    extend = main.start_extend
 
     def count(tokens):
         counts.append(len(tokens))
         return extend(tokens)
 
-    monkeypatch.setattr(main, "extend", count)
+    monkeypatch.setattr(main, "start_extend", count)
     return counts
 
 

@@ -100,7 +100,7 @@ class FakeEnsemble:
         self.words: list[str] | None = None
         self.fusion: FusionReport | None = None
         self.num_running = self.num_cancelled = 0
-        self.closed = False
+        self.is_closed = False
 
     @property
     def params(self) -> SamplingParams:

@@ -202,7 +202,7 @@ async def test_astream_events_carry_tokens_and_usage(chat):
 
 
 def test_the_share_of_fused_steps_is_told(ensemble):
-    ensemble.fusion = FusionReport(num_steps=4, num_fused=3, num_extra_rows=0, num_extra_passes=0, neglected=0.0)
+    ensemble.fusion = FusionReport(num_steps=4, num_fused=3, num_extra_rows=0, num_extra_passes=0, truncated_mass=0.0)
     chat = ChatDeepen(ensemble=ensemble)
     assert chat.invoke(MESSAGES).response_metadata["share_fused"] == 0.75
     assert sum(chat.stream(MESSAGES), start=AIMessageChunk(content="")).response_metadata["share_fused"] == 0.75

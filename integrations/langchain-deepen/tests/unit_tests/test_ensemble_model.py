@@ -224,7 +224,7 @@ def test_a_call_that_names_the_models_own_model_takes_what_is_open(model_class, 
 def test_a_model_of_one_call_that_was_closed_is_loaded_again(model_class, opened):
     model = model_class(model="starter")
     model.invoke("?", model="other.yaml")
-    model._for_call(None, {"model": "other.yaml"}).ensemble.closed = True
+    model._for_call(None, {"model": "other.yaml"}).ensemble.is_closed = True
     model.invoke("?", model="other.yaml")
     assert len(opened) == 3
 

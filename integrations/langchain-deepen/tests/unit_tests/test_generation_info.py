@@ -18,7 +18,7 @@ def test_an_alternative_that_cannot_come_is_still_json():
 
 
 def test_only_the_last_piece_says_how_the_answer_ended():
-    report = FusionReport(num_steps=2, num_fused=1, num_extra_rows=0, num_extra_passes=0, neglected=0.0)
+    report = FusionReport(num_steps=2, num_fused=1, num_extra_rows=0, num_extra_passes=0, truncated_mass=0.0)
     assert finish_info(Chunk("a")) == {}
     last = Chunk("", finish_reason="stop", usage=USAGE, fusion=report)
     assert finish_info(last) == {"finish_reason": "stop", "share_fused": 0.5}

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequen
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from llama_index.core.base.llms.generic_utils import messages_to_prompt as default_messages_to_prompt
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, LLMMetadata
@@ -20,7 +20,7 @@ from llama_index.core.llms.llm import (
 )
 from llama_index.core.tools.types import BaseTool
 
-from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
+from deepen_llm.config import EnsembleConfig, FusionConfig, GivenWeights, MemberConfig
 from deepen_llm.errors import ConfigError, PromptError
 from deepen_llm.options import (
     ALIASES,
@@ -77,8 +77,8 @@ class DeepenLLM(PredictingLLM):
     """
 
     model: ModelSource | None = Field(default=None, description="What the ensemble was loaded from.")
-    weights: list[float] | Literal["prompt"] | None = Field(
-        default=None, description='One weight a member, summing to 1; "prompt" finds them for each call.'
+    weights: GivenWeights = Field(
+        default=None, description='One weight per member, summing to 1; "prompt" finds them for each call.'
     )
     main: int | str | None = Field(default=None, description="The main model; the first one if not given.")
     fusion: FusionConfig | None = Field(default=None, description="How the members' distributions become one.")

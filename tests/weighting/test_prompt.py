@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from deepen_llm import FusionConfig, SamplingParams
-from deepen_llm.decoding.weighting import MIN_BYTES, NUM_SKIPPED_BYTES, PromptWeighting
+from deepen_llm.deadline import Deadline
 from deepen_llm.errors import MemberError, NumericalError
+from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.testing import ScriptedMember
+from deepen_llm.weighting.prompt import MIN_BYTES, NUM_SKIPPED_BYTES, PromptWeighting
 
 STORY = "The quick brown fox jumps over the lazy dog, and the cat sat on the mat."
 OTHER = "Once upon a time there was a girl who liked to sing, and a boy who liked to run."
@@ -47,7 +49,11 @@ def make_member(vocabularies, kind, measure):
 
 
 def weigh(members, text=STORY, temperature=1.0):
-    return PromptWeighting(members, temperature).weigh([m.vocabulary.encode_prompt(text).ids for m in members])
+    return weigh_ids(members, [member.vocabulary.encode_prompt(text).ids for member in members], temperature)
+
+
+def weigh_ids(members, prompts, temperature=1.0):
+    return PromptWeighting(list(map(GuardedMember, members)), temperature).begin(prompts).current
 
 
 @pytest.mark.parametrize("temperature", [0.1, 1.0])
@@ -96,7 +102,7 @@ def test_special_and_unknown_tokens_are_not_counted(vocabularies):
     ]
     ids = list(vocabulary.encode_prompt(STORY).ids)
     ids.insert(9, next(iter(vocabulary.special_ids)))
-    assert PromptWeighting(members, 1.0).weigh([ids, ids]) == (0.5, 0.5)
+    assert weigh_ids(members, [ids, ids]) == (0.5, 0.5)
 
 
 @pytest.mark.parametrize("num_bytes", [1, NUM_SKIPPED_BYTES + MIN_BYTES - 1])
@@ -117,7 +123,7 @@ def test_a_member_that_rules_the_prompt_out_gets_nothing_unless_all_do(vocabular
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_each_request_is_answered_with_its_own_weights_as_if_they_were_given(make_ensemble, fusion):
-    ensemble = make_experts(make_ensemble, fusion, weights_temperature=2.0)
+    ensemble = make_experts(make_ensemble, fusion, weights={"kind": "prompt", "temperature": 2.0})
     params = SamplingParams(max_new_tokens=12, logprobs=0)
     for prompt, expert in ((STORY[:40], 0), (OTHER[:40], 1)):
         answer = ensemble.generate(prompt, params)
@@ -142,7 +148,7 @@ def test_the_rows_of_a_batch_keep_their_own_weights(make_ensemble, fusion):
 
 
 def test_a_low_temperature_leaves_the_answer_to_whoever_knows_the_prompt(make_ensemble):
-    ensemble = make_experts(make_ensemble, FusionConfig(method="text"), weights_temperature=0.01)
+    ensemble = make_experts(make_ensemble, FusionConfig(method="text"), weights={"kind": "prompt", "temperature": 0.01})
     for member in ensemble.members:
         member.confidence = 8.0
     for text, cut, weights in ((STORY, " lazy", (1.0, 0.0)), (OTHER, " liked", (0.0, 1.0))):
@@ -205,7 +211,7 @@ def test_a_member_that_fails_while_it_measures_fails_that_request_only(make_ense
         return measure(ids)
 
     ensemble.members[0].measure = fail
-    futures = [ensemble._submit_prompt(text, None) for text in (STORY[:40], OTHER[:40])]
+    futures = [ensemble._submit_prompt(text, None, Deadline(None)) for text in (STORY[:40], OTHER[:40])]
     with pytest.raises(MemberError, match="'bpe' failed while it measured the prompt: RuntimeError: out of memory"):
         futures[1].result()
     assert futures[0].result().text.startswith(STORY[40:50])

@@ -4,11 +4,10 @@ import pytest
 import torch
 
 from deepen_llm.decoding.alignment import Alignment
-from deepen_llm.decoding.boundary import Boundary
 from deepen_llm.decoding.track import Track
+from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.testing import ScriptedMember
 from deepen_llm.vocabulary import EncodedText
-from deepen_llm.vocabulary.prefixes import TokenPrefixes
 from tests.vocabularies import LOSSLESS, TEXTS, load_toy
 
 
@@ -17,26 +16,27 @@ class Row:
 
     def __init__(self, prompt, kind="gpt2"):
         self.member = ScriptedMember(load_toy(kind), [], context_length=64)
-        self.track = Track(self.member, self.member.vocabulary.encode_prompt(prompt))
-        self.boundary = Boundary(self.track, TokenPrefixes(self.member.vocabulary.tokens))
+        prompt = self.member.vocabulary.encode_prompt(prompt)
+        self.track = Track(GuardedMember(self.member), prompt, takes_main_tokens=False)
+        self.boundary = self.track.boundary
         self.feed()
 
     def push(self, text, open_bytes=b""):
-        self.track.push_text(text, open_bytes)
+        self.track.push(0, text, open_bytes)
         self.feed()
 
     def feed(self):
         if self.track.pending:
-            self.track.note_fed(self.member.extend({self.track.row: self.track.pending})[0])
-        self.boundary.move(self.said)
+            self.track.note_fed(self.member.extend({self.track.row: self.track.pending}), 0)
+        self.boundary.move(self.track.alignment, self.given)
 
     @property
-    def said(self):
+    def given(self):
         return torch.full((len(self.member.vocabulary),), float(len(self.track.alignment.ids)))
 
     def text(self, path):
-        """What the member was asked behind, for a path."""
-        row, num_back, ids = self.boundary.branch(path)
+        """The text after which the member is asked, for a path."""
+        row, num_back, ids = self.track.branch(path)
         fed = self.member.rows[row]
         return self.member.text(fed[: len(fed) - num_back] + list(ids))
 
@@ -45,50 +45,50 @@ def tokens_after(row, text):
     return tuple(row.member.vocabulary.encode(text, at_start=False))
 
 
-def test_a_word_that_may_grow_is_open_and_what_was_said_before_it_stays_known():
+def test_a_word_that_may_grow_is_pending_and_what_was_given_before_it_stays_known():
     row = Row("What is")
-    before = row.boundary.known[()] if not row.boundary.opened else None
+    before = row.boundary.known[()] if not row.boundary.pending else None
     row.push(" the")
-    assert row.boundary.opened == b" the"
+    assert row.boundary.pending == b" the"
     assert set(row.boundary.known) >= {tokens_after(row, " the")}
     if before is not None:
         assert row.boundary.known[()] is before
     row.push(" zebra")
-    assert not row.boundary.opened.startswith(b" the")
+    assert not row.boundary.pending.startswith(b" the")
 
 
-def test_the_boundary_moves_with_the_text_and_what_lies_behind_it_is_forgotten():
+def test_the_boundary_moves_with_the_text_and_what_was_known_before_it_is_forgotten():
     row = Row("What is")
     paths = []
     for piece in (" the", " dog", "?", " It", "'s"):
         row.push(piece)
         paths.append(set(row.boundary.known))
         assert all(len(path) <= len(row.track.alignment.ids) for path in paths[-1])
-    assert () in paths[-1] or row.boundary.opened
+    assert () in paths[-1] or row.boundary.pending
     assert len(paths[-1]) <= 2
 
 
 def test_paths_that_went_along_with_the_text_stay_known_and_the_others_do_not():
     row = Row("What is")
     row.push(" the")
-    assert row.boundary.opened == b" the"
+    assert row.boundary.pending == b" the"
     the, question = tokens_after(row, " the"), tokens_after(row, "?")
     there, other = tokens_after(row, " there"), tokens_after(row, " dog")
-    row.boundary.known |= {(*the, *question): row.said + 0.5, there: row.said, other: row.said}
+    row.boundary.known |= {(*the, *question): row.given + 0.5, there: row.given, other: row.given}
     row.push("?")
-    assert row.boundary.opened == b""
-    assert set(row.boundary.known) == {()}  # all of the text so far; the path is what the member itself said now
-    torch.testing.assert_close(row.boundary.known[()], row.said)
+    assert row.boundary.pending == b""
+    assert set(row.boundary.known) == {()}  # all of the text so far; the path is what the member itself probs now
+    torch.testing.assert_close(row.boundary.known[()], row.given)
 
 
-def test_paths_that_do_not_agree_with_the_open_bytes_are_forgotten():
+def test_paths_that_do_not_agree_with_the_pending_bytes_are_forgotten():
     row = Row("What is")
     row.push(" t")
-    assert row.boundary.opened == b" t"
+    assert row.boundary.pending == b" t"
     the, dog = tokens_after(row, " the"), tokens_after(row, " dog")
-    row.boundary.known |= {the: row.said, dog: row.said}
+    row.boundary.known |= {the: row.given, dog: row.given}
     row.push("h")
-    assert row.boundary.opened == b" th"
+    assert row.boundary.pending == b" th"
     assert the in row.boundary.known and dog not in row.boundary.known
 
 
@@ -96,20 +96,20 @@ def test_a_row_that_stays_known_does_not_keep_its_batch():
     row = Row("What is")
     row.push(" t")
     batch = torch.zeros(8, len(row.member.vocabulary))
-    row.boundary.move(batch[3])
+    row.boundary.move(row.track.alignment, batch[3])
     own = row.boundary.own_path
     assert row.boundary.known[own].data_ptr() == batch[3].data_ptr()
     row.push("h")
-    kept = [said for path, said in row.boundary.known.items() if path != row.boundary.own_path]
-    assert kept and all(said.untyped_storage().nbytes() == said.nbytes for said in kept)
+    kept = [probs for path, probs in row.boundary.known.items() if path != row.boundary.own_path]
+    assert kept and all(probs.untyped_storage().nbytes() == probs.nbytes for probs in kept)
 
 
-def test_the_member_is_asked_behind_the_boundary():
+def test_the_member_is_asked_after_the_boundary():
     row = Row("What is")
     row.push(" the")
     assert row.text(()) == b"What is"
     assert row.text(tokens_after(row, " dog")) == b"What is dog"
-    assert row.boundary.max_length == 64 - len(tokens_after(row, "What is"))
+    assert row.boundary.num_before == len(tokens_after(row, "What is"))
     assert row.boundary.own_path == tokens_after(row, " the")
 
 
@@ -118,28 +118,28 @@ def test_where_tokens_before_the_boundary_changed_nothing_is_known_any_more(num_
     row = Row("What is")
     row.push(" t")
     assert set(row.boundary.known) == {(), row.boundary.own_path}
-    row.track.alignment.num_unchanged = len(row.track.alignment.ids) - len(row.boundary.own_path) - num_changed
+    row.boundary.note_kept(len(row.track.alignment.ids) - len(row.boundary.own_path) - num_changed)
     row.push("h")
     assert (set(row.boundary.known) == {row.boundary.own_path}) == bool(num_changed)
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
-def test_known_paths_always_lead_to_the_text_that_they_were_said_behind(kind):
+def test_known_paths_always_lead_to_the_text_after_which_they_were_given(kind):
     row = Row("It", kind)
-    said_behind = {}
+    given_after = {}
     for piece in ("", *TEXTS["latin"][:40]):
         row.push(piece)
         base = len(row.track.alignment.ids) - len(row.boundary.own_path)
         prefix = tuple(row.track.alignment.ids[:base])
-        said_behind[(*prefix, *row.boundary.own_path)] = float(row.said[0])
-        for path, said in row.boundary.known.items():
-            assert said_behind[(*prefix, *path)] == float(said[0])
+        given_after[(*prefix, *row.boundary.own_path)] = float(row.given[0])
+        for path, probs in row.boundary.known.items():
+            assert given_after[(*prefix, *path)] == float(probs[0])
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
 def test_an_open_tail_is_the_longest_end_that_some_token_begins_with_and_goes_on(kind):
     vocabulary = load_toy(kind)
-    prefixes = TokenPrefixes(vocabulary.tokens)
+    prefixes = vocabulary.prefixes
     alignment = Alignment(vocabulary, vocabulary.encode_prompt("It"))
     for piece in TEXTS["latin"][:30] + "世界":
         alignment.append(piece)
@@ -157,19 +157,9 @@ def test_bytes_that_no_token_spells_yet_are_open():
     vocabulary = load_toy("llama without bytes")
     alignment = Alignment(vocabulary, EncodedText(vocabulary.encode_prompt("It").ids, 1, "It"))
     alignment.append("", "世".encode()[:2])
-    assert alignment.open_tail(TokenPrefixes(vocabulary.tokens))[1].endswith("世".encode()[:2])
+    assert alignment.open_tail(vocabulary.prefixes)[1].endswith("世".encode()[:2])
     assert not alignment.ends_unknown
     alignment.append(" ☃")
     assert alignment.ends_unknown
     alignment.append("a")
     assert not alignment.ends_unknown
-
-
-def test_leading_ids_that_stayed_are_counted_over_several_changes():
-    vocabulary = load_toy("gpt2")
-    alignment = Alignment(vocabulary, vocabulary.encode_prompt("What is"))
-    alignment.num_unchanged = len(alignment.ids)
-    before = list(alignment.ids)
-    kept = [alignment.append(piece) for piece in (" t", "h", "e", "y")]
-    assert alignment.num_unchanged == min(len(before), *kept)
-    assert alignment.ids[: alignment.num_unchanged] == before[: alignment.num_unchanged]

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from deepen_llm import FusionConfig, SamplingParams
-from deepen_llm.decoding.safety import Safety
+from deepen_llm.decoding.gating import FuseWhenUnsure
+from deepen_llm.decoding.track import Track
 from deepen_llm.errors import MemberError, NumericalError
-from deepen_llm.vocabulary.prefixes import TokenPrefixes
+from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.testing import ScriptedMember
 
 STORY = "The quick brown fox jumps over the lazy dog. Привет, мир! 今天 👍🏽 naïve café"
 OTHER = "Once upon a time there was a girl."
@@ -18,8 +20,13 @@ TEXTS = [STORY, OTHER]
 CASES = [("token", "relative"), ("text", "relative"), ("text", "text"), ("token", "union")]
 
 
+def make_fusion(reading="token", method="relative", **settings):
+    """`reading` is a setting of relative fusion only."""
+    return FusionConfig(method=method, **({"reading": reading} if method == "relative" else {}), **settings)
+
+
 def safe(reading="token", method="relative", **settings):
-    return FusionConfig(fuse="safe", reading=reading, method=method, **settings)
+    return make_fusion(reading, method, fuse="safe", **settings)
 
 
 def fed_to(member):
@@ -29,7 +36,7 @@ def fed_to(member):
 def is_open(vocabulary, text):
     """Whether the text ends inside a token of the vocabulary: some end of its tokens begins a longer one."""
     ids = vocabulary.encode(text)[1 if not vocabulary.prefix_ids else 0 :]
-    prefixes = TokenPrefixes(vocabulary.tokens)
+    prefixes = vocabulary.prefixes
     ends = [vocabulary.join(ids[begin:]) for begin in range(len(ids))]
     return any(prefixes.has_longer(end) for end in ends)
 
@@ -37,7 +44,7 @@ def is_open(vocabulary, text):
 @pytest.mark.parametrize(("reading", "method"), CASES)
 @pytest.mark.parametrize("kinds", [("bpe", "sentencepiece"), ("sentencepiece", "bpe", "unigram")])
 def test_members_that_agree_say_the_same_as_when_every_step_is_fused(make_ensemble, reading, method, kinds):
-    always = make_ensemble(TEXTS, kinds, fusion=FusionConfig(reading=reading, method=method, fuse="always"))
+    always = make_ensemble(TEXTS, kinds, fusion=make_fusion(reading, method))
     ensemble = make_ensemble(TEXTS, kinds, fusion=safe(reading, method))
     prompts = [text[:cut] for text in TEXTS for cut in (4, 9)]
     expected = always.generate(prompts)
@@ -165,11 +172,26 @@ def test_an_extension_that_raises_fails_only_the_sequences_for_which_it_was_aske
     with ThreadPoolExecutor(2) as pool:
         sure, unsure = pool.submit(ensemble.generate, STORY[:4]), pool.submit(ensemble.generate, "Once upon")
     assert sure.result().text == STORY[4:]
-    with pytest.raises(MemberError, match="'sentencepiece' failed while its tokens were extended"):
+    with pytest.raises(
+        MemberError,
+        match="'sentencepiece' failed in a forward pass: RuntimeError: out of memory",
+    ):
         unsure.result()
     assert not any(member.rows for member in ensemble.members)
 
 
-def test_members_with_the_main_models_vocabulary_are_always_at_a_boundary(vocabularies):
-    assert Safety([vocabularies["bpe"]] * 2, 0, 0.9)._prefixes == {}
-    assert set(Safety([vocabularies["bpe"], vocabularies["unigram"]], 0, 0.9)._prefixes) == {1}
+class OneTrack:
+    """As much of a sequence as a gate looks at."""
+
+    def __init__(self, vocabulary, text, *, takes_main_tokens):
+        member = GuardedMember(ScriptedMember(vocabulary, []))
+        self.tracks = [Track(member, vocabulary.encode_prompt(text), takes_main_tokens=takes_main_tokens)]
+
+
+@pytest.mark.parametrize("takes_main_tokens", [True, False])
+def test_a_member_with_the_main_models_vocabulary_is_always_at_a_boundary(vocabularies, takes_main_tokens):
+    vocabulary = vocabularies["bpe"]
+    text = next(OTHER[:end] for end in range(3, 20) if is_open(vocabulary, OTHER[:end]))
+    sequence = OneTrack(vocabulary, text, takes_main_tokens=takes_main_tokens)
+    unsure = torch.full((1, len(vocabulary)), 1 / len(vocabulary)).log()
+    assert FuseWhenUnsure(0.9).choose([sequence], unsure) == ([0] if takes_main_tokens else [])

@@ -1,4 +1,4 @@
-"""Members read as text inside the engine: scripted ones and tiny random models."""
+"""Members projected as text inside the engine: scripted ones and tiny random models."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load(kind):
 
 
 def text_of(method, **settings):
-    return FusionConfig(method=method, reading="text", **settings)
+    return FusionConfig(method=method, **settings)
 
 
 def make_random(kinds, seeds=None, eos_ids=None, **settings):
@@ -218,7 +218,7 @@ def test_a_word_that_is_open_is_read_from_what_was_said_before_it(letters_with_w
     assert generation.text == " th"
     assert [c.logprob for c in generation.logprobs] == pytest.approx([0.0, math.log(0.7), 0.0], abs=1e-5)
     assert words.peeks == []
-    assert generation.fusion.neglected == pytest.approx(0.0, abs=1e-6)
+    assert generation.fusion.truncated_mass == pytest.approx(0.0, abs=1e-6)
 
 
 def test_a_prompt_that_ends_inside_a_word_asks_the_member_before_that_word(letters_with_words):
@@ -248,7 +248,7 @@ def test_extra_rows_and_passes_are_those_that_the_members_ran_and_the_trace_tell
     assert max(map(len, peeks)) <= FusionConfig().max_rows
     assert generation.fusion.num_steps == generation.fusion.num_fused == len(generation.token_ids)
     assert generation.fusion.share_fused == 1
-    assert 0 <= generation.fusion.neglected < 0.1
+    assert 0 <= generation.fusion.truncated_mass < 0.1
     extended = [text for step in generation.trace for view in step.members for text in view.extended]
     assert extended
     assert [view.extended for step in generation.trace for view in step.members if view.member == "bpe"] == [()] * len(
@@ -270,11 +270,11 @@ def test_nothing_is_kept_of_a_sequence_that_is_done(make_ensemble):
     ensemble = make_ensemble(TEXTS, fusion=text_of("relative"))
     import gc
 
-    from deepen_llm.decoding.boundary import Boundary
+    from deepen_llm.decoding.token_boundary import TokenBoundary
 
     ensemble.generate(STORY[:12])
     gc.collect()
-    assert not [kept for kept in gc.get_objects() if type(kept) is Boundary]
+    assert not [kept for kept in gc.get_objects() if type(kept) is TokenBoundary]
 
 
 def test_a_member_that_cannot_express_the_text_abstains_and_says_so(caplog):
@@ -328,7 +328,7 @@ def test_a_member_that_fails_while_it_is_extended_fails_the_sequences_by_name_an
         raise RuntimeError("out of memory")
 
     ensemble.members[1].start_peek = fail
-    message = r"'sentencepiece' failed while its tokens were extended: RuntimeError: out of memory.*reading='token'"
+    message = r"'sentencepiece' failed in a forward pass: RuntimeError: out of memory; the ensemble stays usable"
     with pytest.raises(MemberError, match=message) as caught:
         ensemble.generate(STORY[:12])
     assert isinstance(caught.value.__cause__, RuntimeError)
@@ -352,6 +352,6 @@ def test_nan_in_an_extension_fails_that_sequence_only(make_ensemble):
     with ThreadPoolExecutor(2) as pool:
         sound, broken = pool.submit(ensemble.generate, STORY[:12]), pool.submit(ensemble.generate, "Once upon a")
     assert sound.result().text == STORY[12:]
-    with pytest.raises(NumericalError, match=r"logits of 'sentencepiece' at step \d+, while its tokens were extended"):
+    with pytest.raises(NumericalError, match=r"logits of 'sentencepiece' at step \d+: try another dtype"):
         broken.result()
     assert not any(member.rows for member in ensemble.members)

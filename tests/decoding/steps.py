@@ -1,0 +1,31 @@
+"""Parts of an engine around scripted members, without an ensemble."""
+
+from __future__ import annotations
+
+from deepen_llm.assembly import build_frame, build_stepper
+from deepen_llm.config import FusionConfig, SamplingParams
+from deepen_llm.deadline import Deadline
+from deepen_llm.decoding.generation import GeneratingSequence
+from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.testing import ScriptedMember
+from deepen_llm.weighting.base import FixedWeights
+
+STORY = "The quick brown fox jumps over the lazy dog."
+
+
+def make_members(vocabularies, kinds=("bpe", "sentencepiece"), texts=(STORY,)):
+    return [ScriptedMember(vocabularies[kind], texts, seed=at) for at, kind in enumerate(kinds)]
+
+
+def make_stepper(members, **fusion):
+    config = FusionConfig(**fusion)
+    frame = build_frame(members, 0, config)
+    return build_stepper([GuardedMember(member) for member in members], 0, frame, config)
+
+
+def make_sequence(members, prompt=STORY[:9], weights=None, timeout_s=None, **params):
+    guarded = [GuardedMember(member) for member in members]
+    prompts = [member.vocabulary.encode_prompt(prompt) for member in members]
+    sequence = GeneratingSequence(guarded, 0, prompts, SamplingParams(**params), Deadline(timeout_s))
+    sequence.weights = FixedWeights(weights or [1 / len(members)] * len(members))
+    return sequence

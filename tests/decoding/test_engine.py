@@ -1,0 +1,150 @@
+"""The loop around the steps."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from deepen_llm.decoding.engine import Engine
+from deepen_llm.errors import ClosedError, MemberError, MemberTimeoutError
+from deepen_llm.weighting.base import FixedWeighting, Weighting, Weights
+from tests.decoding.steps import STORY, make_members, make_sequence, make_stepper
+
+
+@pytest.fixture
+def make_engine(vocabularies):
+    made = []
+
+    def make(weighting=None, max_batch_size=8, **fusion):
+        members = make_members(vocabularies)
+        made.append(Engine(make_stepper(members, **fusion), weighting or FixedWeighting((0.5, 0.5)), max_batch_size))
+        return made[-1], members
+
+    yield make
+    for engine in made:
+        engine.close()
+
+
+def begin(members, prompt=STORY[:9], **params):
+    sequence = make_sequence(members, prompt, **params)
+    sequence.weights = None
+    return sequence
+
+
+class Learned(Weights):
+    def __init__(self):
+        self.given = []
+
+    @property
+    def current(self):
+        return (0.5, 0.5) if len(self.given) < 3 else (1.0, 0.0)
+
+    def update(self, given):
+        self.given.append(tuple(given))
+
+
+class Learning(Weighting):
+    """Remembers what it is told, and leaves everything to the main model after three tokens."""
+
+    learns = True
+
+    def __init__(self):
+        self.begun = []
+
+    def begin(self, prompts):
+        self.begun.append([tuple(prompt) for prompt in prompts])
+        return Learned()
+
+
+def test_sequences_are_answered_and_their_rows_freed(make_engine):
+    engine, members = make_engine()
+    sequences = [begin(members, STORY[:cut]) for cut in (9, 15, 20)]
+    for sequence in sequences:
+        engine.submit(sequence)
+    assert [sequence.future.result(10).text for sequence in sequences] == [STORY[cut:] for cut in (9, 15, 20)]
+    assert engine.num_running == 0 and not any(member.rows for member in members)
+
+
+def test_no_more_sequences_run_at_a_time_than_the_batch_holds(make_engine):
+    engine, members = make_engine(max_batch_size=2)
+    sequences = [begin(members, STORY[:cut]) for cut in (9, 12, 15, 18, 20)]
+    for sequence in sequences:
+        engine.submit(sequence)
+    for sequence in sequences:
+        sequence.future.result(10)
+    assert max(len(tokens) for tokens in members[0].passes) <= 2
+
+
+def test_weights_begin_with_the_prompts_and_are_told_what_every_member_gave_each_token(make_engine):
+    weighting = Learning()
+    engine, members = make_engine(weighting, method="text")
+    sequence = begin(members)
+    engine.submit(sequence)
+    generation = sequence.future.result(10)
+    assert weighting.begun == [[member.vocabulary.encode_prompt(STORY[:9]).ids for member in members]]
+    assert len(sequence.weights.given) == len(generation.token_ids)
+    assert all(len(given) == 2 and 0 < min(given) <= max(given) <= 1 for given in sequence.weights.given)
+    assert generation.fusion.weights == (1.0, 0.0)
+
+
+def test_weights_that_fail_to_begin_fail_their_request_only(make_engine):
+    class Failing(Weighting):
+        def begin(self, prompts):
+            if len(prompts[0]) > 6:
+                raise MemberError("no weights for so long a prompt")
+            return Learned()
+
+    engine, members = make_engine(Failing())
+    bad, good = begin(members, STORY[:30]), begin(members, STORY[:5])
+    engine.submit(bad)
+    engine.submit(good)
+    with pytest.raises(MemberError, match="so long a prompt"):
+        bad.future.result(10)
+    assert good.future.result(10).text == STORY[5:]
+
+
+def test_a_sequence_whose_own_code_raises_leaves_the_others_be(make_engine, caplog):
+    engine, members = make_engine()
+    bad, good = begin(members), begin(members, STORY[:15])
+    bad.choose = lambda logprobs, best: 1 / 0
+    engine.submit(bad)
+    engine.submit(good)
+    with pytest.raises(ZeroDivisionError):
+        bad.future.result(10)
+    assert good.future.result(10).text == STORY[15:]
+    assert "a sequence failed" in caplog.text
+
+
+def test_forbidden_tokens_are_never_chosen(make_engine):
+    engine, members = make_engine()
+    sequence = begin(members, max_new_tokens=40, ignore_eos=True)
+    engine.submit(sequence)
+    generation = sequence.future.result(10)
+    assert len(generation.token_ids) == 40
+    assert not set(generation.token_ids) & set(members[0].vocabulary.eos_ids)
+
+
+def test_a_deadline_ends_a_sequence_that_nobody_reads(make_engine):
+    engine, members = make_engine()
+    members[0].before_pass = lambda tokens: threading.Event().wait(0.05)
+    sequence = begin(members, timeout_s=0.12, max_new_tokens=1000, ignore_eos=True)
+    engine.submit(sequence)
+    with pytest.raises(MemberTimeoutError):
+        sequence.future.result(10)
+
+
+def test_closing_fails_what_runs_and_what_waits_and_takes_nothing_more(make_engine):
+    engine, members = make_engine(max_batch_size=1)
+    started = threading.Event()
+    members[0].before_pass = lambda tokens: (started.set(), threading.Event().wait(0.05))
+    sequences = [begin(members, max_new_tokens=1000, ignore_eos=True) for _ in range(2)]
+    for sequence in sequences:
+        engine.submit(sequence)
+    started.wait(10)
+    assert engine.close() and engine.close()
+    for sequence in sequences:
+        with pytest.raises(ClosedError, match="before the answer was done"):
+            sequence.future.result(10)
+    with pytest.raises(ClosedError, match="make a new one"):
+        engine.submit(begin(members))
