@@ -8,102 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import permutations
 from typing import final
 
+from deepen_llm.calibration.choice import Calibration, Choice, Trial, best_of, is_better
 from deepen_llm.calibration.development_set import MIN_ROWS, DevelopmentSet
 from deepen_llm.errors import ConfigError
-from deepen_llm.evaluation.estimates import Estimate, mean_over_tasks, wilson_estimate
 
 TRUSTS = (1.0, 0.75, 0.5, 0.25)
 """The values of `FusionConfig.trust` that are tried; 0 is the main model alone, which is tried as all weight on it."""
-LEAST_GAIN = 1e-9
-"""Scores nearer than this are equal: rounding must not choose."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What is chosen: the main model's position, a weight a member, and the trust."""
-
-    main: int
-    weights: tuple[float, ...]
-    trust: float
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether the main model speaks alone."""
-        return self.weights[self.main] == 1
-
-
-@final
-@dataclass(frozen=True)
-class Trial:
-    """A choice and what came of it, row by row."""
-
-    choice: Choice
-    scores: tuple[float, ...]
-    """More is better; see `DevelopmentSet.unit`. `-inf` where an answer is impossible."""
-    is_greedy: tuple[bool, ...]
-    """Whether greedy decoding would give exactly the row's answer."""
-
-    @cached_property
-    def score(self) -> Estimate:
-        """The mean score with the bootstrap's 95% interval."""
-        if -math.inf in self.scores:
-            return Estimate(-math.inf, -math.inf, -math.inf)
-        return mean_over_tasks([self.scores])
-
-    @cached_property
-    def accuracy(self) -> Estimate:
-        """The share of rows that greedy decoding would answer exactly so, with Wilson's interval."""
-        return wilson_estimate(sum(self.is_greedy), len(self.is_greedy))
-
-    def gain_over(self, other: Trial) -> Estimate:
-        """The paired difference of the mean scores, with the bootstrap's 95% interval."""
-        if -math.inf in (self.score.value, other.score.value):
-            difference = 0.0 if self.score.value == other.score.value else self.score.value - other.score.value
-            return Estimate(difference, difference, difference)
-        return mean_over_tasks([[ours - theirs for ours, theirs in zip(self.scores, other.scores, strict=True)]])
-
-
-@final
-@dataclass(frozen=True)
-class Calibration:
-    """All that was tried, in order, each choice once."""
-
-    trials: tuple[Trial, ...]
-    start: Trial
-    """Uniform weights, with the main model and the trust as they were."""
-
-    @property
-    def chosen(self) -> Trial:
-        """The best, where its gain over the start is beyond doubt (a 95% interval above 0).
-
-        Otherwise uniform weights: with another main model where that is beyond doubt, else the start as it is.
-        """
-        for trial in (self.best, self.best_uniform):
-            if trial.gain_over(self.start).low > 0:
-                return trial
-        return self.start
-
-    @property
-    def best(self) -> Trial:
-        """The highest mean score; of equals, the one tried first."""
-        return _best_of(self.trials)
-
-    @property
-    def best_alone(self) -> Trial:
-        """The best member without the others."""
-        return _best_of([trial for trial in self.trials if trial.choice.is_alone])
-
-    @property
-    def best_uniform(self) -> Trial:
-        """The best of those with uniform weights."""
-        return _best_of([trial for trial in self.trials if len(set(trial.choice.weights)) == 1])
-
 
 Measure = Callable[[Choice], Trial]
 
@@ -182,7 +95,7 @@ class _Search:
 
     def run(self, mains: Sequence[int]) -> None:
         """From the best trial with uniform weights, put on the grid."""
-        start = _best_of([trial for trial in self.trials.values() if not trial.choice.is_alone]).choice
+        start = best_of([trial for trial in self.trials.values() if not trial.choice.is_alone]).choice
         best = self.attempt(Choice(start.main, self._on_grid(start), start.trust))
         previous: Trial | None = None
         while best is not previous:
@@ -195,7 +108,7 @@ class _Search:
     def _better(self, best: Trial, choice: Choice) -> Trial:
         """The one so far, unless this choice scores higher."""
         trial = self.attempt(choice)
-        return trial if _is_better(trial, best) else best
+        return trial if is_better(trial, best) else best
 
     def _move_weights(self, best: Trial) -> Trial:
         """Parts from every member to every other, as long as that helps."""
@@ -236,19 +149,6 @@ class _Search:
 
 def _all_on(main: int, num_members: int) -> tuple[float, ...]:
     return tuple(float(member == main) for member in range(num_members))
-
-
-def _is_better(trial: Trial, than: Trial) -> bool:
-    return trial.score.value > than.score.value + LEAST_GAIN or (
-        than.score.value == -math.inf and trial.score.value > -math.inf
-    )
-
-
-def _best_of(trials: Sequence[Trial]) -> Trial:
-    best = trials[0]
-    for trial in trials[1:]:
-        best = trial if _is_better(trial, best) else best
-    return best
 
 
 def _check_enough(development: DevelopmentSet, start: Trial) -> None:

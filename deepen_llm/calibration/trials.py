@@ -1,12 +1,12 @@
-"""Trying choices on loaded members: an ensemble a choice, the models loaded once."""
+"""Trying choices on loaded members: one ensemble per choice, the models loaded once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import final
 
+from deepen_llm.calibration.choice import Choice, Trial
 from deepen_llm.calibration.development_set import DevelopmentSet
-from deepen_llm.calibration.search import Choice, Trial
 from deepen_llm.config import EnsembleConfig
 from deepen_llm.ensemble import Ensemble
 from deepen_llm.members.base import Member

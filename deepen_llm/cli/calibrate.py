@@ -18,11 +18,9 @@ from deepen_llm.errors import ConfigError
 from deepen_llm.source import EnsembleSource
 
 if TYPE_CHECKING:
-    from deepen_llm.calibration.development_set import DevelopmentSet
-    from deepen_llm.calibration.search import Calibration, Choice, Trial
-    from deepen_llm.calibration.trials import OnScored, Trials
+    from deepen_llm.calibration import Calibration, Choice, DevelopmentSet, OnScored, Trial, Trials
     from deepen_llm.ensemble import Ensemble
-    from deepen_llm.evaluation.estimates import Estimate
+    from deepen_llm.evaluation import Estimate
 
 FILE_HELP = "Prompts with answers (.jsonl) or running text. With the bundled models, if not given: questions to them."
 OUT_HELP = "The file to write."
@@ -83,14 +81,12 @@ def calibrate(
         out.print(trials_table(calibration, ensemble.member_names))
         for line in describe_choice(calibration, ensemble.member_names):
             say(line)
-        from deepen_llm.evaluation.ensemble_file import write_ensemble
-
         score = calibration.chosen.score
         comment = (
             f"Chosen by deepen calibrate on {development.name} ({len(development.rows)} rows).\n"
             f"{development.unit}: {score.value:.4f}, 95% interval {score.low:.4f} to {score.high:.4f}"
         )
-        write_ensemble(out_file, trials.configure(calibration.chosen.choice), comment)
+        trials.configure(calibration.chosen.choice).save(out_file, comment)
     say(f"Written to {out_file}", style="bold")
 
 
@@ -113,7 +109,7 @@ def _check_arguments(file: Path | None, source: EnsembleSource, out_file: Path, 
 
 
 def _load(file: Path | None, delimiter: str) -> DevelopmentSet:
-    from deepen_llm.calibration.development_set import DevelopmentSet
+    from deepen_llm.calibration import DevelopmentSet
 
     if file is not None:
         return DevelopmentSet.load(file, delimiter=delimiter)
@@ -123,7 +119,7 @@ def _load(file: Path | None, delimiter: str) -> DevelopmentSet:
 
 
 def _make_trials(ensemble: Ensemble, development: DevelopmentSet, report: OnScored) -> Trials:
-    from deepen_llm.calibration.trials import Trials
+    from deepen_llm.calibration import Trials
 
     return Trials(ensemble.members, ensemble.config, development, report)
 
@@ -132,7 +128,7 @@ def _run(
     ensemble: Ensemble, development: DevelopmentSet, trials: Trials, num_parts: int, *, keep_main: bool, uniform: bool
 ) -> Calibration:
     """The search, or the one trial that was asked for."""
-    from deepen_llm.calibration.search import calibrate, measure_uniform
+    from deepen_llm.calibration import calibrate, measure_uniform
 
     num_members, trust = len(ensemble.members), ensemble.config.fusion.trust
     main = ensemble.member_names.index(ensemble.main_name)

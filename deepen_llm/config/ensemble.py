@@ -89,11 +89,37 @@ class EnsembleConfig(Settings):
         config = cls(**_bring_up_to_date(values))
         return config.replace(members=tuple(_resolve(member, file.parent) for member in config.members))
 
+    def save(self, path: str | Path, comment: str = "") -> None:
+        """Write a YAML file that `load` reads back, over what was there: models in folders by their whole path.
+
+        The settings of fusion are written in full, so that the file keeps its meaning where a default changes; of the
+        members, what was set. The lines of `comment` go before it.
+        """
+        import yaml
+
+        values = {
+            "members": [_describe(member) for member in self.members],
+            "main": self.main,
+            **self.model_dump(mode="json", exclude={"members", "main"}),
+        }
+        head = "".join(f"# {line}\n" for line in comment.splitlines())
+        body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+        Path(path).write_text(head + body, encoding="utf-8")
+
 
 def _resolve(member: MemberConfig, folder: Path) -> MemberConfig:
     """The member with its model's path made absolute where that path exists beside the configuration file."""
     beside = folder / member.model
     return member.replace(model=str(beside.resolve())) if beside.exists() else member
+
+
+def _describe(member: MemberConfig) -> dict[str, Any]:
+    values: dict[str, Any] = member.model_dump(mode="json", exclude_unset=True)
+    for name in ("model", "tokenizer"):
+        place = values.get(name)
+        if place is not None and Path(place).exists():
+            values[name] = str(Path(place).resolve())
+    return values
 
 
 def _bring_up_to_date(values: dict[str, Any]) -> dict[str, Any]:

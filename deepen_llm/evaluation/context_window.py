@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deepen_llm.errors import ContextLengthError
+from deepen_llm.vocabulary.chat import check_text
 
 if TYPE_CHECKING:
     from deepen_llm.members.base import Member
@@ -44,7 +45,9 @@ def fit_prompt(members: Sequence[Member], prompt: str, room: int | str) -> str:
 
     Raises:
         ContextLengthError: Not even the last word fits.
+        PromptError: A lone surrogate, which no tokenizer takes.
     """
+    check_text(prompt, "the prompt")
     for candidate in (prompt, *_endings(prompt)):
         if all(fits(member, candidate, room) for member in members):
             return candidate

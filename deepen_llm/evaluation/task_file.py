@@ -135,11 +135,6 @@ class TaskFile(Settings):
         return _render(self.introduction, fields, f"task {self.task!r}: introduction").strip()
 
 
-def known_task_files() -> dict[str, Path]:
-    """The task files that come with the library, by name."""
-    return {path.stem: path for path in sorted(TASKS_FOLDER.glob("*.yaml"))}
-
-
 @cache
 def _compile(template: str) -> Any:
     try:

@@ -9,15 +9,18 @@ from deepen_llm.bench.retrieval import (
     RetrievalBenchmark,
     RetrievalResult,
     answer_question,
-    list_contestants,
+    collect_results,
+    list_systems,
 )
 from deepen_llm.bench.retrieval_documents import RetrievalQuestion, make_documents
 from deepen_llm.bench.retrieval_pipelines import Reply
+from deepen_llm.evaluation import System, mean_share
 from deepen_llm.starter import model_paths
 
 pytestmark = pytest.mark.usefixtures("event_loop_of_its_own")
 
 QUESTION = RetrievalQuestion("What does Orin play?", "piano", "Orin-1", ("harp",))
+ONE = System("one", EnsembleConfig(members=("one",)), is_member=True)
 TWO_STARTERS = EnsembleConfig(members=tuple(str(path) for path in model_paths()[:2]))
 
 
@@ -59,26 +62,38 @@ def test_a_result_has_shares_and_medians():
         answered(is_right=False, is_found=False, first_s=None, total_s=0.4),
         answered(is_found=False, first_s=0.2, total_s=0.3),
     )
-    result = RetrievalResult("langchain", "one", answers)
-    assert result.accuracy.value == 0.5 and result.accuracy.low < 0.5 < result.accuracy.high
+    result = RetrievalResult("langchain", ONE, answers)
+    assert result.scores.values == (1.0, 0.0, 0.0, 1.0)
     assert (result.hit_rate, result.accuracy_where_found) == (0.5, 0.5)
     assert result.first_s == pytest.approx(0.2) and result.total_s == pytest.approx(0.35)
 
 
 def test_where_nothing_was_found_or_said_there_is_no_figure():
-    result = RetrievalResult("langchain", "one", (answered(is_found=False, first_s=None),))
+    result = RetrievalResult("langchain", ONE, (answered(is_found=False, first_s=None),))
     assert result.accuracy_where_found is None and result.first_s is None
 
 
 def test_members_stand_alone_before_the_ensemble_and_a_single_one_for_itself():
-    contestants = list_contestants(TWO_STARTERS.replace(weights=(0.7, 0.3), main=1), ["a", "b"])
-    assert [name for name, _ in contestants] == ["a alone", "b alone", ENSEMBLE]
-    assert [len(config.members) for _, config in contestants] == [1, 1, 2]
-    assert contestants[-1][1].weights == (0.7, 0.3)
-    assert [name for name, _ in list_contestants(EnsembleConfig(members=("a",)), ["a"])] == ["a alone"]
+    systems = list_systems(TWO_STARTERS.replace(weights=(0.7, 0.3), main=1), ["a", "b"])
+    assert [system.name for system in systems] == ["a alone", "b alone", ENSEMBLE]
+    assert [len(system.config.members) for system in systems] == [1, 1, 2]
+    assert systems[-1].config.weights == (0.7, 0.3)
+    assert [system.name for system in list_systems(EnsembleConfig(members=("a",)), ["a"])] == ["a alone"]
 
 
-def test_every_contestant_answers_every_question_through_every_framework():
+def test_results_are_collected_by_system_with_frameworks_in_the_place_of_tasks():
+    right, wrong = answered(), answered(is_right=False)
+    given = [RetrievalResult("langchain", ONE, (right, wrong)), RetrievalResult("llama-index", ONE, (right, right))]
+    (collected,) = collect_results(given)
+    assert collected.system is ONE
+    assert {name: one.scores.values for name, one in collected.tasks.items()} == {
+        "langchain": (1.0, 0.0),
+        "llama-index": (1.0, 1.0),
+    }
+    assert mean_share(collected).value == 0.75
+
+
+def test_every_system_answers_every_question_through_every_framework():
     documents, questions = make_documents(6, 4)
     benchmark = RetrievalBenchmark(documents, questions, ("langchain", "llama-index"))
     told, opened = [], []
@@ -88,7 +103,7 @@ def test_every_contestant_answers_every_question_through_every_framework():
         return opened[-1]
 
     results = list(benchmark.run(TWO_STARTERS, ["llama", "neox"], open_it, told.append))
-    assert [(result.contestant, result.framework) for result in results] == [
+    assert [(result.system.name, result.framework) for result in results] == [
         (name, framework)
         for name in ("llama alone", "neox alone", ENSEMBLE)
         for framework in ("langchain", "llama-index")

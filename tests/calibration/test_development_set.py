@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from deepen_llm.errors import ConfigError
 from deepen_llm.calibration.development_set import DevelopmentRow, DevelopmentSet
+from deepen_llm.errors import ConfigError
 
 
 def write(path, *rows):

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from deepen_llm.errors import ConfigError
-from deepen_llm.calibration.search import Calibration, Choice, Trial, calibrate, measure_uniform
 from deepen_llm.calibration.development_set import MIN_ROWS, DevelopmentSet
+from deepen_llm.calibration.search import Calibration, Choice, Trial, calibrate, measure_uniform
+from deepen_llm.errors import ConfigError
 
 ROWS = DevelopmentSet.of_pairs("rows", [(f"question {i}", f" answer {i}") for i in range(40)])
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from deepen_llm import Ensemble
-from deepen_llm.errors import PromptError
-from deepen_llm.calibration.search import Choice
 from deepen_llm.calibration.development_set import DevelopmentSet
+from deepen_llm.calibration.search import Choice
 from deepen_llm.calibration.trials import Trials
+from deepen_llm.errors import PromptError
 
 STORIES = ["the cat sat on the mat.", "a dog ran home."]
 ROWS = DevelopmentSet.of_pairs("stories", [("the cat sat", " on the mat."), ("a dog", " is"), ("a dog", " ran home.")])

@@ -3,12 +3,10 @@ from __future__ import annotations
 import re
 from itertools import combinations
 
-import pytest
-
-from deepen_llm.cli.inspect import format_bytes
+from deepen_llm.cli.tables import format_bytes
+from deepen_llm.compatibility.agreement import Agreement
 from deepen_llm.compatibility.sample import SAMPLE
 from deepen_llm.vocabulary import Vocabulary, common_tokens
-from deepen_llm.compatibility.agreement import Agreement
 from tests import toy_tokenizers
 
 
@@ -104,13 +102,6 @@ def test_a_member_that_cannot_write_the_sample_is_told_and_is_not_to_be_main(
     assert re.search(r"bare cannot write '.* more \(.*% of the sample\): it reads them as unknown", result.stdout)
     assert "Main model: bpe rather than bare, which cannot write all of the sample" in result.stdout
     assert "bpe cannot write" not in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("number", "text"), [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (66_123_456, "66.1 MB"), (2e15, "2e+03 TB")]
-)
-def test_bytes_have_decimal_units(number, text):
-    assert format_bytes(number) == text
 
 
 def test_weights_that_each_prompt_chooses_are_shown_as_such(deepen, use_ensemble, make_ensemble):

@@ -5,8 +5,8 @@ from itertools import accumulate, combinations
 import pytest
 from hypothesis import given, settings
 
-from deepen_llm.vocabulary import Vocabulary
 from deepen_llm.compatibility.agreement import Agreement, comparable_texts, token_ends
+from deepen_llm.vocabulary import Vocabulary
 from tests import toy_tokenizers as toys
 from tests.vocabularies import LOSSLESS, TEXTS, load_real, load_toy, mixed_texts
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from deepen_llm.compatibility.agreement import Agreement
 from deepen_llm.compatibility.fit import (
     ALIKE_SHARE,
     MOSTLY_ALIKE_SHARE,
@@ -9,13 +10,13 @@ from deepen_llm.compatibility.fit import (
     Fit,
     MemberFit,
     PairFit,
+    count_common,
     judge_fit,
     measure_member,
 )
 from deepen_llm.compatibility.sample import SAMPLE
 from deepen_llm.starter import model_paths
-from deepen_llm.vocabulary import Vocabulary
-from deepen_llm.compatibility.agreement import Agreement
+from deepen_llm.vocabulary import Vocabulary, common_tokens
 from tests import toy_tokenizers as toys
 from tests.vocabularies import load_real, load_toy
 
@@ -138,3 +139,17 @@ def test_real_models_that_spell_differently_are_told_from_those_that_do_not():
     assert fit.needs_text
     assert fit.member(characters.name).missing[0] == "\n"
     assert fit.member(characters.name).missing_share > 0.02
+
+
+def test_common_tokens_are_counted_for_every_two_members_then_for_all(letters):
+    members = [("letters", letters), ("coarse", load_toy("tiktoken")), ("again", letters)]
+    found = count_common(members)
+    assert [common.names for common in found] == [
+        ("letters", "coarse"),
+        ("letters", "again"),
+        ("coarse", "again"),
+        ("letters", "coarse", "again"),
+    ]
+    assert found[0].number == len(common_tokens([letters, members[1][1]]))
+    assert found[1].share == 1.0
+    assert len(count_common(members[:2])) == 1 and not count_common(members[:1])

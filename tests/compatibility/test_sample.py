@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from deepen_llm.errors import ConfigError
 from deepen_llm.compatibility.sample import SAMPLE, load_sample
+from deepen_llm.errors import ConfigError
 
 
 def test_the_built_in_sample_has_text_of_several_sorts():

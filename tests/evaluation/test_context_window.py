@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 
 from deepen_llm.errors import ContextLengthError
-from deepen_llm.evaluation.context_window import split_passages, split_rolling
+from deepen_llm.evaluation.context_window import fit_prompt, fits, split_passages, split_rolling
 from deepen_llm.testing import ScriptedMember
 
+PROMPT = "First example here.\n\nSecond example here.\n\nLast question?"
 TEXT = "".join(f"Tale {n}. The fox saw {n} hens. It ran home, and slept.\n\n" for n in range(12))
 
 
@@ -57,3 +58,31 @@ def test_rolling_pieces_join_to_the_text_and_follow_the_piece_before(make_member
 def test_a_text_that_fits_rolls_in_one_piece_and_an_empty_one_in_none(make_members):
     assert split_rolling(make_members(500), "A short text.") == [("", "A short text.")]
     assert split_rolling(make_members(500), "") == []
+
+
+def test_a_prompt_that_fits_stays_as_it_is(make_members):
+    assert fit_prompt(make_members(512), PROMPT, 8) == PROMPT
+
+
+def test_whole_examples_go_first_and_every_member_fits(make_members):
+    needed = max(len(m.vocabulary.encode_prompt("Second example here.\n\nLast question?").ids) for m in make_members(9))
+    members = make_members(needed + 9)
+    assert fit_prompt(members, PROMPT, 8) == "Second example here.\n\nLast question?"
+    assert not fits(members[0], PROMPT, 8) or not all(fits(member, PROMPT, 8) for member in members)
+
+
+def test_lines_go_before_words(make_members):
+    text = "one two three four five six\nseven eight"
+    needed = max(len(m.vocabulary.encode_prompt("seven eight").ids) for m in make_members(9))
+    assert fit_prompt(make_members(needed + 4), text, 3) == "seven eight"
+
+
+def test_a_continuation_takes_its_room(make_members):
+    (member, *_) = make_members(64)
+    assert fits(member, "one", " two")
+    assert not fits(member, "one", " two" * 64)
+
+
+def test_a_prompt_whose_last_word_does_not_fit_is_refused(make_members):
+    with pytest.raises(ContextLengthError, match="not even the end of the prompt fits into 10 tokens"):
+        fit_prompt(make_members(10), PROMPT, 9)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 
-from deepen_llm.evaluation import mean_over_tasks, wilson_estimate
+from deepen_llm.evaluation.estimates import mean_over_tasks, ratio_estimate, wilson_estimate
 
 
 @pytest.mark.parametrize(
@@ -41,3 +43,23 @@ def test_equal_grades_leave_no_doubt():
 def test_a_task_without_questions_is_refused():
     with pytest.raises(ValueError, match="at least one question"):
         mean_over_tasks([[1.0], []])
+
+
+def test_a_constant_rate_has_an_interval_without_width():
+    estimate = ratio_estimate([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((2.0, 2.0, 2.0))
+
+
+def test_text_without_probability_is_infinite_and_not_nan():
+    estimate = ratio_estimate([1.0, math.inf], [1.0, 1.0])
+    assert (estimate.value, estimate.low, estimate.high) == (math.inf,) * 3
+
+
+def test_a_single_question_has_no_interval():
+    estimate = ratio_estimate([3.0], [2.0])
+    assert estimate.value == 1.5 and math.isnan(estimate.low) and math.isnan(estimate.high)
+
+
+def test_no_questions_are_refused():
+    with pytest.raises(ValueError, match="at least one question"):
+        ratio_estimate([], [])

@@ -4,13 +4,18 @@ from decimal import Decimal
 
 import pytest
 
-from deepen_llm.evaluation.grading import first_letter, is_among, is_number, last_number, normalize_answer
+from deepen_llm.evaluation.grading import first_letter, first_line, is_among, is_number, last_number, normalize_answer
 
 
 def test_short_answers_are_compared_without_case_articles_and_punctuation():
     assert normalize_answer(" The Eiffel-Tower! ") == "eiffel tower"
     assert is_among("\n The Danube.\nQuestion: next", ["Danube"])
     assert not is_among("the Danube or the Rhine", ["Danube"])
+
+
+def test_the_first_line_is_the_first_that_is_not_empty():
+    assert first_line("\n \n Danube \nRhine") == " Danube "
+    assert first_line(" \n") == ""
 
 
 def test_an_empty_answer_is_never_right():

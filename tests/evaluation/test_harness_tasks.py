@@ -7,11 +7,11 @@ import pytest
 from deepen_llm.evaluation.harness import HarnessModel
 from deepen_llm.evaluation.harness_tasks import is_best_option, is_right, run_task
 from deepen_llm.evaluation.items import Item
-from deepen_llm.evaluation.task_file import TaskFile, known_task_files
+from deepen_llm.evaluation.task_file import TASKS_FOLDER, TaskFile
 
 
 def load(name):
-    return TaskFile.load(known_task_files()[name])
+    return TaskFile.load(TASKS_FOLDER / f"{name}.yaml")
 
 
 def test_a_choice_goes_to_the_letter_that_the_models_find_most_probable(make_ensemble):

@@ -8,14 +8,14 @@ import pytest
 
 from deepen_llm.errors import ConfigError, MissingDependencyError
 from deepen_llm.evaluation.items import Item, load_items
-from deepen_llm.evaluation.task_file import TaskFile, known_task_files
+from deepen_llm.evaluation.task_file import TASKS_FOLDER, TaskFile
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SIZES = {"mmlu": 14042, "arc_challenge": 1172, "gsm8k": 1319, "piqa": 1838, "triviaqa": 6000, "nq": 3610}
 
 
 def load(name):
-    return TaskFile.load(known_task_files()[name])
+    return TaskFile.load(TASKS_FOLDER / f"{name}.yaml")
 
 
 @pytest.fixture

@@ -7,17 +7,14 @@ import pytest
 
 from deepen_llm import EnsembleConfig
 from deepen_llm.evaluation.estimates import Estimate
-from deepen_llm.evaluation.tasks import BITS_PER_BYTE, Task
-from deepen_llm.evaluation.systems import System, TaskResult, Result
 from deepen_llm.evaluation.report import (
-    best_member,
-    compare_with_best,
     format_estimate,
-    mean_share,
     write_json,
     write_markdown,
 )
 from deepen_llm.evaluation.scores import Cost, Scores
+from deepen_llm.evaluation.systems import System, SystemResult, TaskResult
+from deepen_llm.evaluation.tasks import BITS_PER_BYTE, Task
 
 COST = Cost(
     num_tokens=30, seconds=2.0, num_steps=30, num_fused=12, num_extra_rows=0, num_extra_passes=0, num_shortened=0
@@ -44,7 +41,7 @@ def bits(*values):
 
 def make_result(name, *, is_member, **outcomes):
     system = System(name, EnsembleConfig(members=("a",)), is_member)
-    return Result(system, {"main": name}, {task.replace("_", " "): outcome for task, outcome in outcomes.items()})
+    return SystemResult(system, {"main": name}, {task.replace("_", " "): outcome for task, outcome in outcomes.items()})
 
 
 @pytest.fixture
@@ -90,12 +87,10 @@ def test_the_page_has_every_value_with_its_interval(results):
 
 
 def test_the_best_member_is_found_task_by_task(results):
-    best = [best_member(results, name).system.name for name in ("facts", "sums", BITS_PER_BYTE)]
-    assert best == ["a|b alone", "c alone", "a|b alone"]
     page = write_markdown(results, ASSIGNMENTS, {}, None)
     assert line_of(page, "Against", "sums").startswith("| sums | c | +25.0 (+0.0 to +75.0)")
     assert "report.svg" not in page
-    assert compare_with_best(results[2], results, BITS_PER_BYTE).value == pytest.approx(-0.25)
+    assert line_of(page, "Against", "bits per byte").startswith("| bits per byte | a\\|b | -0.250")
 
 
 def test_cost_shows_the_share_of_fused_steps_of_ensembles_only(results):
@@ -104,30 +99,34 @@ def test_cost_shows_the_share_of_fused_steps_of_ensembles_only(results):
 
 
 def test_refusals_notes_and_shortened_prompts_are_told(results):
-    results[0].outcomes["facts"] = TaskResult(None, COST, refusal="cannot express <it>", notes=("Unknown tokens.",))
-    results[2].outcomes["sums"] = TaskResult(shares(1, 1, 1, 0).scores, Cost(1, 1.0, 1, 1, 0, 0, num_shortened=3))
+    results[0].tasks["facts"] = TaskResult(None, COST, refusal="cannot express <it>", notes=("Unknown tokens.",))
+    results[2].tasks["sums"] = TaskResult(shares(1, 1, 1, 0).scores, Cost(1, 1.0, 1, 1, 0, 0, num_shortened=3))
     page = write_markdown(results, ASSIGNMENTS, {}, None)
     assert "left out" in line_of(page, "Results", "facts, 4")
     assert "facts: left out. cannot express &lt;it>" in page
     assert "facts: Unknown tokens." in page
     assert "sums: ensemble, default 3." in page
-    assert mean_share(results[0]) is None
+    assert line_of(page, "Results", "**mean over tasks**").split("|")[2].strip() == "-"
 
 
 def test_members_that_did_nothing_leave_no_comparison(results):
     page = write_markdown(results[2:], ASSIGNMENTS, {}, None)
     assert "## Against" not in page
-    assert best_member(results[2:], "facts") is None
+
+
+def test_one_task_alone_has_no_mean(results):
+    page = write_markdown(results, [Named("facts"), Named(BITS_PER_BYTE)], {}, None)
+    assert "mean over tasks" not in page
 
 
 def test_infinite_bits_are_words_on_the_page_and_null_in_json(results):
-    results[2].outcomes[BITS_PER_BYTE] = bits(math.inf, 8.0)
+    results[2].tasks[BITS_PER_BYTE] = bits(math.inf, 8.0)
     assert "infinite" in line_of(write_markdown(results, ASSIGNMENTS, {}, None), "Results", "bits per byte")
     values = json.loads(json.dumps(write_json(results, ASSIGNMENTS, {}), allow_nan=False))
     assert values["results"][2]["outcomes"][BITS_PER_BYTE]["values"] == [None, 8.0]
 
 
-def test_json_holds_every_answer_and_what_told_the_entrants_apart(results):
+def test_json_holds_every_answer_and_what_tells_the_systems_apart(results):
     values = write_json(results, ASSIGNMENTS, {"limit": 4})
     entry = values["results"][1]
     assert (entry["name"], entry["is_member"], entry["identity"]) == ("c alone", True, {"main": "c alone"})

@@ -39,7 +39,7 @@ def test_a_folder_in_the_place_of_the_file_is_refused(tmp_path):
         RequestCache(tmp_path)
 
 
-def test_a_journal_without_a_file_remembers():
+def test_a_cache_without_a_file_remembers():
     cache = RequestCache()
     cache.add("a", {"text": "one"})
     assert cache.get("a") == {"text": "one"}

@@ -41,6 +41,6 @@ def test_text_that_the_main_model_cannot_express_is_refused_by_its_first_such_ch
         check_expressible(ensemble, " the dog")
 
 
-def test_answers_survive_the_journal():
+def test_answers_survive_the_cache():
     answer = Answer(3, "text", -float("inf"), is_greedy=True, num_steps=3, num_fused=2, seconds=0.5)
     assert read_answer(write_answer(answer)) == answer

@@ -24,6 +24,16 @@ def test_answers_come_in_the_order_of_the_requests(make_ensemble):
     assert all(answer.num_tokens > 0 and answer.seconds > 0 for answer in answers)
 
 
+def test_requests_run_side_by_side(make_ensemble):
+    ensemble = make_ensemble(TEXTS)
+    Runner(ensemble, RequestCache()).answer(PROMPTS)
+    assert any(len(tokens) > 1 for tokens in ensemble.members[0].passes)
+
+
+def test_no_requests_have_no_answers(make_ensemble):
+    assert Runner(make_ensemble(TEXTS), RequestCache()).answer([]) == []
+
+
 def test_a_second_run_asks_nothing_and_says_the_same(make_ensemble, tmp_path):
     file = tmp_path / "requests.jsonl"
     first = Runner(make_ensemble(TEXTS), RequestCache(file)).answer(PROMPTS)

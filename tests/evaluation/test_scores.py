@@ -1,16 +1,14 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 
 from deepen_llm.evaluation.estimates import wilson_estimate
 from deepen_llm.evaluation.requests import Answer
-from deepen_llm.evaluation.scores import Cost, Scores, ratio_estimate
+from deepen_llm.evaluation.scores import Cost, Scores
 
 
-def shares(*values):
-    return Scores(tuple(map(float, values)), (1.0,) * len(values))
+def shares(*grades):
+    return Scores.of_grades(grades)
 
 
 def test_shares_have_wilsons_interval():
@@ -21,26 +19,6 @@ def test_bits_per_byte_weigh_passages_by_their_bytes():
     estimate = Scores((10.0, 300.0), (10.0, 100.0), is_share=False).estimate
     assert estimate.value == pytest.approx(310 / 110)
     assert (estimate.low, estimate.high) == (1.0, 3.0)
-
-
-def test_a_constant_rate_has_an_interval_without_width():
-    estimate = ratio_estimate([2.0, 4.0, 6.0], [1.0, 2.0, 3.0])
-    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((2.0, 2.0, 2.0))
-
-
-def test_text_without_probability_is_infinite_and_not_nan():
-    estimate = ratio_estimate([1.0, math.inf], [1.0, 1.0])
-    assert (estimate.value, estimate.low, estimate.high) == (math.inf,) * 3
-
-
-def test_a_single_question_has_no_interval():
-    estimate = ratio_estimate([3.0], [2.0])
-    assert estimate.value == 1.5 and math.isnan(estimate.low) and math.isnan(estimate.high)
-
-
-def test_no_questions_are_refused():
-    with pytest.raises(ValueError, match="at least one question"):
-        ratio_estimate([], [])
 
 
 def test_differences_are_paired():

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from deepen_llm.errors import ConfigError
+from deepen_llm.evaluation.task_file import TASKS_FOLDER, TaskFile
 from deepen_llm.evaluation.tasks import TASK_FILES
-from deepen_llm.evaluation.task_file import TaskFile, known_task_files
 
 TASK = {
     "task": "rivers",
@@ -32,25 +32,25 @@ def write_task(tmp_path):
 
 
 def test_the_files_that_come_with_the_library_are_the_six_tasks_of_the_paper():
-    files = known_task_files()
-    assert tuple(files) == TASK_FILES
-    assert all(TaskFile.load(path).task == name for name, path in files.items())
+    files = sorted(TASKS_FOLDER.glob("*.yaml"))
+    assert tuple(path.stem for path in files) == TASK_FILES
+    assert all(TaskFile.load(path).task == path.stem for path in files)
 
 
 @pytest.mark.parametrize(
     ("name", "number"), [("gsm8k", 4), ("triviaqa", 5), ("nq", 5), ("arc_challenge", 0), ("piqa", 0)]
 )
 def test_the_papers_numbers_of_examples_are_written_out(name, number):
-    assert len(TaskFile.load(known_task_files()[name]).examples) == number
+    assert len(TaskFile.load(TASKS_FOLDER / f"{name}.yaml").examples) == number
 
 
 def test_mmlu_takes_five_examples_of_the_questions_subject():
-    task = TaskFile.load(known_task_files()["mmlu"])
+    task = TaskFile.load(TASKS_FOLDER / "mmlu.yaml")
     assert (task.num_examples, task.examples_like) == (5, "subject")
 
 
 def test_worked_examples_reach_the_number_that_they_state():
-    for example in TaskFile.load(known_task_files()["gsm8k"]).examples:
+    for example in TaskFile.load(TASKS_FOLDER / "gsm8k.yaml").examples:
         claims = re.findall(r"([\d.]+) ([-+*/]) (\d+) = (\d+)", example["solution"])
         for left, sign, right, result in claims:
             worked = {"+": float.__add__, "-": float.__sub__, "*": float.__mul__, "/": float.__truediv__}[sign]

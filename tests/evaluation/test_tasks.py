@@ -6,14 +6,23 @@ import math
 import pytest
 
 from deepen_llm import Ensemble
-from deepen_llm.errors import ConfigError, VocabularyError
-from deepen_llm.evaluation.tasks import GROUPS, TASK_FILES, TextTask, find_tasks
+from deepen_llm.errors import ConfigError, PromptError, VocabularyError
 from deepen_llm.evaluation.request_cache import RequestCache
 from deepen_llm.evaluation.runner import Runner
+from deepen_llm.evaluation.tasks import GROUPS, TASK_FILES, StarterTask, TextTask, answers_question, find_tasks
 from deepen_llm.starter import TASKS
+from deepen_llm.starter.tasks import Question, load_task
 from deepen_llm.testing import ScriptedMember
 from tests.vocabularies import load_toy
 
+STORIES = ["the cat sat on the mat.", "a dog ran home. then", "one two three four"]
+ASKED = [
+    ("the cat sat on", " the mat"),
+    ("a dog ran", " home"),
+    ("a dog ran", " away"),
+    ("one two", " three four"),
+    ("the cat", " sat on the mat"),
+]
 STORY = "Once a fox ran home. The hens slept.\n"
 
 
@@ -51,6 +60,44 @@ def test_a_task_file_of_ones_own_is_given_by_its_path(tmp_path, make_ensemble):
 def test_starter_tasks_are_not_asked_in_a_chat():
     with pytest.raises(ConfigError, match="'reading' is not asked in a chat"):
         find_tasks(["reading"], in_chat=True)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_answers_are_graded_in_the_order_of_the_questions_whatever_the_batches_are(make_ensemble, batch_size):
+    questions = [Question("stories", prompt, answer, (answer,), 64, (".",)) for prompt, answer in ASKED]
+    ensemble, told = make_ensemble(STORIES, max_batch_size=batch_size), []
+    scores = StarterTask("stories", questions).run(Runner(ensemble, RequestCache(), told.append))
+    assert scores.values == (1.0, 1.0, 0.0, 1.0, 1.0)
+    assert sum(told) == len(ASKED)
+
+
+def test_a_question_that_cannot_be_asked_is_an_error(make_ensemble):
+    task = StarterTask("bad", [Question("bad", "\ud800", "", ("",), 8)])
+    with pytest.raises(PromptError):
+        task.run(Runner(make_ensemble(STORIES), RequestCache()))
+
+
+def test_the_first_line_is_graded_and_case_and_full_stop_do_not_matter():
+    question = load_task("capitals")[0]
+    assert answers_question(question, f" {question.answer}\nmore")
+    assert answers_question(question, question.answer.upper() + ".")
+    assert not answers_question(question, f"not {question.answer}")
+    assert not answers_question(question, "")
+
+
+def test_of_worked_arithmetic_the_last_number_of_the_first_line_counts():
+    question = load_task("arithmetic")[0]
+    assert answers_question(question, f" 1+1=2, so {question.answer}\n99")
+    assert not answers_question(question, f" {question.answer}, so 1")
+    assert not answers_question(question, " I do not know")
+
+
+def test_every_right_answer_of_the_starter_tasks_is_told_from_every_other():
+    for task in ("capitals", "elements"):
+        questions = load_task(task)
+        answers = {question.answer for question in questions}
+        for question in questions[:40]:
+            assert [answer for answer in answers if answers_question(question, answer)] == [question.answer]
 
 
 def test_bits_per_byte_are_the_scores_of_the_text(story, make_ensemble):

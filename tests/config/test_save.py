@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from deepen_llm import EnsembleConfig, FusionConfig, MemberConfig
-from deepen_llm.evaluation.ensemble_file import write_ensemble
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -13,7 +12,7 @@ def test_what_is_written_is_read_back(tmp_path):
         fusion=FusionConfig.published(trust=0.75),
         max_batch_size=7,
     )
-    write_ensemble(tmp_path / "ensemble.yaml", config, "first line\nsecond line")
+    config.save(tmp_path / "ensemble.yaml", "first line\nsecond line")
     assert EnsembleConfig.load(tmp_path / "ensemble.yaml") == config
     assert (tmp_path / "ensemble.yaml").read_text().startswith("# first line\n# second line\nmembers:\n")
 
@@ -23,18 +22,18 @@ def test_a_folder_is_found_from_wherever_the_file_lies(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
     config = EnsembleConfig(members=(MemberConfig(model="models/one", tokenizer="models/one"),))
-    write_ensemble(tmp_path / "elsewhere" / "ensemble.yaml", config)
+    config.save(tmp_path / "elsewhere" / "ensemble.yaml")
     member = EnsembleConfig.load("elsewhere/ensemble.yaml").members[0]
     assert member.model == member.tokenizer == str((tmp_path / "models" / "one").resolve())
 
 
 def test_every_setting_of_the_fusion_is_written(tmp_path):
-    write_ensemble(tmp_path / "ensemble.yaml", EnsembleConfig(members=("one",)))
+    EnsembleConfig(members=("one",)).save(tmp_path / "ensemble.yaml")
     text = (tmp_path / "ensemble.yaml").read_text()
     assert all(f"  {name}:" in text for name in FusionConfig.model_fields)
 
 
-def test_weights_by_prompt_are_written_as_the_word(tmp_path):
-    config = EnsembleConfig(members=("one", "two"), weights="prompt", weights_temperature=0.25)
-    write_ensemble(tmp_path / "ensemble.yaml", config)
+def test_weights_by_prompt_are_read_back(tmp_path):
+    config = EnsembleConfig(members=("one", "two"), weights={"kind": "prompt", "temperature": 0.25})
+    config.save(tmp_path / "ensemble.yaml")
     assert EnsembleConfig.load(tmp_path / "ensemble.yaml") == config
