@@ -11,19 +11,19 @@ from typing import Any, Self, TypeVar, final, overload
 
 from deepen_llm.assembly import build_frame, build_stepper, build_weighting, describe, find_main, load_members
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams, WeightingConfig
-from deepen_llm.deadline import Deadline
 from deepen_llm.decoding.engine import Engine
 from deepen_llm.decoding.generation import GeneratingSequence
 from deepen_llm.decoding.scoring import ScoringSequence
 from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.threads import choose_num_threads
 from deepen_llm.errors import ClosedError, ConfigError, PromptError
-from deepen_llm.futures import cancel, gather, submit_aside, wait
 from deepen_llm.members.base import Member
 from deepen_llm.members.guarded import GuardedMember
-from deepen_llm.messages import fold_system, merge_neighbours
+from deepen_llm.requests.deadline import Deadline
+from deepen_llm.requests.futures import cancel, gather, submit_aside, wait
+from deepen_llm.requests.messages import fold_system, merge_neighbours
+from deepen_llm.requests.streams import AsyncStream, Stream
 from deepen_llm.results import Chunk, Generation, Score
-from deepen_llm.streams import AsyncStream, Stream
 from deepen_llm.structure import Constraint, StructureCompiler
 from deepen_llm.vocabulary import EncodedText, Vocabulary
 from deepen_llm.vocabulary.chat import Message

@@ -11,7 +11,6 @@ from torch import Tensor
 from deepen_llm.assembly import read_tokens
 from deepen_llm.bench.decode import SENTENCES
 from deepen_llm.config import SamplingParams
-from deepen_llm.deadline import Deadline
 from deepen_llm.decoding.engine import Engine
 from deepen_llm.decoding.gating import FuseAlways
 from deepen_llm.decoding.generation import GeneratingSequence
@@ -21,6 +20,7 @@ from deepen_llm.errors import ConfigError
 from deepen_llm.fusion.base import FusionMethod, Step
 from deepen_llm.fusion.frame import FusionFrame
 from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.requests.deadline import Deadline
 from deepen_llm.weighting.base import FixedWeighting
 
 TOKENS_EACH = 24

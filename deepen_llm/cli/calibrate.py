@@ -15,7 +15,7 @@ from rich.text import Text
 from deepen_llm.cli.console import err, go_offline, open_ensemble, out, say
 from deepen_llm.cli.parameters import ENSEMBLE, check_writable, take_options
 from deepen_llm.errors import ConfigError
-from deepen_llm.source import EnsembleSource
+from deepen_llm.frontends.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.calibration import Calibration, Choice, DevelopmentSet, OnScored, Trial, Trials

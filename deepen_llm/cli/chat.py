@@ -11,7 +11,7 @@ from deepen_llm.cli.console import complain, open_ensemble, say
 from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, take_options
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ContextLengthError, DeepenError, PromptError
-from deepen_llm.source import EnsembleSource
+from deepen_llm.frontends.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble

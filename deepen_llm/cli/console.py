@@ -14,7 +14,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
-    from deepen_llm.source import EnsembleSource
+    from deepen_llm.frontends.source import EnsembleSource
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)

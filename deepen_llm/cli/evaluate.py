@@ -18,7 +18,7 @@ from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.cli.tables import estimate_cell
 from deepen_llm.config import EnsembleConfig, WeightingConfig
 from deepen_llm.errors import ConfigError
-from deepen_llm.source import EnsembleSource
+from deepen_llm.frontends.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.config import FusionConfig

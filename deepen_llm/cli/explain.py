@@ -15,7 +15,7 @@ from deepen_llm.cli.console import err, open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, OptionGroup, take_options
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError
-from deepen_llm.source import EnsembleSource
+from deepen_llm.frontends.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble

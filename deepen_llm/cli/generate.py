@@ -14,7 +14,7 @@ from deepen_llm.cli.console import complain, err, open_ensemble, out
 from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, take_options
 from deepen_llm.cli.tables import logprobs_table, trace_table
 from deepen_llm.config import SamplingParams
-from deepen_llm.source import EnsembleSource
+from deepen_llm.frontends.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble

@@ -14,7 +14,7 @@ from deepen_llm.cli.console import open_ensemble, out, say
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.cli.tables import format_bytes
 from deepen_llm.config import WeightingConfig
-from deepen_llm.source import EnsembleSource
+from deepen_llm.frontends.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.compatibility import Agreement, Fit

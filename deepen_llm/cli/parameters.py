@@ -14,7 +14,7 @@ import typer
 
 from deepen_llm.config import EnsembleConfig, SamplingParams, WeightingConfig
 from deepen_llm.errors import ConfigError
-from deepen_llm.source import EnsembleSource
+from deepen_llm.frontends.source import EnsembleSource
 
 Command = Callable[..., None]
 

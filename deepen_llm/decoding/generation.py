@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from deepen_llm.config import SamplingParams
-from deepen_llm.deadline import Deadline
 from deepen_llm.decoding.sampling import apply_filters, make_generator, sample
 from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.stopping import StopMatcher
 from deepen_llm.decoding.tracing import describe_choice
 from deepen_llm.errors import GrammarError
 from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.requests.deadline import Deadline
 from deepen_llm.results import Candidate, Chunk, FinishReason, Generation, StepTrace, TokenLogprob, Usage
 from deepen_llm.structure import Constraint, Room
 from deepen_llm.vocabulary import EncodedText

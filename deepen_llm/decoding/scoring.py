@@ -7,9 +7,9 @@ from typing import final
 
 from torch import Tensor
 
-from deepen_llm.deadline import Deadline
 from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.requests.deadline import Deadline
 from deepen_llm.results import Score, StepTrace
 from deepen_llm.vocabulary import EncodedText
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from deepen_llm.deadline import Deadline
 from deepen_llm.decoding.detokenizer import Detokenizer
 from deepen_llm.decoding.track import Track
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.projection.results import Path
+from deepen_llm.requests.deadline import Deadline
 from deepen_llm.results import FusionReport, StepTrace
 from deepen_llm.vocabulary import EncodedText
 from deepen_llm.weighting.base import Weights

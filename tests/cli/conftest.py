@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from deepen_llm.cli.app import app
-from deepen_llm.source import EnsembleSource
+from deepen_llm.frontends.source import EnsembleSource
 
 
 @pytest.fixture(autouse=True)

@@ -170,7 +170,9 @@ def test_a_chat_with_a_member_without_a_template_is_refused(
 
 def test_the_page_tells_the_weights_that_the_prompt_gave(deepen, use_ensemble, make_ensemble, tmp_path):
     prompt = STORY + " and then the dog ran home"
-    ensemble = make_ensemble([prompt], texts_of={"sentencepiece": ["?"]}, weights="prompt", weights_temperature=1.0)
+    ensemble = make_ensemble(
+        [prompt], texts_of={"sentencepiece": ["?"]}, weights={"kind": "prompt", "temperature": 1.0}
+    )
     use_ensemble(ensemble)
     weights = ensemble.generate(prompt).fusion.weights
     assert weights[0] != weights[1]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from deepen_llm.assembly import build_frame, build_stepper
 from deepen_llm.config import FusionConfig, SamplingParams
-from deepen_llm.deadline import Deadline
 from deepen_llm.decoding.generation import GeneratingSequence
 from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.requests.deadline import Deadline
 from deepen_llm.testing import ScriptedMember
 from deepen_llm.weighting.base import FixedWeights
 

@@ -39,7 +39,9 @@ def test_the_public_names_exist_and_others_do_not():
     assert not hasattr(structure, "NoSuchName")
 
 
-@pytest.mark.parametrize("module", ["deepen_llm.structure", "deepen_llm.structure.grammar", "deepen_llm.tools"])
+@pytest.mark.parametrize(
+    "module", ["deepen_llm.structure", "deepen_llm.structure.grammar", "deepen_llm.frontends.tools"]
+)
 def test_checking_needs_no_torch(module):
     program = f"import sys, {module}; print({{'torch', 'transformers'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from deepen_llm import FusionConfig, SamplingParams
-from deepen_llm.deadline import Deadline
 from deepen_llm.errors import MemberError, NumericalError
 from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.requests.deadline import Deadline
 from deepen_llm.testing import ScriptedMember
 from deepen_llm.weighting.prompt import MIN_BYTES, NUM_SKIPPED_BYTES, PromptWeighting
 

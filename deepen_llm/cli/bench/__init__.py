@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deepen_llm.cli.bench.decode import decode
-from deepen_llm.cli.bench.fusion import fusion
-from deepen_llm.cli.bench.retrieval import retrieval
-from deepen_llm.cli.bench.structure import structure
+from deepen_llm.cli.bench import decode, fusion, retrieval, structure
 
 bench = typer.Typer(
     name="bench",
@@ -16,5 +13,5 @@ bench = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-for command in (decode, fusion, retrieval, structure):
+for command in (decode.decode, fusion.fusion, retrieval.retrieval, structure.structure):
     bench.command()(command)

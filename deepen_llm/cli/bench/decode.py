@@ -14,7 +14,7 @@ from deepen_llm.cli.bench.figures import JsonFile, check_several, write_figures
 from deepen_llm.cli.console import err, loading, open_ensemble, out, say
 from deepen_llm.cli.parameters import ENSEMBLE, check_writable, take_options
 from deepen_llm.config import MemberConfig
-from deepen_llm.source import EnsembleSource
+from deepen_llm.frontends.source import EnsembleSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ from deepen_llm.cli.bench.fusion_tables import describe_figures, figures_table, 
 from deepen_llm.cli.console import err, open_ensemble, out
 from deepen_llm.cli.parameters import ENSEMBLE, check_writable, take_options
 from deepen_llm.errors import ConfigError
-from deepen_llm.source import EnsembleSource
+from deepen_llm.frontends.source import EnsembleSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

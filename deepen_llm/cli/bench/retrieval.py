@@ -15,7 +15,7 @@ from deepen_llm.cli.bench.figures import write_figures
 from deepen_llm.cli.console import counting, open_ensemble, out, say, silence_transformers
 from deepen_llm.cli.parameters import ENSEMBLE, check_writable, take_options
 from deepen_llm.cli.tables import describe_gain
-from deepen_llm.source import EnsembleSource
+from deepen_llm.frontends.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.bench.retrieval import RetrievalBenchmark, RetrievalResult

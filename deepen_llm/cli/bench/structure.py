@@ -11,7 +11,7 @@ from rich.table import Table
 from deepen_llm.cli.bench.figures import JsonFile, write_figures
 from deepen_llm.cli.console import err, open_ensemble, out
 from deepen_llm.cli.parameters import ENSEMBLE, check_writable, read_schema, take_options
-from deepen_llm.source import EnsembleSource
+from deepen_llm.frontends.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.bench.structure import StructureFigures

@@ -16,9 +16,9 @@ from langchain_core.runnables import Runnable, RunnableConfig
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError
-from deepen_llm.options import STRUCTURE_NAMES
+from deepen_llm.frontends.options import STRUCTURE_NAMES
+from deepen_llm.frontends.tools import ToolChoice, read_tools
 from deepen_llm.structure import check_structure
-from deepen_llm.tools import ToolChoice, read_tools
 from langchain_deepen.chat_answer import ChatAnswer
 from langchain_deepen.chat_request import CHAT_NAMES, ChatRequest, make_request, split_options
 from langchain_deepen.ensemble_model import EnsembleModel

@@ -10,8 +10,8 @@ from langchain_core.messages import BaseMessage
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError
-from deepen_llm.options import STRUCTURE_NAMES
-from deepen_llm.tools import CallReader, ToolSet, read_response_format, read_tools
+from deepen_llm.frontends.options import STRUCTURE_NAMES
+from deepen_llm.frontends.tools import CallReader, ToolSet, read_response_format, read_tools
 from langchain_deepen.messages import read_messages
 
 CHAT_NAMES = ("tools", "tool_choice", "parallel_tool_calls", "response_format")

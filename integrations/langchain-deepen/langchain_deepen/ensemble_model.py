@@ -14,8 +14,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_
 
 from deepen_llm.config import FusionConfig, GivenWeights, SamplingParams
 from deepen_llm.errors import ConfigError, DeepenError
-from deepen_llm.options import ALIASES, OPTION_NAMES, check_names, make_params, put_nearer, resolve_aliases
-from deepen_llm.source import EnsembleSource, ModelSource, without_paths
+from deepen_llm.frontends.options import ALIASES, OPTION_NAMES, check_names, make_params, put_nearer, resolve_aliases
+from deepen_llm.frontends.source import EnsembleSource, ModelSource, without_paths
 from deepen_llm.structure import check_structure
 from langchain_deepen._version import __version__
 from langchain_deepen.open_ensemble import OpenEnsemble

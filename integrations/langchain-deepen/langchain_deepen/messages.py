@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 
 from deepen_llm.errors import PromptError
-from deepen_llm.tools import write_result
+from deepen_llm.frontends.tools import write_result
 from langchain_deepen.tool_calls import write_calls
 
 _ROLES = ("system", "user", "assistant")

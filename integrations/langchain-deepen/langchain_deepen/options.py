@@ -9,14 +9,14 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import BaseModel
 
 from deepen_llm.errors import ConfigError
-from deepen_llm.options import read_options
+from deepen_llm.frontends.options import read_options
 
 _FOR_LANGCHAIN = {"stream"}
 """Per-call options that LangChain itself reads and passes on."""
 
 
 def read_call(options: Mapping[str, Any], *, owner: str) -> dict[str, Any]:
-    """The options of one call, `model` among them. Takes and raises what `deepen_llm.options.read_options` does."""
+    """The options of one call, `model` among them. Takes and raises what `read_options` does."""
     options = {name: value for name, value in options.items() if name not in _FOR_LANGCHAIN}
     read = read_options(options, owner=owner, others=("model",))
     if "json_schema" in read:

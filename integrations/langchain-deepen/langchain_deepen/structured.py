@@ -16,7 +16,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from deepen_llm.errors import ConfigError
-from deepen_llm.tools import explain_cut
+from deepen_llm.frontends.tools import explain_cut
 from langchain_deepen.options import as_json_schema
 
 SchemaSource = dict[str, Any] | type

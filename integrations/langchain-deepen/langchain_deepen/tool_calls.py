@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, InvalidToolCall, ToolCall, ToolCallChunk
 
-from deepen_llm.tools import Call, CallPiece, explain_cut, write_call, write_head
+from deepen_llm.frontends.tools import Call, CallPiece, explain_cut, write_call, write_head
 
 
 def write_calls(message: AIMessage) -> list[str]:

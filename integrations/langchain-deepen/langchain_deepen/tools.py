@@ -1,4 +1,4 @@
-"""LangChain's tools in the form in which `deepen_llm.tools` reads them."""
+"""LangChain's tools in the form in which `deepen_llm.frontends.tools` reads them."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from llama_index.core.llms import ChatMessage, ChatResponse
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError
-from deepen_llm.tools import read_tools, write_call
+from deepen_llm.frontends.tools import read_tools, write_call
 from llama_index.llms.deepen.calls import ToolAnswer, selections, text_of
 
 ADD = '{"name": "add", "arguments": {"a": 1, "b": 2}}'

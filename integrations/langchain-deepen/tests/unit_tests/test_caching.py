@@ -4,7 +4,7 @@ import pytest
 from langchain_core.caches import InMemoryCache
 from pydantic import BaseModel
 
-from deepen_llm.source import EnsembleSource
+from deepen_llm.frontends.source import EnsembleSource
 from langchain_deepen import ChatDeepen, DeepenLLM
 
 PROMPT = "Where?"

@@ -7,7 +7,7 @@ from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel, ValidationError
 
 from deepen_llm.errors import ConfigError, GrammarError
-from deepen_llm.source import EnsembleSource
+from deepen_llm.frontends.source import EnsembleSource
 from langchain_deepen import ChatDeepen, DeepenLLM, __version__
 
 pytestmark = pytest.mark.parametrize("model_class", [DeepenLLM, ChatDeepen])

@@ -5,7 +5,7 @@ import json
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
 
-from deepen_llm.tools import CallReader
+from deepen_llm.frontends.tools import CallReader
 from langchain_deepen.tool_calls import call_chunks, last_chunks, message_parts, write_calls
 
 ARGUMENTS = '{"a": [1, {"b": "}\\\\\\" {"}], "c": {}}'

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from deepen_llm.errors import ConfigError, GrammarError
-from deepen_llm.tools import read_tools
+from deepen_llm.frontends.tools import read_tools
 from langchain_deepen.tools import describe_tools
 
 

@@ -22,7 +22,7 @@ from llama_index.core.tools.types import BaseTool
 
 from deepen_llm.config import EnsembleConfig, FusionConfig, GivenWeights, MemberConfig
 from deepen_llm.errors import ConfigError, PromptError
-from deepen_llm.options import (
+from deepen_llm.frontends.options import (
     ALIASES,
     OPTION_NAMES,
     check_names,
@@ -32,7 +32,7 @@ from deepen_llm.options import (
     read_options,
     resolve_aliases,
 )
-from deepen_llm.source import EnsembleSource, ModelSource, without_paths
+from deepen_llm.frontends.source import EnsembleSource, ModelSource, without_paths
 from llama_index.llms.deepen.calls import ToolAnswer, selections, text_of
 from llama_index.llms.deepen.messages import check_text_only, to_plain, with_system
 from llama_index.llms.deepen.predicting import PredictingLLM

@@ -10,7 +10,7 @@ from llama_index.core.llms.llm import ToolSelection
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError
-from deepen_llm.tools import CallReader, ToolSet, explain_cut
+from deepen_llm.frontends.tools import CallReader, ToolSet, explain_cut
 
 
 @final

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
 
 from deepen_llm.errors import PromptError
-from deepen_llm.tools import write_call, write_result
+from deepen_llm.frontends.tools import write_call, write_result
 
 _ROLES = {
     MessageRole.SYSTEM: "system",

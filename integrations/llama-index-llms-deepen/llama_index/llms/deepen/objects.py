@@ -11,7 +11,7 @@ from pydantic import Field, RootModel, create_model
 from pydantic_core import from_json
 
 from deepen_llm.errors import ConfigError
-from deepen_llm.tools import explain_cut
+from deepen_llm.frontends.tools import explain_cut
 
 Model = TypeVar("Model", bound=BaseModel)
 

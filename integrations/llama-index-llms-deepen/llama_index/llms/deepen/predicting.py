@@ -27,7 +27,7 @@ from llama_index.core.program.utils import FlexibleModel
 from llama_index.core.prompts import BasePromptTemplate
 
 from deepen_llm.errors import ConfigError
-from deepen_llm.tools import ask_for
+from deepen_llm.frontends.tools import ask_for
 from llama_index.llms.deepen.messages import with_request
 from llama_index.llms.deepen.objects import Model, PartialReader, check_whole
 from llama_index.llms.deepen.parsers import schema_for

@@ -10,7 +10,7 @@ from deepen_llm.results import Generation
 
 if TYPE_CHECKING:
     from deepen_llm import Ensemble
-    from deepen_llm.streams import AsyncStream, Stream
+    from deepen_llm.requests.streams import AsyncStream, Stream
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""LlamaIndex's tools, and its options about them, in the form in which `deepen_llm.tools` reads them."""
+"""LlamaIndex's tools, and its options about them, in the form in which `deepen_llm.frontends.tools` reads them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.tools import FunctionTool
 from llama_index.core.tools.types import BaseTool
 
-from deepen_llm import tools as deepen_tools
 from deepen_llm.errors import ConfigError
-from deepen_llm.tools import ToolSet, read_choice
+from deepen_llm.frontends import tools as deepen_tools
+from deepen_llm.frontends.tools import ToolSet, read_choice
 
 CHAT_OPTIONS = frozenset({"tools", "tool_choice", "tool_required", "allow_parallel_tool_calls"})
 """The options of a chat that concern tools."""
@@ -38,7 +38,8 @@ def read_tools(options: Mapping[str, Any]) -> ToolSet | None:
     `tool_choice` names, if it names one.
 
     Raises:
-        ConfigError: `tool_required` with a choice that forbids calls, or what `deepen_llm.tools.read_tools` refuses.
+        ConfigError: `tool_required` with a choice that forbids calls, or what the function of the same name in
+            `deepen_llm.frontends.tools` refuses.
         GrammarError: A tool whose arguments cannot be decoded by their schema; the message names it.
     """
     described = [

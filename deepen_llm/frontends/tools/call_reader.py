@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import final
 
 from deepen_llm.decoding.stopping import StopMatcher
-from deepen_llm.tools.calls import Call
+from deepen_llm.frontends.tools.calls import Call
 
 _HEAD = re.compile(r'\{"name": ("(?:[^"\\]|\\.)*"), "arguments": ')
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deepen_llm.tools import CallPiece, CallReader, write_call
+from deepen_llm.frontends.tools import CallPiece, CallReader, write_call
 
 ARGUMENTS = '{"a": [1, {"b": "}\\\\\\" {"}], "c": {}}'
 CALL = '{"name": "add", "arguments": ' + ARGUMENTS + "}"

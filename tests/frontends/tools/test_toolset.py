@@ -7,8 +7,8 @@ import pytest
 
 from deepen_llm import SamplingParams
 from deepen_llm.errors import ConfigError
+from deepen_llm.frontends.tools import read_tools, write_call
 from deepen_llm.structure.completion import ByteTokenizer
-from deepen_llm.tools import read_tools, write_call
 
 BYTES = ByteTokenizer.load()
 NOW_CALL = '{"name": "now", "arguments": {}}'

@@ -3,7 +3,7 @@
 import pytest
 
 from deepen_llm.errors import ConfigError
-from deepen_llm.tools import Choice, read_choice
+from deepen_llm.frontends.tools import Choice, read_choice
 
 
 @pytest.mark.parametrize(

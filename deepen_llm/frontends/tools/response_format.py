@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deepen_llm.errors import ConfigError
-from deepen_llm.tools.wording import ask_for
+from deepen_llm.frontends.tools.wording import ask_for
 
 
 def read_response_format(given: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:

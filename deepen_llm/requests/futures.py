@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from deepen_llm.deadline import Deadline
+from deepen_llm.requests.deadline import Deadline
 
 Result = TypeVar("Result")
 

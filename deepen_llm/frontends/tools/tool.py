@@ -10,9 +10,9 @@ from typing import Any, final
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError, GrammarError
+from deepen_llm.frontends.tools.calls import write_head
+from deepen_llm.frontends.tools.wording import describe
 from deepen_llm.structure import JSON_STYLE, check_structure, narrow
-from deepen_llm.tools.calls import write_head
-from deepen_llm.tools.wording import describe
 
 _DESCRIBED = '{"type": "function", "function": {"name": ..., "description": ..., "parameters": {...}}}'
 _DATA = ("enum", "const", "default", "examples")

@@ -6,8 +6,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from deepen_llm.deadline import Deadline
 from deepen_llm.errors import MemberTimeoutError
+from deepen_llm.requests.deadline import Deadline
 
 
 def test_time_runs_out_and_no_further():

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from deepen_llm.tools import ask_for, describe
+from deepen_llm.frontends.tools import ask_for, describe
 
 
 class Colour(Enum):

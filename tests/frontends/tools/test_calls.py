@@ -1,6 +1,6 @@
 """How calls and their results are written."""
 
-from deepen_llm.tools import Call, explain_cut, write_call, write_head, write_result
+from deepen_llm.frontends.tools import Call, explain_cut, write_call, write_head, write_result
 
 
 def test_a_call_is_one_line_of_json():

@@ -11,7 +11,7 @@ import pytest
 import deepen_llm.ensemble
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig
 from deepen_llm.errors import ConfigError
-from deepen_llm.source import EnsembleSource, without_paths
+from deepen_llm.frontends.source import EnsembleSource, without_paths
 
 
 class Opener:
@@ -127,6 +127,7 @@ def test_paths_become_strings_wherever_they_stand():
 
 
 def test_importing_it_imports_no_torch():
-    code = "import sys, deepen_llm.source, deepen_llm.options; print({'torch', 'transformers'} & set(sys.modules))"
+    modules = "deepen_llm.frontends.source, deepen_llm.frontends.options"
+    code = f"import sys, {modules}; print({{'torch', 'transformers'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

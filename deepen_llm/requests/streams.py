@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self, final
 
-from deepen_llm.deadline import Deadline
+from deepen_llm.requests.deadline import Deadline
 from deepen_llm.results import Chunk, Generation
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from deepen_llm.errors import PromptError
-from deepen_llm.messages import fold_system, merge_neighbours
+from deepen_llm.requests.messages import fold_system, merge_neighbours
 
 
 def say(*pairs):

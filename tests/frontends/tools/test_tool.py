@@ -3,7 +3,7 @@
 import pytest
 
 from deepen_llm.errors import ConfigError, GrammarError
-from deepen_llm.tools import Tool, read_tool
+from deepen_llm.frontends.tools import Tool, read_tool
 
 ADD = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 

@@ -13,10 +13,10 @@ from typing import Any, final
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError
-from deepen_llm.options import STRUCTURE_NAMES
-from deepen_llm.tools.calls import FORM
-from deepen_llm.tools.choice import ToolChoice, read_choice
-from deepen_llm.tools.tool import Tool, read_tool
+from deepen_llm.frontends.options import STRUCTURE_NAMES
+from deepen_llm.frontends.tools.calls import FORM
+from deepen_llm.frontends.tools.choice import ToolChoice, read_choice
+from deepen_llm.frontends.tools.tool import Tool, read_tool
 
 
 @final

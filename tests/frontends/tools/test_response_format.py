@@ -3,7 +3,7 @@
 import pytest
 
 from deepen_llm.errors import ConfigError
-from deepen_llm.tools import read_response_format
+from deepen_llm.frontends.tools import read_response_format
 
 SCHEMA = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
 

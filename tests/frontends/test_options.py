@@ -6,7 +6,7 @@ import pytest
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError
-from deepen_llm.options import OPTION_NAMES, default_of, make_params, put_nearer, read_options
+from deepen_llm.frontends.options import OPTION_NAMES, default_of, make_params, put_nearer, read_options
 
 
 def read(**options):

@@ -1,0 +1,1 @@
+"""What the command line and the integrations stand on: sources, options and tools as frameworks give them."""

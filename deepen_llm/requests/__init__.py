@@ -1,0 +1,1 @@
+"""One request's plumbing: its deadline, its messages, its future, its stream."""
