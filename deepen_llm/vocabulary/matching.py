@@ -1,4 +1,4 @@
-"""The tokens that several vocabularies share, compared as byte strings."""
+"""The tokens that several vocabularies share: compared as bytes, or as the tokenizers write them."""
 
 from __future__ import annotations
 

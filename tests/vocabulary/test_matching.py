@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from deepen_llm.vocabulary import Vocabulary, common_tokens
+from deepen_llm.vocabulary import Vocabulary, common_strings, common_tokens
 from tests import toy_tokenizers as toys
 from tests.vocabularies import load_real, load_toy
 
@@ -59,3 +59,42 @@ def test_no_vocabularies_share_nothing_and_one_shares_all_it_has():
     assert common_tokens([]) == []
     gpt2 = load_toy("gpt2")
     assert common_tokens([gpt2]) == [(i,) for i, token in enumerate(gpt2.tokens) if token is not None]
+
+
+def written(vocabularies, common):
+    """The common entries as each vocabulary writes them."""
+    return [{vocabulary.pieces[ids[at]] for ids in common} for at, vocabulary in enumerate(vocabularies)]
+
+
+def test_special_and_byte_tokens_are_common_strings_and_special_ones_no_common_tokens():
+    vocabularies = [load_toy("llama"), load_toy("unigram")]
+    common = common_strings(vocabularies)
+    first, second = written(vocabularies, common)
+    assert first == second
+    assert first >= {"<s>", "</s>", "[INST]", "<0x41>", "▁the"}
+    assert common == sorted(common)
+    assert not {vocabularies[0].pieces[ids[0]] for ids in common_tokens(vocabularies)} & {"<s>", "</s>", "[INST]"}
+
+
+def test_the_same_text_in_two_notations_is_a_common_token_and_no_common_string():
+    vocabularies = [load_toy("gpt2"), load_toy("llama")]
+    assert {b" the", b"he"} <= {vocabularies[0].tokens[ids[0]] for ids in common_tokens(vocabularies)}
+    first, second = written(vocabularies, common_strings(vocabularies))
+    assert first == second
+    assert "he" in first and not first & {"Ġthe", "▁the", " the"}
+
+
+def test_common_strings_are_in_every_one_of_several_vocabularies():
+    vocabularies = [load_toy(name) for name in ("gpt2", "llama", "unigram")]
+    common = common_strings(vocabularies)
+    expected = set.intersection(*({*vocabulary.pieces} for vocabulary in vocabularies)) - {None}
+    assert written(vocabularies, common) == [expected] * 3
+    assert sorted(ids[::-1] for ids in common) == common_strings(vocabularies[::-1])
+
+
+def test_padding_is_no_common_string():
+    tokenizer = toys.byte_level_bpe()
+    padded = Vocabulary.from_tokenizer(tokenizer, name="toy", num_logits=len(tokenizer) + 5)
+    assert common_strings([padded, padded]) == [(i, i) for i in range(len(tokenizer))]
+    assert common_strings([padded]) == [(i,) for i in range(len(tokenizer))]
+    assert common_strings([]) == []
