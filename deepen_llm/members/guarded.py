@@ -43,7 +43,7 @@ class GuardedPass:
         """Start it: `start` begins a pass over `num_rows` rows."""
         self._member = member
         self._num_rows = num_rows
-        self._pending: Pending | None = None
+        self._pending: object = None
         self._error: MemberError | None = None
         try:
             with _guard(member, RUNNING):
@@ -65,9 +65,7 @@ class GuardedPass:
         if self._error is not None:
             raise self._error
         with _guard(self._member, RUNNING):
-            if self._pending is None:
-                raise TypeError("a forward pass must be started as a Pending; got None")
-            logits = self._pending.result()
+            logits = _check_started(self._pending).result()
             self._pending = None
             _check_logits(self._member, logits, self._num_rows)
             tops = logits.amax(dim=-1).tolist()  # the one read from the device: NaN is the greatest of all
@@ -131,15 +129,16 @@ class GuardedMember:
 
         Raises:
             MemberError: The member failed, or returned something else.
-            NumericalError: NaN.
+            NumericalError: NaN, or infinity that is no -inf.
         """
         with _guard(self.member, "while it measured the prompt"):
             logprobs = self.member.measure(ids)
             _check_measured(logprobs, max(len(ids) - 1, 0))
-            has_nan = bool(logprobs.isnan().any())
-        if has_nan:
+            greatest = float(logprobs.max()) if len(logprobs) else 0.0  # NaN is the greatest of all
+        if math.isnan(greatest) or greatest == math.inf:
+            what = "NaN" if math.isnan(greatest) else "infinity"
             raise NumericalError(
-                f"NaN in what {self.name!r} makes of the prompt: try another dtype, such as float32, or fixed weights"
+                f"{what} in what {self.name!r} makes of the prompt: try another dtype, such as float32, or fixed weights"
             )
         return logprobs.float().cpu()
 
@@ -181,6 +180,12 @@ def _raise_own(name: str, doing: str, error: Exception) -> NoReturn:
     own = MemberTimeoutError if isinstance(error, TimeoutError) else MemberError
     message = f"member {name!r} failed {doing}: {what}; the ensemble stays usable: try again, or leave it out"
     raise own(message) from error
+
+
+def _check_started(started: object) -> Pending:
+    if not isinstance(started, Pending):
+        raise _WrongResult(f"it must start a forward pass as a Pending; got {_describe(started)}")
+    return started
 
 
 def _check_logits(member: Member, logits: object, num_rows: int) -> None:
