@@ -136,10 +136,8 @@ class GuardedMember:
             _check_measured(logprobs, max(len(ids) - 1, 0))
             greatest = float(logprobs.max()) if len(logprobs) else 0.0  # NaN is the greatest of all
         if math.isnan(greatest) or greatest == math.inf:
-            what = "NaN" if math.isnan(greatest) else "infinity"
-            raise NumericalError(
-                f"{what} in what {self.name!r} makes of the prompt: try another dtype, such as float32, or fixed weights"
-            )
+            what = ("NaN" if math.isnan(greatest) else "infinity") + f" in what {self.name!r} makes of the prompt"
+            raise NumericalError(f"{what}: try another dtype, such as float32, or fixed weights")
         return logprobs.float().cpu()
 
     def rollback(self, row: int, num_tokens: int) -> None:
