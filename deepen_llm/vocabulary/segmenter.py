@@ -19,7 +19,6 @@ from deepen_llm.vocabulary.parts import (
     silence,
     walk_parts,
 )
-from deepen_llm.vocabulary.tokens import read_backend
 
 UNCLEAR = -1
 
@@ -136,12 +135,6 @@ class BytesSegmenter:
     def normalize(self, text: str) -> str:
         """The text itself."""
         return text
-
-
-def make_segmenter(tokenizer: Any, special_ids: Iterable[int], num_logits: int) -> Segmenter:
-    """The segmenter for a transformers tokenizer. Added tokens beyond the logits are left out: they stay text."""
-    backend = read_backend(tokenizer)
-    return BytesSegmenter(tokenizer) if backend is None else BackendSegmenter(backend, special_ids, num_logits)
 
 
 def _leading_specials(backend: Tokenizer) -> tuple[int, ...]:

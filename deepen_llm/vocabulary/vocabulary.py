@@ -16,8 +16,10 @@ from deepen_llm.vocabulary.chat import ChatTemplate, check_text
 from deepen_llm.vocabulary.parts import SPACE_MARK
 from deepen_llm.vocabulary.prefixes import TokenPrefixes
 from deepen_llm.vocabulary.safe_cuts import SafeCuts
-from deepen_llm.vocabulary.segmenter import Segmentation, Segmenter, make_segmenter
-from deepen_llm.vocabulary.tokens import TokenTable, read_table
+from deepen_llm.vocabulary.segmenter import Segmentation, Segmenter
+from deepen_llm.vocabulary.source import TokenizerSource
+from deepen_llm.vocabulary.tokens import TokenTable
+from deepen_llm.vocabulary.transformers_tokenizer import TransformersTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +92,32 @@ class Vocabulary:
         Raises:
             VocabularyError: The tokens cannot be read as bytes (WordPiece, say), or do not fit the logits.
         """
-        table = read_table(tokenizer, name, num_logits, eos_ids)
-        segmenter = make_segmenter(tokenizer, table.special_texts, len(table.tokens))
-        chat = ChatTemplate(tokenizer, name, table.special_texts, chat_template)
+        return cls.from_source(
+            TransformersTokenizer(tokenizer),
+            name=name,
+            num_logits=num_logits,
+            eos_ids=eos_ids,
+            chat_template=chat_template,
+        )
+
+    @classmethod
+    def from_source(
+        cls,
+        source: TokenizerSource,
+        *,
+        name: str,
+        num_logits: int | None = None,
+        eos_ids: Iterable[int] = (),
+        chat_template: str | None = None,
+    ) -> Self:
+        """Read a tokenizer of any library; the arguments are those of `from_tokenizer`.
+
+        Raises:
+            VocabularyError: The tokens cannot be read as bytes, or do not fit the logits.
+        """
+        table = TokenTable.build(source.read_pieces(name), name, num_logits, eos_ids)
+        segmenter = source.make_segmenter(table.special_texts, len(table.tokens))
+        chat = ChatTemplate(source, name, table.special_texts, chat_template)
         return cls(name, table, segmenter, chat, segmenter.prefix_ids)
 
     def __len__(self) -> int:
