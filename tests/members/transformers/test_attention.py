@@ -1,0 +1,104 @@
+"""Rows of attention models in one ragged cache: which slots they take, and when those are given back."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from deepen_llm.members.base import Branch
+from deepen_llm.members.transformers.attention import AttentionRows
+from tests.models import make_model
+
+
+def make_rows(kind="llama"):
+    model = make_model(kind)
+    return model, AttentionRows(model, sliding_window=8 if kind == "mistral-sliding" else None)
+
+
+@torch.inference_mode()
+def recompute(model, ids):
+    return model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+
+
+@torch.inference_mode()
+def test_one_row_rolls_back_without_dead_slots():
+    _, rows = make_rows()
+    rows.extend({0: [1, 2, 3, 4]})
+    rows.rollback(0, 2)
+    assert rows._cache.num_slots == 2
+    rows.extend({0: [5]})
+    assert rows._cache.num_slots == 3
+    assert rows._cache.lengths == [3]
+
+
+@torch.inference_mode()
+def test_dead_slots_are_squeezed_out():
+    _, rows = make_rows()
+    rows.extend({0: [1], 1: [2]})
+    for _ in range(100):
+        rows.extend({0: [3]})
+    for _ in range(60):
+        rows.extend({1: [3]})
+    assert rows._cache.num_slots < 170
+    assert rows._cache.lengths == [101, 61]
+
+
+@torch.inference_mode()
+def test_releasing_the_last_row_frees_the_cache():
+    _, rows = make_rows()
+    rows.extend({0: [1, 2, 3], 1: [4]})
+    rows.release(0)
+    assert rows._cache.num_slots == 1
+    rows.release(1)
+    assert rows._cache.num_rows == 0
+    assert rows._cache.keys_values.get_seq_length() == 0
+
+
+@torch.inference_mode()
+def test_a_sliding_window_counts_tokens_and_not_dead_slots():
+    model, rows = make_rows("mistral-sliding")
+    contexts = {0: list(range(1, 13)), 1: [9]}
+    rows.extend(contexts)
+    for step in range(20):
+        rows.extend({1: [step + 2]})
+        contexts[1].append(step + 2)
+    got = rows.extend({0: [5], 1: [6]})
+    torch.testing.assert_close(got[0], recompute(model, [*contexts[0], 5]), atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(got[1], recompute(model, [*contexts[1], 6]), atol=2e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_row_that_begins_is_prefilled_apart_and_does_not_widen_the_pass_of_the_others():
+    model, rows = make_rows()
+    rows.extend({0: [1, 2, 3]})
+    widths, forward = [], model.forward
+    model.forward = lambda **given: widths.append(tuple(given["input_ids"].shape)) or forward(**given)
+    rows._model = model
+    logits = rows.extend({1: list(range(4, 20)), 0: [9]})
+    assert sorted(widths) == [(1, 1), (1, 16)]
+    torch.testing.assert_close(logits[1], recompute(model, [1, 2, 3, 9]), atol=2e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_peek_leaves_the_cache_as_it_is():
+    _, rows = make_rows()
+    rows.extend({0: [1, 2, 3], 1: [4]})
+    slots, lengths = rows._cache.num_slots, list(rows._cache.lengths)
+    rows.peek([Branch(0, 2, [5, 6, 7, 8]), Branch(1, 0, [9])])
+    assert (rows._cache.num_slots, rows._cache.lengths) == (slots, lengths)
+
+
+@pytest.mark.parametrize("kind", ["llama", "neox", "qwen2", "gpt2"])
+def test_the_memory_of_a_token_is_its_keys_and_values_in_every_layer(kind):
+    _, rows = make_rows(kind)
+    with torch.inference_mode():
+        rows.extend({0: [1, 2, 3, 4]})
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in rows._cache.keys_values.layers)
+    assert rows.bytes_per_token == held // 4
+
+
+def test_releasing_a_row_that_never_ran_or_taking_nothing_back_does_nothing():
+    _, rows = make_rows()
+    rows.release(3)
+    rows.rollback(3, 0)
+    assert rows._cache.num_rows == 0
