@@ -207,7 +207,7 @@ def complete_sequences(
             yield text, prob * rest
 
 
-def read_as_text(
+def project_as_text(
     tokens: Sequence[bytes | None],
     eos_ids: Sequence[int],
     model: Callable[[Path], Vector],

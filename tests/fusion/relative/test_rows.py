@@ -6,7 +6,7 @@ import torch
 from deepen_llm.errors import NumericalError
 from deepen_llm.fusion.relative import rows as rows_module
 from deepen_llm.fusion.relative.isotropy import CommonPart
-from deepen_llm.fusion.relative.member import MemberSpace
+from deepen_llm.fusion.relative.member_space import MemberSpace
 from deepen_llm.fusion.relative.rows import RowTables, unit_rows
 from deepen_llm.fusion.relative.space import build_relative_matrix, find_own_anchors
 

@@ -7,15 +7,16 @@ from collections.abc import Callable
 
 import torch
 
-from deepen_llm.reading.row import Asking, Path, RowReading
+from deepen_llm.projection.results import Path, Projection, Queries
 from deepen_llm.vocabulary import Vocabulary
+from deepen_llm.vocabulary.prefixes import TokenPrefixes
 
 END = "end"
 Model = Callable[[Path], list[float]]
 
 
 class FewTokens:
-    """As much of a vocabulary as a reader asks for. `END` is end-of-sequence, None a token that must never come."""
+    """As much of a vocabulary as a projector asks for. `END` is end-of-sequence, None a token that must never come."""
 
     def __init__(self, *pieces: str | bytes | None) -> None:
         self.pieces = pieces
@@ -23,6 +24,10 @@ class FewTokens:
             None if piece in (END, None) else piece.encode() if isinstance(piece, str) else piece for piece in pieces
         )
         self.eos_ids = tuple(token_id for token_id, piece in enumerate(pieces) if piece == END)
+
+        self.prefixes = TokenPrefixes(self.tokens)
+        self.allowed = torch.tensor([bool(token) for token in self.tokens])
+        self.allowed[list(self.eos_ids)] = True
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -64,7 +69,7 @@ def table_model(member: FewTokens, said: dict[tuple[str, ...], dict[str, float]]
 
 
 class Answers:
-    """Answers what a reading asks for from a model, and records it."""
+    """Answers what an expansion asks for from a model, and records it."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -73,12 +78,12 @@ class Answers:
     def probs(self, path: Path = ()) -> torch.Tensor:
         return torch.tensor(self.model(path), dtype=torch.float64)
 
-    def drive(self, asking: Asking) -> RowReading:
+    def drive(self, queries: Queries) -> Projection:
         try:
-            wanted = next(asking)
+            wanted = next(queries)
             while True:
                 self.asked.append(wanted)
-                wanted = asking.send({path: self.probs(path) for path in wanted})
+                wanted = queries.send({path: self.probs(path) for path in wanted})
         except StopIteration as stop:
             return stop.value
 
