@@ -33,7 +33,7 @@ class MemberConformance(ABC):
     cache) move a float32 logit: one rounding of a number below 64 is at most 64 * 2^-24, and 256 of these in a row add
     up to 2^-10, about 0.001, which is `logit_tolerance`. The other two follow from it, unless they are set: where no
     logit is off by more than d, no log-probability is off by more than 2d, and the KL divergence is at most d^2 / 2
-    (Hoeffding). One rounding to bfloat16 is 64 * 2^-8 already, a quarter: run these tests in float32 where it can be had.
+    (Hoeffding). One rounding to bfloat16 is 64 * 2^-8 already, a quarter: test in float32 where it can be had.
     """
 
     text: str = "the cat sat on the mat, and then the dog ran away."
