@@ -97,9 +97,11 @@ class EqualTextFusion(FusionMethod):
         shares = step.weights[:, members].T[..., None] * self._has_token[members][:, None]
         if self._mean == "arithmetic":
             return normalize((torch.stack(probs) * shares).sum(dim=0).log_())
-        total = shares.sum(dim=0)
-        logs = (torch.stack(probs).clamp_min_(TINY).log_() * shares / total.clamp_min(TINY)).sum(dim=0)
-        return normalize(logs.masked_fill_(total == 0, -torch.inf))
+        total, matched = shares.sum(dim=0), torch.stack(probs)
+        # A member that gives none of these tokens anything rules all of them out.
+        logs = matched.clamp_min(TINY).log_().masked_fill_(matched.sum(dim=-1, keepdim=True) == 0, -torch.inf)
+        mean = torch.where(shares > 0, logs * (shares / total.clamp_min(TINY)), 0.0).sum(dim=0)
+        return normalize(mean.masked_fill_(total == 0, -torch.inf))
 
     def _match(self, probs: Tensor, member: int) -> Tensor:
         """One member's probs over the main model's tokens, normalized, on its own device; 0 where it has none."""

@@ -83,11 +83,6 @@ class Member(ABC):
         """Where `extend` leaves its logits."""
 
     @property
-    def allowed(self) -> Tensor:
-        """`Vocabulary.allowed` of this member's vocabulary: `(num_logits,)` bool, on the CPU."""
-        return self.vocabulary.allowed
-
-    @property
     @abstractmethod
     def weight_bytes(self) -> int:
         """Memory of the weights."""

@@ -43,11 +43,11 @@ class GuardedPass:
         """Start it: `start` begins a pass over `num_rows` rows."""
         self._member = member
         self._num_rows = num_rows
-        self._pending: object = None
+        self._pending: Pending | None = None
         self._error: MemberError | None = None
         try:
             with _guard(member, RUNNING):
-                self._pending = start()
+                self._pending = _check_started(start())
         except MemberError as error:
             self._error = error
 
@@ -65,8 +65,10 @@ class GuardedPass:
         if self._error is not None:
             raise self._error
         with _guard(self._member, RUNNING):
-            logits = _check_started(self._pending).result()
-            self._pending = None
+            if self._pending is None:
+                raise TypeError("the result of a forward pass is taken once")
+            pending, self._pending = self._pending, None
+            logits = pending.result()
             _check_logits(self._member, logits, self._num_rows)
             tops = logits.amax(dim=-1).tolist()  # the one read from the device: NaN is the greatest of all
         return Logits(logits, _find_unusable(self._member.name, tops, where))
@@ -112,7 +114,7 @@ class GuardedMember:
             MemberError: The member failed.
         """
         with _guard(self.member, "while a row was opened"):
-            return self.member.open()
+            return _check_opened(self.member.open())
 
     def start_extend(self, tokens: Mapping[int, Sequence[int]]) -> GuardedPass:
         """Begin to feed each row its new tokens (at least one per row). Raises nothing: `GuardedPass.result` does."""
@@ -129,15 +131,18 @@ class GuardedMember:
 
         Raises:
             MemberError: The member failed, or returned something else.
-            NumericalError: NaN, or infinity that is no -inf.
+            NumericalError: NaN, or infinity.
         """
         with _guard(self.member, "while it measured the prompt"):
             logprobs = self.member.measure(ids)
             _check_measured(logprobs, max(len(ids) - 1, 0))
-            greatest = float(logprobs.max()) if len(logprobs) else 0.0  # NaN is the greatest of all
-        if math.isnan(greatest) or greatest == math.inf:
-            what = ("NaN" if math.isnan(greatest) else "infinity") + f" in what {self.name!r} makes of the prompt"
-            raise NumericalError(f"{what}: try another dtype, such as float32, or fixed weights")
+            top = float(logprobs.max()) if len(logprobs) else 0.0  # NaN is the greatest of all
+        if math.isnan(top) or top == math.inf:
+            what = "NaN" if math.isnan(top) else "infinity"
+            raise NumericalError(
+                f"{what} in what {self.name!r} makes of the prompt: try another dtype, such as float32, or fixed "
+                "weights"
+            )
         return logprobs.float().cpu()
 
     def rollback(self, row: int, num_tokens: int) -> None:
@@ -180,10 +185,16 @@ def _raise_own(name: str, doing: str, error: Exception) -> NoReturn:
     raise own(message) from error
 
 
-def _check_started(started: object) -> Pending:
-    if not isinstance(started, Pending):
-        raise _WrongResult(f"it must start a forward pass as a Pending; got {_describe(started)}")
-    return started
+def _check_started(pending: object) -> Pending:
+    if not isinstance(pending, Pending):
+        raise _WrongResult(f"it must start a forward pass as a Pending; got {_describe(pending)}")
+    return pending
+
+
+def _check_opened(row: object) -> int:
+    if not isinstance(row, int):
+        raise _WrongResult(f"it must return the handle of a row, an int; got {_describe(row)}")
+    return row
 
 
 def _check_logits(member: Member, logits: object, num_rows: int) -> None:

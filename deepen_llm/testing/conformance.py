@@ -1,303 +1,337 @@
-"""What every member must do, as tests that any kind of member runs through."""
+"""What the engine relies on in every member, as tests that any `Member` runs through."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import ClassVar
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 
 from deepen_llm.errors import ClosedError
 from deepen_llm.members.base import Branch, Member
-from deepen_llm.testing.closeness import error_of_kl, find_difference, kl_of_error, rounding_error
 
-TEXTS = (
-    "Once upon a time there was a little girl named Lily. She loved to play outside in the park with her dog.",
-    "The capital of France is Paris, and the capital of Italy is Rome.",
-    "The quick brown fox jumps over the lazy dog.",
-)
+MIN_TOKENS = 10
+"""The least that the text must come to, so that every test has tokens to feed, to take back and to put elsewhere."""
 
 
-class MemberConformance:
-    """The contract of `Member` as tests: a subclass that pytest collects, and that says how to make the member.
+class MemberConformance(ABC):
+    """Tests of a member.
+
+    Subclass it under a name that pytest collects, and say how the member is made:
 
         class TestMyMember(MemberConformance):
             def make_member(self):
-                return MyMember("a/model")
+                return MyMember(...)
 
-    Whatever is computed in two ways (at once and token by token, in a batch and alone, peeked and fed) must give the
-    same distribution: by default up to the rounding of `dtype` in `num_layers` layers; a kind that computes less
-    exactly, such as one with quantized activations, sets `max_kl`.
+    Every test has a member of its own, in `self.member`, and runs in `torch.inference_mode`, as the engine does.
 
-    One member serves all tests of a class, and is closed after the last. The tests need pytest's names only, not
-    pytest: `setup_class`, `teardown_class` and methods that begin with `test_`.
+    Distributions count as equal where they differ no more than rounding makes them. Sums in another order (a batch, a
+    cache) move a float32 logit: one rounding of a number below 64 is at most 64 * 2^-24, and 256 of these in a row add
+    up to 2^-10, about 0.001, which is `logit_tolerance`. The other two follow from it, unless they are set: where no
+    logit is off by more than d, no log-probability is off by more than 2d, and the KL divergence is at most d^2 / 2
+    (Hoeffding). One rounding to bfloat16 is 64 * 2^-8 already, a quarter: test in float32 where it can be had.
     """
 
-    texts: ClassVar[Sequence[str]] = TEXTS
-    """At least three, each of at least 8 tokens; the first longer than any window or distance between snapshots."""
-    dtype: ClassVar[torch.dtype] = torch.float32
-    """The number format in which the model computes."""
-    num_layers: ClassVar[int] = 2
-    """Layers of the model, 0 where nothing is computed."""
-    hidden: ClassVar[int] = 64
-    """Width of the model; the embeddings' own counts where the member shows them."""
-    max_kl: ClassVar[float | None] = None
-    """The KL divergence in nats that two ways to the same distribution may have; None: what rounding explains."""
-    is_closable: ClassVar[bool] = True
-    """False for a member that stays open when it is closed."""
-    num_reopened: ClassVar[int] = 40
-    """How many rows are opened, fed and released one after another: more than may be open at once, where it counts."""
+    text: str = "the cat sat on the mat, and then the dog ran away."
+    """What the member is fed: at least `MIN_TOKENS` tokens of its vocabulary that fit its context."""
+    logit_tolerance: float = 2.0**-10
+    """How far the arithmetic may move a logit."""
+    kl_tolerance: float | None = None
+    """The greatest KL divergence of equal distributions, in nats; None for `logit_tolerance ** 2 / 2`."""
+    logprob_tolerance: float | None = None
+    """How far the log-probability of one token may be off, in nats; None for `2 * logit_tolerance`."""
 
-    member: ClassVar[Member]
+    member: Member
+    """The member of the running test."""
+    ids: list[int]
+    """The tokens of `text`."""
+    others: list[int]
+    """As many other tokens: those of `text` from the last to the first."""
 
+    @abstractmethod
     def make_member(self) -> Member:
-        """A new member with the context for all tokens of a text, and some more. To be overridden."""
-        raise NotImplementedError
+        """A new member without rows. Called once for each test; what is slow to load may be kept and wrapped anew."""
 
-    def count_cached(self, member: Member) -> int | None:
-        """What the member keeps for its rows, in whatever unit (rows, tokens, bytes); None where it cannot be told."""
-        del member
+    def close_member(self) -> None:
+        """Close `self.member` for good. To be overridden where its `close` leaves that to somebody else."""
+        self.member.close()
+
+    def count_cached(self) -> int | None:
+        """How much the rows of `self.member` hold, in any unit, to see that `release` frees it; None: not counted."""
         return None
 
-    @classmethod
-    def setup_class(cls) -> None:
-        """Make the member."""
-        cls.member = cls().make_member()
+    def setup_method(self) -> None:
+        """Make the member. pytest calls this before each test."""
+        self.member = self.make_member()
+        self.ids = self.member.vocabulary.encode(self.text)
+        self.others = self.ids[::-1]
+        self._mode = torch.inference_mode()
+        self._mode.__enter__()
+        fits = MIN_TOKENS <= len(self.ids) <= self.member.context_length - 2
+        assert fits, f"`text` must have {MIN_TOKENS} tokens or more and fit the context; it has {len(self.ids)}"
 
-    @classmethod
-    def teardown_class(cls) -> None:
-        """Close the member."""
-        cls.member.close()
+    def teardown_method(self) -> None:
+        """Close the member. pytest calls this after each test."""
+        self._mode.__exit__(None, None, None)
+        self.member.close()
 
-    def test_it_tells_what_it_is(self) -> None:
-        """Name, kind, context, memory, embeddings, and an identity that can be written as JSON."""
-        member = self.member
-        assert member.name and isinstance(member.name, str), "the name must be a string that is not empty"
-        assert member.kind and isinstance(member.kind, str), "the kind must be a string that is not empty"
-        assert member.context_length > max(map(len, self._contexts())), "the context must hold the texts of the test"
-        assert member.weight_bytes >= 0, "weight_bytes must be a number of bytes"
-        assert (member.cache_bytes_per_token or 0) >= 0, "cache_bytes_per_token must be None or a number of bytes"
-        identity = dict(member.identity)
-        assert json.loads(json.dumps(identity)) == identity, "the identity must be JSON values"
-        assert identity == dict(member.identity), "the identity must stay the same"
-
-    def test_embeddings_are_a_matrix_or_none(self) -> None:
-        """Embeddings are None, or (rows, hidden) of finite numbers."""
-        embeddings = self.member.embeddings
-        if embeddings is not None:
-            assert embeddings.ndim == 2 and embeddings.is_floating_point(), "embeddings must be (rows, hidden) floats"
-            assert bool(embeddings.isfinite().all()), "embeddings must be finite"
-
-    @torch.inference_mode()
     def test_logits_are_one_per_token_of_the_vocabulary(self) -> None:
-        """Logits are (rows, num_logits) floats on the member's device, in which -inf rules a token out."""
-        contexts = self._contexts()
-        with self._open(len(contexts)) as rows:
-            logits = self.member.extend(dict(zip(rows, contexts, strict=True)))
-            assert logits.shape == (len(rows), len(self.member.vocabulary)), "logits must be (rows, len(vocabulary))"
-            assert logits.is_floating_point() and logits.device == self.member.device
-            assert not bool(logits.isnan().any() | logits.isposinf().any()), "logits must not be NaN or +inf"
-            assert bool(logits.isfinite().any(dim=-1).all()), "every row must leave some token possible"
+        """`extend` and `peek` give (rows, num_logits) floating-point numbers on the member's device."""
+        first, second = self.member.open(), self.member.open()
+        extended = self.member.extend({first: self.ids[:3], second: self.others[:2]})
+        peeked = self.member.peek([Branch(first, 0, self.others[:1])] * 3)
+        for logits, num_rows in ((extended, 2), (peeked, 3)):
+            due = (num_rows, len(self.member.vocabulary))
+            assert logits.shape == due, f"logits must be of shape {due}; got {tuple(logits.shape)}"
+            assert logits.is_floating_point(), f"logits must be floating-point numbers; got {logits.dtype}"
+            assert logits.device.type == self.member.device.type, f"logits must lie on `device`; got {logits.device}"
+            assert bool(logits.amax(dim=-1).isfinite().all()), "the greatest logit of a row must be a finite number"
 
-    @torch.inference_mode()
-    def test_tokens_fed_at_once_equal_tokens_fed_in_pieces(self) -> None:
-        """One by one, three by three, and as a long and a short piece: the logits after the last are the same."""
-        ids = self._contexts()[0]
-        for size in (1, 3, len(ids) - 2):
-            with self._open(1) as (row,):
-                for begin in range(0, len(ids), size):
-                    logits = self.member.extend({row: ids[begin : begin + size]})
-                self._check(logits[0], ids, f"fed {size} tokens at a time")
+    def test_what_it_tells_of_itself_can_be_used(self) -> None:
+        """Name, context length and the memory that it takes."""
+        member = self.member
+        assert member.name, "`name` must not be empty: errors and traces call the member by it"
+        assert member.context_length > 0, f"`context_length` must be positive; got {member.context_length}"
+        assert member.weight_bytes >= 0, f"`weight_bytes` must not be negative; got {member.weight_bytes}"
+        cached = member.cache_bytes_per_token
+        assert cached is None or cached > 0, f"`cache_bytes_per_token` must be positive, or None; got {cached}"
+        assert torch.equal(member.allowed, member.vocabulary.allowed), "`allowed` must be that of the vocabulary"
 
-    @torch.inference_mode()
-    def test_rows_in_one_pass_equal_each_alone(self) -> None:
-        """Rows of different lengths begin together and go on in any order, with any number of tokens, some or all."""
-        contexts = self._contexts()
-        with self._open(len(contexts)) as rows:
-            cuts = [3 + place for place in range(len(rows))]
-            logits = self.member.extend({row: ids[:cut] for row, ids, cut in zip(rows, contexts, cuts, strict=True)})
-            for got, ids, cut in zip(logits, contexts, cuts, strict=True):
-                self._check(got, ids[:cut], "begun in one pass")
-            logits = self.member.extend({rows[-1]: contexts[-1][cuts[-1] : cuts[-1] + 1]})
-            self._check(logits[0], contexts[-1][: cuts[-1] + 1], "gone on without the others")
-            cuts[-1] += 1
-            rest = {row: ids[cut:] for row, ids, cut in reversed(list(zip(rows, contexts, cuts, strict=True)))}
-            for got, ids in zip(self.member.extend(rest), reversed(contexts), strict=True):
-                self._check(got, ids, "gone on in another order")
+    def test_identity_is_json(self) -> None:
+        """What is kept beside stored tables and cached answers can be written, and stays the same."""
+        identity = dict(self.member.identity)
+        assert identity, "`identity` must tell this member's answers from another's; it is empty"
+        assert all(isinstance(key, str) for key in identity), f"the keys of `identity` must be strings; got {identity}"
+        written = json.dumps(identity, allow_nan=False, sort_keys=True)
+        again = json.dumps(dict(self.member.identity), allow_nan=False, sort_keys=True)
+        assert written == again, f"`identity` must stay the same; it was {written} and is {again}"
 
-    @torch.inference_mode()
-    def test_a_row_that_begins_while_others_run_disturbs_none(self) -> None:
-        """A row that begins in the pass in which another goes on, and one that ends between two passes."""
-        first, second, third = self._contexts()[:3]
-        with self._open(2) as (one, two):
-            self.member.extend({one: first[:5]})
-            with self._open(1) as (gone,):
-                logits = self.member.extend({gone: third, one: first[5:8], two: second[:4]})
-                for got, ids in zip(logits, (third, first[:8], second[:4]), strict=True):
-                    self._check(got, ids, "one begun, one gone on")
-            logits = self.member.extend({two: second[4:], one: first[8:]})
-            self._check(logits[0], second, "gone on after another was released")
-            self._check(logits[1], first, "gone on after another was released")
-
-    @torch.inference_mode()
-    def test_tokens_taken_back_equal_tokens_never_had(self) -> None:
-        """Few and many tokens taken back, one row and several."""
-        first, second, third = self._contexts()[:3]
-        for num_wrong in (1, 4, len(third)):
-            with self._open(2) as (one, two):
-                self.member.extend({one: first[:-3], two: second[:-2]})
-                self.member.extend({one: third[:num_wrong]})
-                self.member.rollback(one, num_wrong)
-                self._check(self.member.extend({one: first[-3:]})[0], first, f"{num_wrong} tokens taken back")
-                self._check(self.member.extend({two: second[-2:]})[0], second, "tokens taken back in another row")
-        with self._open(1) as (row,):
-            self.member.extend({row: first})
-            self.member.rollback(row, len(first) - 2)
-            self.member.rollback(row, 1)
-            self._check(self.member.extend({row: first[1:6]})[0], first[:6], "all tokens but one taken back")
-
-    @torch.inference_mode()
-    def test_a_peek_equals_extend_and_changes_nothing(self) -> None:
-        """A peek with and without tokens left out; then the row goes on as if there had been none."""
-        first, second, third = self._contexts()[:3]
-        with self._open(1) as (row,):
-            self.member.extend({row: first[:-2]})
-            for num_back, ids in ((0, second[:1]), (0, third[:4]), (3, second[:2])):
-                got = self.member.peek([Branch(row, num_back, ids)])
-                assert got.shape == (1, len(self.member.vocabulary)), "logits must be (branches, len(vocabulary))"
-                kept = first[: len(first) - 2 - num_back]
-                self._check(got[0], [*kept, *ids], f"peeked with {num_back} tokens left out")
-            self._check(self.member.extend({row: first[-2:]})[0], first, "gone on after a peek")
-
-    @torch.inference_mode()
-    def test_several_branches_of_one_row_and_of_others_run_in_one_pass(self) -> None:
-        """Branches of different lengths, two of them equal."""
-        first, second, third = self._contexts()[:3]
-        with self._open(2) as (one, two):
-            self.member.extend({one: first[:-1], two: second[:-1]})
-            branches = [
-                Branch(one, 0, first[-1:]),
-                Branch(two, 2, third[:3]),
-                Branch(one, 5, second[:2]),
-                Branch(one, 0, first[-1:]),
-            ]
-            expected = [first, [*second[:-3], *third[:3]], [*first[:-6], *second[:2]], first]
-            for got, ids in zip(self.member.peek(branches), expected, strict=True):
-                self._check(got, ids, "one of several branches")
-            logits = self.member.extend({one: first[-1:], two: second[-1:]})
-            self._check(logits[0], first, "gone on after several branches")
-            self._check(logits[1], second, "gone on after several branches")
-
-    @torch.inference_mode()
-    def test_rows_are_independent(self) -> None:
-        """Of two rows with the same tokens one goes on, is rolled back and released; the other does not notice."""
-        first, second = self._contexts()[:2]
-        with self._open(1) as (kept,):
-            with self._open(1) as (other,):
-                self.member.extend({kept: first[:-1], other: first[:-1]})
-                self.member.extend({other: second})
-                self.member.rollback(other, 2)
-            self._check(self.member.extend({kept: first[-1:]})[0], first, "beside a row that was changed and released")
-
-    @torch.inference_mode()
-    def test_handles_of_open_rows_are_distinct_and_released_rows_are_free(self) -> None:
-        """Rows come and go, also such as were never fed; a new one is empty, and what was cached is freed."""
-        ids = self._contexts()[2]
-        before = self.count_cached(self.member)
-        with self._open(3) as rows:
-            assert len({*rows}) == 3, "open rows must have handles of their own"
-            self.member.extend({rows[0]: ids, rows[1]: ids[:2]})
-            assert before is None or self.count_cached(self.member) != before, "rows that were fed must be counted"
-        for _ in range(self.num_reopened):
-            with self._open(1) as (row,):
-                logits = self.member.extend({row: ids[:2]})
-        self._check(logits[0], ids[:2], "after other rows were released")
-        assert self.count_cached(self.member) == before, "release must free what the row had cached"
-
-    @torch.inference_mode()
-    def test_measure_tells_the_log_probabilities_that_extend_gives(self) -> None:
-        """`(len(ids) - 1,)` float32 on the CPU, empty for less than two tokens; rows that are open stay as they are."""
-        ids, other = self._contexts()[1:3]
-        with self._open(2) as (row, beside):
-            self.member.extend({beside: other[:-1]})
-            measured = self.member.measure(ids)
-            assert measured.shape == (len(ids) - 1,) and measured.dtype == torch.float32
-            assert measured.device == torch.device("cpu")
-            for place, token_id in enumerate(ids[:-1]):
-                logits = self.member.extend({row: [token_id]})[0].double().cpu()
-                due, got = float(logits.log_softmax(dim=-1)[ids[place + 1]]), float(measured[place])
-                # A log-probability is the difference of a logit and of their log-sum-exp: each may be off.
-                allowed = 2 * error_of_kl(self._max_kl(logits)) + torch.finfo(torch.float32).eps * abs(due)
-                assert got == due or abs(got - due) <= allowed, f"token {place + 1}: measured {got}, extend says {due}"
-            self._check(self.member.extend({beside: other[-1:]})[0], other, "gone on after measure")
-        assert self.member.measure([]).shape == self.member.measure(ids[:1]).shape == (0,)
-
-    @torch.inference_mode()
-    def test_passes_take_effect_in_the_order_in_which_they_were_started(self) -> None:
-        """Three passes are started before the first result is taken, the last two on one row."""
-        first, second, third = self._contexts()[:3]
-        with self._open(2) as (one, two):
-            started = [
-                self.member.start_extend({one: first}),
-                self.member.start_extend({two: second}),
-                self.member.start_peek([Branch(two, 1, third[:2])]),
-            ]
-            results = [pending.result() for pending in started]
-            for got, ids in zip(results, (first, second, [*second[:-1], *third[:2]]), strict=True):
-                self._check(got[0], ids, "started before the result of another was taken")
-
-    def test_a_closed_member_refuses_and_may_be_closed_again(self) -> None:
-        """`open`, `extend`, `peek` and `measure` raise ClosedError."""
-        if not self.is_closable:
+    def test_embeddings_are_none_or_a_matrix(self) -> None:
+        """(rows, hidden), in the order of the ids."""
+        embeddings = self.member.embeddings
+        if embeddings is None:
             return
-        member = self.make_member()
-        ids = self._contexts()[0]
-        row = member.open()
-        with torch.inference_mode():
-            member.extend({row: ids[:2]})
-        member.close()
-        member.close()
-        _check_closed("open", member.open)
-        _check_closed("extend", lambda: member.extend({row: ids[:1]}))
-        _check_closed("peek", lambda: member.peek([Branch(row, 0, ids[:1])]))
-        _check_closed("measure", lambda: member.measure(ids))
+        assert embeddings.ndim == 2, f"`embeddings` must be (rows, hidden); got {tuple(embeddings.shape)}"
+        assert embeddings.is_floating_point(), f"`embeddings` must be floating-point; got {embeddings.dtype}"
+        assert not embeddings.requires_grad, "`embeddings` must be detached"
 
-    def _contexts(self) -> list[list[int]]:
-        """The texts as the member's tokens, as prompts begin."""
-        return [list(self.member.vocabulary.encode_prompt(text).ids) for text in self.texts]
+    def test_extend_equals_one_token_at_a_time(self) -> None:
+        """What comes next does not depend on the portions in which a row was fed."""
+        expected = self._after(self.ids)
+        row = self.member.open()
+        for token_id in self.ids[:-1]:
+            self.member.extend({row: [token_id]})
+        self._check_equal(self.member.extend({row: self.ids[-1:]})[0], expected, "after one token at a time")
+        row = self.member.open()
+        self.member.extend({row: self.ids[:4]})
+        self._check_equal(self.member.extend({row: self.ids[4:]})[0], expected, "after two portions")
 
-    @contextmanager
-    def _open(self, num_rows: int) -> Iterator[list[int]]:
-        """Open rows for the length of a block."""
-        rows = [self.member.open() for _ in range(num_rows)]
-        try:
-            yield rows
-        finally:
+    def test_a_batch_equals_each_row_alone(self) -> None:
+        """Rows of different lengths in one pass, in the order of the mapping and not of the handles."""
+        texts = [self.ids, self.others[:3], self.ids[:5], self.others[:1]]
+        expected = [self._after(ids) for ids in texts]
+        rows = [self.member.open() for _ in texts]
+        backwards = dict(reversed(list(zip(rows, texts, strict=True))))
+        self._check_all(self.member.extend(backwards), expected[::-1], "in a batch")
+        grown = [self._after([*ids, *self.others[:2]]) for ids in (texts[3], texts[0])]
+        logits = self.member.extend({rows[3]: self.others[:2], rows[0]: self.others[:2]})
+        self._check_all(logits, grown, "of some rows of a batch")
+
+    def test_rollback_equals_never_having_had_the_tokens(self) -> None:
+        """Tokens that were taken back leave nothing behind, also where other rows stand beside."""
+        kept, beside = self.ids[:4], self.others[:2]
+        expected = [self._after([*kept, *self.others[:2]]), self._after([*beside, self.ids[0]])]
+        row, other = self.member.open(), self.member.open()
+        self.member.extend({row: self.ids[:6], other: beside})
+        self.member.extend({row: self.ids[6:7]})
+        self.member.rollback(row, 1)
+        self.member.rollback(row, 2)
+        logits = self.member.extend({row: self.others[:2], other: self.ids[:1]})
+        self._check_all(logits, expected, "after tokens were taken back")
+
+    def test_a_row_may_lose_all_its_tokens(self) -> None:
+        """It is then as good as new."""
+        row = self.member.open()
+        self.member.extend({row: self.others[:5]})
+        self.member.rollback(row, 5)
+        logits = self.member.extend({row: self.ids[:4]})
+        self._check_equal(logits[0], self._after(self.ids[:4]), "after all tokens were taken back")
+
+    def test_peek_equals_extend_and_changes_nothing(self) -> None:
+        """With and without tokens left out, twice the same, and the row goes on as if nobody had looked."""
+        row = self.member.open()
+        self.member.extend({row: self.ids[:6]})
+        for num_back, ids in ((0, self.others[:1]), (2, self.others[:3]), (5, self.ids[2:4])):
+            expected = self._after([*self.ids[: 6 - num_back], *ids])
+            for _ in range(2):
+                peeked = self.member.peek([Branch(row, num_back, ids)])[0]
+                self._check_equal(peeked, expected, f"of a peek {num_back} tokens back")
+        self._check_equal(self.member.extend({row: self.ids[6:]})[0], self._after(self.ids), "after a peek")
+
+    def test_a_row_has_several_branches(self) -> None:
+        """In one pass, of different lengths, among branches of another row."""
+        row, other = self.member.open(), self.member.open()
+        self.member.extend({row: self.ids[:5], other: self.others[:3]})
+        branches = [
+            Branch(row, 0, self.others[:1]),
+            Branch(other, 1, self.ids[:2]),
+            Branch(row, 3, self.others[:3]),
+            Branch(row, 0, self.ids[5:7]),
+        ]
+        fed = {row: self.ids[:5], other: self.others[:3]}
+        expected = [self._after([*fed[at][: len(fed[at]) - back], *ids]) for at, back, ids in branches]
+        self._check_all(self.member.peek(branches), expected, "of several branches")
+        logits = self.member.extend({other: self.ids[:1], row: self.ids[5:6]})
+        after = [self._after([*self.others[:3], self.ids[0]]), self._after(self.ids[:6])]
+        self._check_all(logits, after, "after several branches")
+
+    def test_rows_are_independent(self) -> None:
+        """What is done to one row is not seen by another that holds the same text."""
+        first, second, third = (self.member.open() for _ in range(3))
+        self.member.extend(dict.fromkeys((first, second, third), self.ids[:5]))
+        self.member.extend({first: self.others[:2]})
+        self.member.rollback(third, 3)
+        self.member.release(first)
+        logits = self.member.extend({third: self.others[:1], second: self.ids[5:6]})
+        expected = [self._after([*self.ids[:2], self.others[0]]), self._after(self.ids[:6])]
+        self._check_all(logits, expected, "beside rows that grew, shrank and ended")
+
+    def test_handles_of_open_rows_are_distinct(self) -> None:
+        """Before and after rows are released, fed ones and others."""
+        rows = [self.member.open() for _ in range(4)]
+        self.member.extend({rows[1]: self.ids[:1], rows[3]: self.ids[:2]})
+        for gone in (rows.pop(1), rows.pop(1)):
+            self.member.release(gone)
+        rows += [self.member.open() for _ in range(3)]
+        assert len(set(rows)) == len(rows), f"no two open rows may have the same handle; got {rows}"
+
+    def test_release_frees_a_row(self) -> None:
+        """With the last row the cache is as empty as it was; where it can be counted, see `count_cached`."""
+        before = self.count_cached()
+        for _ in range(3):
+            rows = [self.member.open() for _ in range(2)]
+            self.member.extend({rows[0]: self.others, rows[1]: self.ids[:2]})
             for row in rows:
                 self.member.release(row)
+        after = self.count_cached()
+        assert after == before, f"released rows must be freed: the cache held {before} and holds {after}"
 
-    def _check(self, got: Tensor, ids: Sequence[int], what: str) -> None:
-        """Compare logits `(num_logits,)` with those of a new row that is fed the tokens at once."""
-        with self._open(1) as (row,):
-            expected = self.member.extend({row: list(ids)})[0]
-        difference = find_difference(got, expected, self._max_kl(expected))
-        assert difference is None, f"{what}: not what a row of its own gives after the same tokens: {difference}"
+    def test_a_new_row_begins_empty_whatever_was_released(self) -> None:
+        """Rows that came and went are seen neither by a new row nor by one that stayed."""
+        stays = self.member.open()
+        self.member.extend({stays: self.ids[:3]})
+        for _ in range(3):
+            row = self.member.open()
+            self.member.extend({row: self.others})
+            self.member.release(row)
+        row = self.member.open()
+        logits = self.member.extend({row: self.ids[:2], stays: self.ids[3:5]})
+        self._check_all(logits, [self._after(self.ids[:2]), self._after(self.ids[:5])], "after rows were released")
 
-    def _max_kl(self, logits: Tensor) -> float:
-        if self.max_kl is not None:
-            return self.max_kl
-        embeddings = self.member.embeddings
-        hidden = self.hidden if embeddings is None else embeddings.shape[1]
-        largest = float(logits[logits.isfinite()].abs().max())
-        return kl_of_error(rounding_error(largest, dtype=self.dtype, num_layers=self.num_layers, hidden=hidden))
+    def test_a_row_that_was_never_fed_may_be_released(self) -> None:
+        """A request that ends before its first pass has opened its rows."""
+        self.member.release(self.member.open())
+
+    def test_measure_equals_the_logprobs_of_extend(self) -> None:
+        """The natural-log probability of each token but the first; rows stay as they are."""
+        row = self.member.open()
+        expected = []
+        for token_id, following in zip(self.ids, self.ids[1:], strict=False):
+            expected.append(float(_logprobs(self.member.extend({row: [token_id]})[0])[following]))
+        measured = self.member.measure(self.ids)
+        assert measured.shape == (len(expected),), f"one number per token but the first; got {tuple(measured.shape)}"
+        assert measured.dtype == torch.float32 and measured.device.type == "cpu", "float32, on the CPU"
+        limit = 2 * self.logit_tolerance if self.logprob_tolerance is None else self.logprob_tolerance
+        for place, (got, due) in enumerate(zip(measured.tolist(), expected, strict=True), start=1):
+            close = got == due or abs(got - due) <= limit
+            assert close, f"`measure` gives token {place} {got} nats, `extend` {due}: further apart than {limit}"
+        logits = self.member.extend({row: self.ids[-1:]})[0]
+        self._check_equal(logits, self._after(self.ids), "after a text was measured")
+
+    def test_nothing_is_measured_of_a_first_token(self) -> None:
+        """`measure` of one token or none is empty."""
+        for ids in ([], self.ids[:1]):
+            measured = self.member.measure(ids)
+            assert measured.shape == (0,), f"`measure` of {len(ids)} tokens must be empty; got {tuple(measured.shape)}"
+
+    def test_passes_take_effect_in_the_order_of_their_start(self) -> None:
+        """Passes that are started one after the other and whose results are taken later, in order."""
+        row, other = self.member.open(), self.member.open()
+        first = self.member.start_extend({row: self.ids[:4]})
+        second = self.member.start_extend({other: self.others[:3], row: self.ids[4:6]})
+        self._check_all(first.result(), [self._after(self.ids[:4])], "of the first pass")
+        expected = [self._after(self.others[:3]), self._after(self.ids[:6])]
+        self._check_all(second.result(), expected, "of the second pass")
+
+    def test_a_peek_that_is_started_after_an_extend_sees_its_tokens(self) -> None:
+        """And an `extend` that is started after a peek is not seen by it."""
+        row = self.member.open()
+        passes = [
+            self.member.start_extend({row: self.ids[:4]}),
+            self.member.start_peek([Branch(row, 1, self.others[:2])]),
+            self.member.start_extend({row: self.ids[4:6]}),
+        ]
+        texts = (self.ids[:4], [*self.ids[:3], *self.others[:2]], self.ids[:6])
+        results = [started.result() for started in passes]
+        for logits, ids in zip(results, texts, strict=True):
+            self._check_all(logits, [self._after(ids)], "of passes under way together")
+
+    def test_a_closed_member_raises(self) -> None:
+        """`ClosedError` from whatever needs the model; it may be closed again."""
+        row = self.member.open()
+        self.member.extend({row: self.ids[:2]})
+        self.close_member()
+        uses: dict[str, Callable[[], object]] = {
+            "open": self.member.open,
+            "extend": lambda: self.member.extend({row: self.ids[2:3]}),
+            "peek": lambda: self.member.peek([Branch(row, 0, self.ids[2:3])]),
+            "measure": lambda: self.member.measure(self.ids),
+        }
+        for name, use in uses.items():
+            with suppress(ClosedError):
+                use()
+                raise AssertionError(f"`{name}` of a closed member must raise a ClosedError; it raised nothing")
+        self.close_member()
+
+    def _after(self, ids: Sequence[int]) -> Tensor:
+        """The logits after these tokens in a row of their own, fed in one pass of one row: what all is held against."""
+        row = self.member.open()
+        logits = self.member.extend({row: ids})[0].clone()
+        self.member.release(row)
+        return logits
+
+    def _check_all(self, got: Tensor, expected: Sequence[Tensor], what: str) -> None:
+        assert len(got) == len(expected), f"the logits {what} must have {len(expected)} rows; got {len(got)}"
+        for place, (logits, due) in enumerate(zip(got, expected, strict=True)):
+            self._check_equal(logits, due, f"{what} (place {place})")
+
+    def _check_equal(self, got: Tensor, expected: Tensor, what: str) -> None:
+        """The same distribution, and the same best token unless two are as good."""
+        limit = self.logit_tolerance**2 / 2 if self.kl_tolerance is None else self.kl_tolerance
+        left, right = _logprobs(got), _logprobs(expected)
+        divergence = max(_kl(left, right), _kl(right, left))
+        assert divergence <= limit, (
+            f"the logits {what} must be those of the same tokens fed at once to a row alone: the KL divergence is "
+            f"{divergence:.3g} nats, and at most {limit:.3g} is rounding"
+        )
+        best = int(right.argmax())
+        short = float(left.max() - left[best])
+        assert short <= 2 * self.logit_tolerance, (
+            f"the best token {what} must be {best}; {int(left.argmax())} has {short:.3g} nats more"
+        )
 
 
-def _check_closed(name: str, call: Callable[[], object]) -> None:
-    try:
-        call()
-    except ClosedError:
-        return
-    raise AssertionError(f"{name} of a closed member must raise ClosedError")
+def _logprobs(logits: Tensor) -> Tensor:
+    """In float64, so that the comparison rounds nothing itself."""
+    return logits.detach().to("cpu", torch.float64).log_softmax(dim=-1)
+
+
+def _kl(left: Tensor, right: Tensor) -> float:
+    """KL(left || right) of log-probabilities, in nats; infinite where `right` rules out what `left` does not."""
+    terms = torch.where(left == -math.inf, 0.0, left.exp() * (left - right))
+    total = float(terms.sum())
+    return math.inf if math.isnan(total) else total

@@ -30,7 +30,7 @@ class TokenTexts:
         of_id: dict[int, Text] = {i: token for i, token in enumerate(vocabulary.tokens) if token}
         ids: dict[Text, int] = {token: token_id for token, token_id in vocabulary.ids_by_token.items() if token}
         for token_id in vocabulary.eos_ids:
-            of_id[token_id] = END if align_eos else f"end: {vocabulary.display(token_id)}"
+            of_id[token_id] = END if align_eos else f"end: {vocabulary.pieces[token_id]}"
             ids.setdefault(of_id[token_id], token_id)
         return cls(vocabulary, of_id, ids)
 

@@ -8,36 +8,30 @@ import torch
 from deepen_llm.fusion.equal_text import EqualTextFusion
 from tests.fusion.toy_texts import (
     END,
+    TOLERANCE,
     close,
-    counts_as,
     ids_of,
+    in_frame,
     make_logits,
     make_members,
     over_ids,
     read,
-    verdict_of,
 )
 
 MEANS = ["arithmetic", "geometric"]
 
 
 def make_fusion(members, *, main=0, weights=None, mean="arithmetic", trust=1.0, main_ends=False):
-    spoken = members[main]
+    own = members[main]
     ids_of_main = [
         [
-            ids_of(member).get(text, -1) if text is not None and spoken.index(text) == at else -1
-            for at, text in enumerate(spoken)
+            ids_of(member).get(text, -1) if text is not None and own.index(text) == at else -1
+            for at, text in enumerate(own)
         ]
         for member in members
     ]
-    return EqualTextFusion(
-        [counts_as(member) for member in members],
-        [torch.tensor(ids) for ids in ids_of_main],
-        main=main,
-        weights=weights or [1 / len(members)] * len(members),
-        verdict=verdict_of(spoken, trust, main_ends),
-        mean=mean,
-    )
+    method = EqualTextFusion([torch.tensor(ids) for ids in ids_of_main], main, mean)
+    return in_frame(method, members, main=main, weights=weights, trust=trust, main_ends=main_ends)
 
 
 def fuse_by_loops(members, rows, *, main, weights, mean):
@@ -71,7 +65,7 @@ def test_fusion_equals_the_literal_loops(sizes, main, weights, mean):
     for row in range(3):
         rows = [member[row].tolist() for member in logits]
         expected = fuse_by_loops(members, rows, main=main, weights=weights, mean=mean)
-        assert fused[row].exp().tolist() == pytest.approx(expected, abs=1e-6)
+        assert fused[row].exp().tolist() == pytest.approx(expected, abs=TOLERANCE)
 
 
 def test_an_example_worked_out_by_hand():
@@ -109,7 +103,7 @@ def test_copies_of_one_model_are_that_model(mean, num_copies):
 
     for row in range(3):
         expected = over_ids(members[0], read(members[0], logits[0][row].tolist()))
-        assert fused[row].exp().tolist() == pytest.approx(expected, abs=1e-6)
+        assert fused[row].exp().tolist() == pytest.approx(expected, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("mean", MEANS)
@@ -122,7 +116,7 @@ def test_all_weight_on_main_or_no_trust_is_the_main_model_alone(mean, settings):
 
     for row in range(3):
         expected = over_ids(members[0], read(members[0], logits[0][row].tolist()))
-        assert fused[row].exp().tolist() == pytest.approx(expected, abs=1e-6)
+        assert fused[row].exp().tolist() == pytest.approx(expected, abs=TOLERANCE)
 
 
 def test_all_weight_on_another_member_is_what_it_says_of_the_main_models_tokens():
@@ -133,7 +127,7 @@ def test_all_weight_on_another_member_is_what_it_says_of_the_main_models_tokens(
 
     rows = [member[0].tolist() for member in logits]
     expected = fuse_by_loops(members, rows, main=0, weights=[0.0, 1.0], mean="arithmetic")
-    assert fused[0].exp().tolist() == pytest.approx(expected, abs=1e-6)
+    assert fused[0].exp().tolist() == pytest.approx(expected, abs=TOLERANCE)
     assert any(text in members[0] and text not in members[1] for text in members[0])
 
 
@@ -190,10 +184,10 @@ def test_a_member_that_says_nothing_of_the_main_models_tokens_leaves_the_step_to
     logits = [torch.tensor([[1.0, 2.0, 0.0]]), torch.tensor([[0.0, -math.inf, -math.inf]])]
 
     fused = make_fusion(members, mean="arithmetic").fuse(logits)
-    unheard = make_fusion(members, weights=[0.0, 1.0], mean=mean).fuse(logits)
+    empty = make_fusion(members, weights=[0.0, 1.0], mean=mean).fuse(logits)
 
     close(fused, logits[0].log_softmax(dim=-1))
-    close(unheard, logits[0].log_softmax(dim=-1))
+    close(empty, logits[0].log_softmax(dim=-1))
 
 
 @pytest.mark.parametrize("mean", MEANS)

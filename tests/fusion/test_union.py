@@ -8,15 +8,15 @@ import torch
 from deepen_llm.fusion.union import UnionFusion, UnionTables
 from tests.fusion.toy_texts import (
     END,
+    TOLERANCE,
     close,
-    counts_as,
     first_id,
     ids_of,
+    in_frame,
     make_logits,
     make_members,
     over_ids,
     read,
-    verdict_of,
 )
 
 
@@ -24,19 +24,12 @@ def make_fusion(members, *, main=0, weights=None, top_k=4, trust=1.0, main_ends=
     texts = sorted({text for member in members for text in member if text is not None})
     tables = [
         UnionTables(
-            counts_as=counts_as(member),
             text_of=torch.tensor([-1 if text is None else texts.index(text) for text in member]),
             first_id=torch.tensor([first_id(member, text) for text in texts]),
         )
         for member in members
     ]
-    return UnionFusion(
-        tables,
-        main=main,
-        weights=weights or [1 / len(members)] * len(members),
-        verdict=verdict_of(members[main], trust, main_ends),
-        top_k=top_k,
-    )
+    return in_frame(UnionFusion(tables, top_k), members, main=main, weights=weights, trust=trust, main_ends=main_ends)
 
 
 def fuse_by_loops(members, rows, *, main, weights, top_k):
@@ -71,7 +64,7 @@ def test_fusion_equals_the_literal_loops(sizes, main, weights, top_k):
     for row in range(3):
         rows = [member[row].tolist() for member in logits]
         expected = fuse_by_loops(members, rows, main=main, weights=weights, top_k=top_k)
-        assert fused[row].exp().tolist() == pytest.approx(expected, abs=1e-6)
+        assert fused[row].exp().tolist() == pytest.approx(expected, abs=TOLERANCE)
 
 
 def test_an_example_worked_out_by_hand():
@@ -126,8 +119,8 @@ def test_copies_of_one_model_are_that_models_best_tokens(num_copies):
         probs = read(members[0], logits[0][row].tolist())
         best = {text: probs[text] for text in sorted(probs, key=lambda text: -probs[text])[:3]}
         share = {text: prob / sum(best.values()) for text, prob in best.items()}
-        assert fused[row].exp().tolist() == pytest.approx(over_ids(members[0], share), abs=1e-6)
-        assert everything[row].exp().tolist() == pytest.approx(over_ids(members[0], probs), abs=1e-6)
+        assert fused[row].exp().tolist() == pytest.approx(over_ids(members[0], share), abs=TOLERANCE)
+        assert everything[row].exp().tolist() == pytest.approx(over_ids(members[0], probs), abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("settings", [{"weights": [1.0, 0.0]}, {"trust": 0.0}])
@@ -139,7 +132,7 @@ def test_all_weight_on_main_or_no_trust_is_the_main_model_alone(settings):
 
     for row in range(3):
         expected = over_ids(members[0], read(members[0], logits[0][row].tolist()))
-        assert fused[row].exp().tolist() == pytest.approx(expected, abs=1e-6)
+        assert fused[row].exp().tolist() == pytest.approx(expected, abs=TOLERANCE)
 
 
 def test_the_order_of_the_others_and_a_member_without_weight_do_not_matter():

@@ -1,4 +1,4 @@
-"""Members for the methods that compare tokens by their bytes: each a list of texts, "end" the end of sequence."""
+"""Members whose tokens are compared by their texts: each a list of texts, "end" the end of sequence."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import random
 
 import torch
 
-from deepen_llm.fusion.bytewise import Verdict
+from tests.fusion.fused import Fused
+from tests.rounding import rounding
 
 END = "end"
 Member = list[str | None]
@@ -32,8 +33,8 @@ def ids_of(member):
     return {text: member.index(text) for text in member if text is not None}
 
 
-def counts_as(member):
-    return torch.tensor([-1 if text is None else member.index(text) for text in member])
+def canonical_ids(member):
+    return [-1 if text is None else member.index(text) for text in member]
 
 
 def first_id(member, text):
@@ -68,9 +69,15 @@ def over_ids(member, probs):
     return row
 
 
-def verdict_of(member, trust=1.0, main_ends=False):
-    return Verdict(trust, main_ends, (member.index(END),))
+def in_frame(method, members, *, main=0, weights=None, trust=1.0, main_ends=False):
+    """The method as the engine runs it."""
+    ids, ends = [canonical_ids(member) for member in members], (members[main].index(END),)
+    return Fused(method, ids, main=main, weights=weights, trust=trust, main_ends=main_ends, eos_ids=ends)
 
 
-def close(left, right, atol=1e-6):
+TOLERANCE = rounding(num_terms=40, num_steps=3)
+"""Of toy vocabularies of at most 40 tokens: a softmax, a renormalization and a mean follow from one another."""
+
+
+def close(left, right, atol=TOLERANCE):
     torch.testing.assert_close(left.exp(), right.exp(), atol=atol, rtol=0)

@@ -1,4 +1,4 @@
-"""The interface of a member: what follows from the rest of it, and what it says of a member that lacks something."""
+"""What every member has from its base class."""
 
 from __future__ import annotations
 
@@ -10,61 +10,87 @@ from deepen_llm.members.base import Branch, Member, Pending, Ready, require_embe
 from deepen_llm.testing import ScriptedMember
 
 
-class BareMember(ScriptedMember):
-    """Leaves to the base class what may be left to it."""
+class Shy(ScriptedMember):
+    """A member of a kind that shows no embeddings."""
 
-    kind = Member.kind
     embeddings = Member.embeddings
 
 
-@pytest.fixture
-def member(vocabularies):
-    return BareMember(vocabularies["bpe"], ["the cat sat on the mat"])
+def test_embeddings_are_none_unless_a_member_shows_some(vocabularies):
+    assert Shy(vocabularies["bpe"], []).embeddings is None
 
 
-def test_a_pass_that_is_ready_gives_the_logits_it_was_made_of():
+def test_required_embeddings_are_the_members_own(vocabularies):
+    member = ScriptedMember(vocabularies["bpe"], [])
+    assert require_embeddings(member) is member.embeddings
+
+
+@pytest.mark.parametrize("method", ["relative", "mine"])
+def test_a_member_without_embeddings_is_refused_by_name_kind_and_method(vocabularies, method):
+    message = (
+        f"^method='{method}' needs the input embeddings of every member; member 'bpe' \\(kind 'Shy'\\) has none: take "
+        "method='text', which needs none, or leave the member out$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        require_embeddings(Shy(vocabularies["bpe"], []), method)
+
+
+def test_the_published_method_is_the_one_that_needs_them(vocabularies):
+    with pytest.raises(ConfigError, match="^method='relative' needs"):
+        require_embeddings(Shy(vocabularies["bpe"], []))
+
+
+def test_a_pass_that_is_ready_has_its_logits():
     logits = torch.zeros(2, 3)
-    assert Ready(logits).result() is logits
     assert isinstance(Ready(logits), Pending)
+    assert Ready(logits).result() is logits
 
 
-def test_extending_and_peeking_is_to_start_and_to_wait(member):
-    row = member.open()
-    ids = member.vocabulary.encode("the cat")
-    logits = member.extend({row: ids})
-    assert logits.shape == (1, len(member.vocabulary))
-    branches = [Branch(row, len(ids), ids), Branch(row, 1, ids[-1:])]
-    assert torch.equal(member.peek(branches), logits.repeat(2, 1))
-    assert torch.equal(member.start_peek(branches).result(), member.peek(branches))
-    assert member.rows == {row: ids}
+class Slow(ScriptedMember):
+    """Notes what is started and what is waited for."""
+
+    def start_extend(self, tokens):
+        return Noted(self, "extend", super().start_extend(tokens))
+
+    def start_peek(self, branches):
+        return Noted(self, "peek", super().start_peek(branches))
 
 
-def test_the_tokens_that_may_come_are_those_of_the_vocabulary(member):
+class Noted(Pending):
+    def __init__(self, member, what, pending):
+        self._member, self._what, self._pending = member, what, pending
+        member.log.append(f"{what} started")
+
+    def result(self):
+        self._member.log.append(f"{self._what} waited for")
+        return self._pending.result()
+
+
+def test_extend_and_peek_start_a_pass_and_wait(vocabularies):
+    member = Slow(vocabularies["bpe"], ["the cat sat."])
+    member.log = []
+    row, ids = member.open(), member.vocabulary.encode("the cat sat.")
+    extended = member.extend({row: ids[:-1]})
+    peeked = member.peek([Branch(row, 0, ids[-1:]), Branch(row, 1, ids[-2:-1])])
+    assert member.log == ["extend started", "extend waited for", "peek started", "peek waited for"]
+    assert extended.shape == (1, len(member.vocabulary)) and int(extended.argmax()) == ids[-1]
+    assert peeked.argmax(dim=-1).tolist() == [member.vocabulary.eos_ids[0], ids[-1]]
+
+
+def test_a_branch_is_a_row_how_far_back_and_the_tokens_there():
+    branch = Branch(row=3, num_back=1, ids=[5, 6])
+    assert branch == (3, 1, [5, 6])
+
+
+def test_a_kind_that_does_not_say_its_name_is_called_by_its_class(vocabularies):
+    assert ScriptedMember(vocabularies["bpe"], []).kind == "ScriptedMember"
+
+
+def test_what_may_come_is_what_the_vocabulary_allows(vocabularies):
+    member = ScriptedMember(vocabularies["bpe"], [])
     assert member.allowed is member.vocabulary.allowed
 
 
-def test_embeddings_and_the_name_of_the_kind_may_be_left_out(member):
-    assert member.embeddings is None
-    assert member.kind == "BareMember"
-
-
-def test_a_method_that_needs_embeddings_says_so_and_which_member_has_none(member, vocabularies):
-    scripted = ScriptedMember(vocabularies["bpe"], [])
-    assert require_embeddings(scripted) is scripted.embeddings
-    with pytest.raises(ConfigError) as caught:
-        require_embeddings(member)
-    assert str(caught.value) == (
-        "method='relative' needs the input embeddings of every member; member 'bpe' (kind 'BareMember') has none: "
-        "take method='text', which needs none, or leave the member out"
-    )
-    with pytest.raises(ConfigError, match=r"^method='published' needs the input embeddings"):
-        require_embeddings(member, "published")
-
-
-def test_a_member_that_lacks_a_method_cannot_be_made():
-    class Half(Member):
-        def open(self):
-            return 0
-
+def test_a_member_that_lacks_a_part_cannot_be_made():
     with pytest.raises(TypeError, match="abstract"):
-        Half()
+        Member()

@@ -1,4 +1,4 @@
-"""Members are told apart by name, before they are loaded."""
+"""What members are called: the name given, or the last part of where they come from; never two the same."""
 
 from __future__ import annotations
 
@@ -9,26 +9,50 @@ from deepen_llm.members.names import member_name, name_members
 
 
 @pytest.mark.parametrize(
-    ("model", "name"),
-    [("org/model-7b", "model-7b"), ("/models/main", "main"), ("./models/main/", "main"), ("gpt2", "gpt2")],
+    ("model", "name", "expected"),
+    [
+        ("org/model-1b", None, "model-1b"),
+        ("gpt2", None, "gpt2"),
+        ("models/local", None, "local"),
+        ("models/local/", None, "local"),
+        ("../models/qwen2.5", None, "qwen2.5"),
+        ("org/model", "mine", "mine"),
+        ("org/model", "org/mine", "org/mine"),
+    ],
 )
-def test_a_member_is_called_by_the_last_part_of_its_place(model, name):
-    assert member_name(MemberConfig(model=model)) == name
+def test_a_member_is_called_as_told_or_as_its_folder(model, name, expected):
+    assert member_name(MemberConfig(model=model, name=name)) == expected
 
 
-def test_the_name_that_was_given_goes_first():
-    assert member_name(MemberConfig(model="org/model-7b", name="mine")) == "mine"
+def named(*members):
+    return [member_name(config) for config in name_members([MemberConfig(**values) for values in members])]
 
 
-def test_names_that_are_taken_get_a_number_and_the_others_stay_as_they_are():
-    configs = [MemberConfig(model=model) for model in ("a/gpt2", "b/gpt2", "other", "gpt2")]
-    named = name_members(configs)
-    assert [member_name(config) for config in named] == ["gpt2", "gpt2#2", "other", "gpt2#3"]
-    assert named[0] is configs[0] and named[2] is configs[2]
-    assert [config.model for config in named] == [config.model for config in configs]
+def test_the_same_name_again_gets_a_number():
+    assert named({"model": "gpt2"}, {"model": "org/gpt2"}, {"model": "gpt2"}) == ["gpt2", "gpt2#2", "gpt2#3"]
 
 
-def test_a_number_that_somebody_was_given_as_a_name_is_not_given_twice():
-    configs = [MemberConfig(model="x", name=name) for name in ("a", "a#2", "a", "a")]
-    assert [member_name(config) for config in name_members(configs)] == ["a", "a#2", "a#3", "a#4"]
+def test_a_number_that_is_taken_is_skipped():
+    members = ({"model": "a"}, {"model": "b", "name": "a#2"}, {"model": "c/a"}, {"model": "d/a"})
+    assert named(*members) == ["a", "a#2", "a#3", "a#4"]
+    assert named({"model": "a"}, {"model": "a"}, {"model": "b", "name": "a#2"}) == ["a", "a#2", "a#2#2"]
+
+
+def test_given_names_are_told_apart_too():
+    assert named({"model": "a", "name": "x"}, {"model": "b", "name": "x"}) == ["x", "x#2"]
+
+
+def test_members_keep_their_order_and_settings_and_those_with_a_name_of_their_own_are_left_as_they_are():
+    configs = [
+        MemberConfig(model="a", dtype="float32"),
+        MemberConfig(model="b/a", dtype="bfloat16"),
+        MemberConfig(model="c"),
+    ]
+    first, second, third = name_members(configs)
+    assert first is configs[0] and third is configs[2]
+    assert second == configs[1].replace(name="a#2")
+    assert (second.model, second.dtype) == ("b/a", "bfloat16")
+
+
+def test_no_members_have_no_names():
     assert name_members([]) == []

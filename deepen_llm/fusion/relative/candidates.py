@@ -156,14 +156,14 @@ class CandidateSearch(Search):
         tokens = [(given.tables, token_ids) for given, (_, token_ids) in zip(contributions, proposed, strict=True)]
         columns = self._choose_columns([(main, candidates), *tokens])
         start = logprobs.gather(1, candidates)
-        residual = (1 - start.exp().sum(dim=-1, keepdim=True)).clamp_min_(LEAST_RESIDUAL).log_()
+        residual = _sum_without(step.probs, candidates).clamp_min_(LEAST_RESIDUAL).log_()
         start = torch.cat([start, residual], dim=1)
         rows = main.rows(candidates, columns)
         target = weight * mix(start.exp(), rows)
         if any(given.tables is main for given in contributions):
             rows = rows.clone()  # what is contributed in the main model's tokens makes rows, too, in the same memory
         for given, (shares, token_ids) in zip(contributions, proposed, strict=True):
-            left = (given.probs.sum(dim=-1, keepdim=True) - shares.sum(dim=-1, keepdim=True)).clamp_min_(0)
+            left = _sum_without(given.probs, token_ids)
             mixed = given.tables.mix(torch.cat([shares, left], dim=1), token_ids, columns)
             target = target + given.weight * mixed.to(target.device)
         found = self._inverse.run(start, rows, target, num_free=candidates.shape[1], num_anchors=main.own.num_anchors)
@@ -197,3 +197,11 @@ class CandidateSearch(Search):
             return None
         home = self._sample.device
         return Columns.choose(torch.cat([member.own.of(ids).to(home) for member, ids in tokens], dim=1), self._sample)
+
+
+def _sum_without(probs: Tensor, token_ids: Tensor) -> Tensor:
+    """The sum of probs `(batch, num_logits)` but for some tokens `(batch, num_tokens)`: `(batch, 1)`.
+
+    A difference of two sums would be nothing but their rounding where little is left, and the search multiplies that.
+    """
+    return probs.scatter(1, token_ids, 0.0).sum(dim=-1, keepdim=True)

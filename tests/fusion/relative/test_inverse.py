@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from deepen_llm.fusion.relative.inverse import cosine_rate, gradient_search, mix, multiplicative_search, pull
 from tests import reference
+from tests.rounding import rounding
 
 SHAPES = [(1, 1, 1), (1, 2, 5), (3, 7, 4), (2, 33, 31), (5, 64, 17)]
 
@@ -27,14 +28,16 @@ def kl(target, logprobs, relative):
 
 @pytest.mark.parametrize("num_steps", [0, 1, 5])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
-def test_the_multiplicative_search_equals_the_reference_loops(shape, num_steps, dtype, atol):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_multiplicative_search_equals_the_reference_loops(shape, num_steps, dtype):
     logits, relative, target = make_case(*shape)
 
     found = multiplicative_search(
         logits.to(dtype).log_softmax(-1), relative.to(dtype), target.to(dtype), num_steps=num_steps
     )
 
+    # Two products a step, a softmax before and one after.
+    atol = 1e-12 if dtype == torch.float64 else rounding(max(shape[1:]), 2 * num_steps + 2)
     for row in range(shape[0]):
         start = reference.softmax(logits[row].tolist())
         expected = reference.multiplicative_search(start, relative.tolist(), target[row].tolist(), num_steps)
@@ -55,15 +58,17 @@ def test_the_gradient_search_equals_the_reference_loops(shape, num_steps):
         assert found[row].exp().tolist() == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_gradient_search_in_float32_stays_within_1e_5_of_the_reference():
+@pytest.mark.lengthy
+def test_the_gradient_search_in_float32_stays_within_rounding_of_the_reference():
     logits, relative, target = make_case(4, 40, 30)
 
     found = gradient_search(logits.float(), relative.float(), target.float(), num_steps=5, learning_rate=0.15)
 
     expected = gradient_search(logits, relative, target, num_steps=5, learning_rate=0.15)
-    torch.testing.assert_close(found.exp().double(), expected.exp(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.exp().double(), expected.exp(), atol=rounding(40, 2 * 5 + 2), rtol=0)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("num_steps", [1, 5, 30])
 def test_the_gradient_search_equals_the_optimizer_and_the_schedule_of_torch(num_steps):
     logits, relative, target = make_case(1, 12, 9)

@@ -4,41 +4,41 @@ import pytest
 import torch
 
 from deepen_llm.fusion.relative.inverse import multiplicative_search
-from deepen_llm.fusion.relative.look import OwnAnchors, look
+from deepen_llm.fusion.relative.prescreen import OwnAnchors, prescreen
 
 OWN = OwnAnchors(torch.tensor([1, 0, 1, 2]), torch.tensor([0.5, 0.9, 0.25, 1.0]), 4)
 
 
 def test_tokens_put_their_share_on_their_own_anchor():
-    carried = OWN.carry(torch.tensor([[0.2, 0.5, 0.2, 0.1], [0.0, 0.0, 1.0, 0.0]]))
-    torch.testing.assert_close(carried, torch.tensor([[0.45, 0.15, 0.1, 0.0], [0.0, 0.25, 0.0, 0.0]]))
+    sums = OWN.sum_up(torch.tensor([[0.2, 0.5, 0.2, 0.1], [0.0, 0.0, 1.0, 0.0]]))
+    torch.testing.assert_close(sums, torch.tensor([[0.45, 0.15, 0.1, 0.0], [0.0, 0.25, 0.0, 0.0]]))
 
 
 def test_own_anchors_of_tokens_keep_their_shape():
     assert OWN.of(torch.tensor([[3, 0], [1, 2]])).tolist() == [[2, 1], [0, 1]]
 
 
-def test_where_every_row_is_its_own_anchor_the_look_is_one_step_of_the_search():
+def test_where_every_row_is_its_own_anchor_the_prescreen_is_one_step_of_the_search():
     positions = torch.tensor([0, 1, 2, 0, 1])
     own = OwnAnchors(positions, torch.ones(5), 3)
     probs = torch.tensor([[0.1, 0.2, 0.3, 0.15, 0.25]])
     theirs = torch.tensor([[0.6, 0.3, 0.1]])
-    looked = probs * look(own, probs, 0.7, [0.3 * theirs])
+    screened = probs * prescreen(own, probs, 0.7, [0.3 * theirs])
     relative = torch.nn.functional.one_hot(positions, 3).float()
     target = 0.7 * probs @ relative + 0.3 * theirs
     expected = multiplicative_search(probs.log(), relative, target, num_steps=1).exp()
-    torch.testing.assert_close(looked, expected)
+    torch.testing.assert_close(screened, expected)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4])
 def test_a_token_follows_its_anchor_as_far_as_its_row_lies_on_it(share):
     own = OwnAnchors(torch.tensor([0, 1]), torch.tensor([share, 1.0]), 2)
     probs = torch.tensor([[0.5, 0.5]])
-    factors = look(own, probs, 0.5, [0.5 * own.carry(torch.tensor([[1.0, 0.0]]))])
+    factors = prescreen(own, probs, 0.5, [0.5 * own.sum_up(torch.tensor([[1.0, 0.0]]))])
     torch.testing.assert_close(factors[0, 0], torch.tensor(1 + share * 0.5 if share else 1.0))
 
 
 def test_agreement_changes_nothing():
     probs = torch.tensor([[0.2, 0.5, 0.2, 0.1]])
-    factors = look(OWN, probs, 0.25, [0.5 * OWN.carry(probs), 0.25 * OWN.carry(probs)])
+    factors = prescreen(OWN, probs, 0.25, [0.5 * OWN.sum_up(probs), 0.25 * OWN.sum_up(probs)])
     torch.testing.assert_close(factors, torch.ones(1, 4))

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from deepen_llm.fusion.relative import storage
-from deepen_llm.fusion.relative.storage import TableStore, default_folder, make_key
+from deepen_llm import table_store as storage
+from deepen_llm.table_store import TableStore, default_folder, make_key
 
 KEY = "0123456789abcdef" * 4
 
@@ -110,7 +110,7 @@ def test_a_folder_that_cannot_be_made_costs_one_warning(tmp_path, caplog):
 
 def test_two_processes_may_save_at_once(store):
     code = (
-        "import sys, torch; from pathlib import Path; from deepen_llm.fusion.relative.storage import TableStore\n"
+        "import sys, torch; from pathlib import Path; from deepen_llm.table_store import TableStore\n"
         "tables = {'scales': torch.arange(300_000.0)}\n"
         "for _ in range(20): TableStore(Path(sys.argv[1])).save(sys.argv[2], tables)"
     )
