@@ -23,7 +23,8 @@ def test_a_text_is_split_at_its_special_tokens_and_empty_sections_are_left_out()
 
 
 def test_a_token_that_swallows_spaces_takes_them_and_others_are_found_whole():
-    added = {7: AddedToken("<user>", rstrip=True, special=True), 8: AddedToken("<<user>>", special=False, normalized=False)}
+    swallowing, longer = AddedToken("<user>", rstrip=True, special=True), AddedToken("<<user>>", normalized=False)
+    added = {7: swallowing, 8: longer}
     finder = SpecialFinder(SPECIALS, added)
     assert finder.split("<user>  Hi") == [Section("<user>  ", 7), Section("Hi")]
     assert finder.split("<<user>>") == [Section("<<user>>")]
