@@ -36,7 +36,7 @@ def test_a_member_without_embeddings_is_refused_by_name_kind_and_method(vocabula
 
 
 def test_the_published_method_is_the_one_that_needs_them(vocabularies):
-    with pytest.raises(ConfigError, match="^method='relative' needs"):
+    with pytest.raises(ConfigError, match=r"^method='relative' needs"):
         require_embeddings(Shy(vocabularies["bpe"], []))
 
 

@@ -61,40 +61,37 @@ def test_no_vocabularies_share_nothing_and_one_shares_all_it_has():
     assert common_tokens([gpt2]) == [(i,) for i, token in enumerate(gpt2.tokens) if token is not None]
 
 
-def written(vocabularies, common):
-    """The common entries as each vocabulary writes them."""
-    return [{vocabulary.pieces[ids[at]] for ids in common} for at, vocabulary in enumerate(vocabularies)]
-
-
-def test_special_and_byte_tokens_are_common_strings_and_special_ones_no_common_tokens():
-    vocabularies = [load_toy("llama"), load_toy("unigram")]
-    common = common_strings(vocabularies)
-    first, second = written(vocabularies, common)
-    assert first == second
-    assert first >= {"<s>", "</s>", "[INST]", "<0x41>", "▁the"}
+def test_common_strings_are_compared_as_the_vocabularies_write_them():
+    gpt2, llama = load_toy("gpt2"), load_toy("llama")
+    common = common_strings([gpt2, llama])
     assert common == sorted(common)
-    assert not {vocabularies[0].pieces[ids[0]] for ids in common_tokens(vocabularies)} & {"<s>", "</s>", "[INST]"}
+    assert all(gpt2.pieces[a] == llama.pieces[b] is not None for a, b in common)
+    assert {gpt2.pieces[a] for a, _ in common} == {*gpt2.pieces} & {*llama.pieces} - {None}
+    spaced = [gpt2.ids_by_token[b" the"], llama.ids_by_token[b" the"]]
+    assert [gpt2.pieces[spaced[0]], llama.pieces[spaced[1]]] == ["Ġthe", "▁the"]
+    assert tuple(spaced) in common_tokens([gpt2, llama])
+    assert spaced[0] not in {a for a, _ in common} and spaced[1] not in {b for _, b in common}
 
 
-def test_the_same_text_in_two_notations_is_a_common_token_and_no_common_string():
-    vocabularies = [load_toy("gpt2"), load_toy("llama")]
-    assert {b" the", b"he"} <= {vocabularies[0].tokens[ids[0]] for ids in common_tokens(vocabularies)}
-    first, second = written(vocabularies, common_strings(vocabularies))
-    assert first == second
-    assert "he" in first and not first & {"Ġthe", "▁the", " the"}
+def test_common_strings_hold_special_and_byte_tokens_and_common_tokens_do_not():
+    llama, unigram = load_toy("llama"), load_toy("unigram")
+    pieces = {llama.pieces[a] for a, _ in common_strings([llama, unigram])}
+    assert {"<s>", "</s>", "<unk>", "<0x41>"} <= pieces
+    specials = {llama.pieces.index(piece) for piece in ("<s>", "</s>", "<unk>")}
+    assert not specials & {a for a, _ in common_tokens([llama, unigram])}
 
 
-def test_common_strings_are_in_every_one_of_several_vocabularies():
-    vocabularies = [load_toy(name) for name in ("gpt2", "llama", "unigram")]
+def test_common_strings_of_three_are_in_all_of_them_and_padding_in_none():
+    padded = Vocabulary.from_tokenizer(toys.byte_level_bpe(), name="padded", num_logits=len(load_toy("gpt2")) + 5)
+    vocabularies = [padded, load_toy("cl100k"), load_toy("byte-level with a prefix space")]
     common = common_strings(vocabularies)
-    expected = set.intersection(*({*vocabulary.pieces} for vocabulary in vocabularies)) - {None}
-    assert written(vocabularies, common) == [expected] * 3
+    shared = set.intersection(*({*vocabulary.pieces} - {None} for vocabulary in vocabularies))
+    assert {padded.pieces[ids[0]] for ids in common} == shared and len(common) == len(shared) > 0
+    assert not padded.padded_ids & {ids[0] for ids in common}
     assert sorted(ids[::-1] for ids in common) == common_strings(vocabularies[::-1])
 
 
-def test_padding_is_no_common_string():
-    tokenizer = toys.byte_level_bpe()
-    padded = Vocabulary.from_tokenizer(tokenizer, name="toy", num_logits=len(tokenizer) + 5)
-    assert common_strings([padded, padded]) == [(i, i) for i in range(len(tokenizer))]
-    assert common_strings([padded]) == [(i,) for i in range(len(tokenizer))]
+def test_strings_of_no_vocabularies_and_of_one():
     assert common_strings([]) == []
+    gpt2 = load_toy("gpt2")
+    assert common_strings([gpt2]) == [(i,) for i, piece in enumerate(gpt2.pieces) if piece is not None]
