@@ -66,7 +66,7 @@ class Member(ABC):
 
     @property
     def kind(self) -> str:
-        """The kind of member, for messages: its name in `members.kinds`, or that of the class."""
+        """The kind of member, for messages: its name in `config.members.KINDS`, or that of the class."""
         return type(self).__name__
 
     @property

@@ -86,11 +86,6 @@ def test_a_kind_that_does_not_say_its_name_is_called_by_its_class(vocabularies):
     assert ScriptedMember(vocabularies["bpe"], []).kind == "ScriptedMember"
 
 
-def test_what_may_come_is_what_the_vocabulary_allows(vocabularies):
-    member = ScriptedMember(vocabularies["bpe"], [])
-    assert member.allowed is member.vocabulary.allowed
-
-
 def test_a_member_that_lacks_a_part_cannot_be_made():
     with pytest.raises(TypeError, match="abstract"):
         Member()
