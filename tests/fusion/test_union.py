@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from deepen_llm import FusionConfig, SamplingParams
 from deepen_llm.fusion.union import UnionFusion, UnionTables
 from tests.fusion.toy_texts import (
     END,
@@ -210,3 +211,21 @@ def test_a_text_said_by_two_tokens_of_a_member_counts_once_with_the_mass_of_both
 
     assert ids_of(member)["a"] == 0
     assert fused.exp()[0].tolist() == pytest.approx([1.0, 0.0, 0.0, 0.0], abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("main", [0, 1, 2])
+def test_an_ensemble_answers_whoever_is_main(make_ensemble, main):
+    story, weights = "The quick brown fox jumps over the lazy dog.", [0.15, 0.15, 0.15]
+    weights[main] = 0.7
+    kinds = ("bpe", "sentencepiece", "unigram")
+    ensemble = make_ensemble([story], kinds, main=main, weights=weights, fusion=FusionConfig(method="union"))
+    assert isinstance(ensemble.fusion, UnionFusion)
+    assert ensemble.generate("The quick", SamplingParams(max_new_tokens=40)).text == story.removeprefix("The quick")
+
+
+def test_how_many_tokens_each_member_brings_in_reaches_the_method(make_ensemble):
+    def score(top_k):
+        fusion = FusionConfig(method="union", top_k=top_k)
+        return make_ensemble(["The quick brown fox."], fusion=fusion).score("The quick", " brown").logprob
+
+    assert score(1) > score(50)
