@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams, WeightingConfig
+from deepen_llm.config.members import KINDS
 from deepen_llm.errors import ConfigError
 
 
@@ -72,6 +73,25 @@ def test_an_ensemble_needs_members():
 def test_an_unknown_key_of_a_member_is_named():
     with pytest.raises(ConfigError, match=r"revison.*did you mean|revison"):
         EnsembleConfig(members=({"model": "a", "revison": "main"},))
+
+
+@pytest.mark.parametrize("kind", ["transfomers", "", None, 3])
+def test_an_unknown_kind_of_member_is_refused_with_those_that_there_are(tmp_path, kind, monkeypatch):
+    monkeypatch.setitem(KINDS, "parrot", "tests.extensions:ParrotConfig")
+    message = rf"MemberConfig\.kind must be one of 'transformers', 'parrot'; got {kind!r}$"
+    with pytest.raises(ConfigError, match=message):
+        MemberConfig(model="a", kind=kind)
+    with pytest.raises(ConfigError, match=message):
+        EnsembleConfig(members=("a", {"model": "b", "kind": kind}))
+    (tmp_path / "ensemble.yaml").write_text(json.dumps({"members": [{"model": "a", "kind": kind}]}))
+    with pytest.raises(ConfigError, match=message):
+        EnsembleConfig.load(tmp_path / "ensemble.yaml")
+
+
+def test_a_setting_of_another_kind_of_member_is_told_with_its_kind(monkeypatch):
+    monkeypatch.setitem(KINDS, "parrot", "tests.extensions:ParrotConfig")
+    with pytest.raises(ConfigError, match=r"'text', which belongs to kind='parrot': leave it out"):
+        MemberConfig(model="a", text="the cat")
 
 
 def test_device_and_device_map_exclude_each_other():

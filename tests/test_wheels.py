@@ -53,4 +53,5 @@ def test_the_wheel_of_the_core_brings_the_bundled_models(tmp_path):
     (wheel,) = tmp_path.glob("deepen_llm-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         models = {name.split("/")[3] for name in archive.namelist() if name.endswith("/model.safetensors")}
+        assert not [name for name in archive.namelist() if name.startswith("recipe/")]
     assert models == {"llama", "neox", "qwen2"}

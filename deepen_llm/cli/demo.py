@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
     from deepen_llm.evaluation import SystemResult, TaskResult
 
-Limit = Annotated[int | None, typer.Option("--limit", "-l", min=1, help="Questions a task; all of them if not given.")]
+Limit = Annotated[
+    int | None, typer.Option("--limit", "-l", min=1, help="Questions per task; all of them if not given.")
+]
 
 
 def demo(*, limit: Limit = None) -> None:

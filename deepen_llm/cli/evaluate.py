@@ -36,7 +36,7 @@ METHOD_HELP = (
 DATA_HELP = (
     "The folder that holds the questions as JSON lines (mmlu/test.jsonl, ...). If not given: the Hugging Face hub."
 )
-LIMIT_HELP = "A sample of so many questions a task, the same each time; of a text, its first passages."
+LIMIT_HELP = "A sample of so many questions per task, the same each time; of a text, its first passages."
 TEXT_HELP = "Measure bits per byte on this text file as well."
 MEMBERS_HELP = "Every member alone beside the ensemble."
 CHAT_HELP = "Ask in the members' chat templates."

@@ -115,7 +115,7 @@ SAMPLING = OptionGroup(tuple(map(_sampling_option, SamplingParams.model_fields))
 
 def _build_source(values: Mapping[str, Any]) -> EnsembleSource:
     if values["model"] and values["config"]:
-        raise typer.BadParameter("give either --model (once a member) or --config, not both")
+        raise typer.BadParameter("give either --model (once per member) or --config, not both")
     if values["config"] and (values["dtype"] or values["device"]):
         raise typer.BadParameter("--dtype and --device go with --model; with --config, write them into the file")
     return EnsembleSource(
@@ -136,7 +136,7 @@ def _read_weights(given: list[str]) -> tuple[float, ...] | str | None:
         raise typer.BadParameter(f"--weight is a number, once per member, or once {words}; got {given}") from error
 
 
-MODEL_HELP = "A folder or a name on the Hugging Face hub; once a member. Without any: the bundled models."
+MODEL_HELP = "A folder or a name on the Hugging Face hub; once per member. Without any: the bundled models."
 WEIGHT_HELP = (
     "A member's weight; once per member, in their order, summing to 1. Uniform if not given. 'prompt': each request "
     "has weights of its own, from how well each member predicts its prompt."

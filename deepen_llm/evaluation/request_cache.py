@@ -1,4 +1,4 @@
-"""Finished requests on disk, a line each, so that a run that is interrupted goes on where it stopped."""
+"""Finished requests on disk, one line each, so that a run that is interrupted goes on where it stopped."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Member(ABC):
 
     @property
     def kind(self) -> str:
-        """The kind of member, for messages: its name in `members.kinds`, or that of the class."""
+        """The kind of member, for messages: its name in `config.members.KINDS`, or that of the class."""
         return type(self).__name__
 
     @property
@@ -81,11 +81,6 @@ class Member(ABC):
     @abstractmethod
     def device(self) -> torch.device:
         """Where `extend` leaves its logits."""
-
-    @property
-    def allowed(self) -> Tensor:
-        """`Vocabulary.allowed` of this member's vocabulary: `(num_logits,)` bool, on the CPU."""
-        return self.vocabulary.allowed
 
     @property
     @abstractmethod

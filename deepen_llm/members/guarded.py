@@ -47,7 +47,7 @@ class GuardedPass:
         self._error: MemberError | None = None
         try:
             with _guard(member, RUNNING):
-                self._pending = start()
+                self._pending = _check_started(start())
         except MemberError as error:
             self._error = error
 
@@ -66,9 +66,9 @@ class GuardedPass:
             raise self._error
         with _guard(self._member, RUNNING):
             if self._pending is None:
-                raise TypeError("a forward pass must be started as a Pending; got None")
-            logits = self._pending.result()
-            self._pending = None
+                raise TypeError("the result of a forward pass is taken once")
+            pending, self._pending = self._pending, None
+            logits = pending.result()
             _check_logits(self._member, logits, self._num_rows)
             tops = logits.amax(dim=-1).tolist()  # the one read from the device: NaN is the greatest of all
         return Logits(logits, _find_unusable(self._member.name, tops, where))
@@ -114,7 +114,7 @@ class GuardedMember:
             MemberError: The member failed.
         """
         with _guard(self.member, "while a row was opened"):
-            return self.member.open()
+            return _check_opened(self.member.open())
 
     def start_extend(self, tokens: Mapping[int, Sequence[int]]) -> GuardedPass:
         """Begin to feed each row its new tokens (at least one per row). Raises nothing: `GuardedPass.result` does."""
@@ -131,15 +131,17 @@ class GuardedMember:
 
         Raises:
             MemberError: The member failed, or returned something else.
-            NumericalError: NaN.
+            NumericalError: NaN, or infinity.
         """
         with _guard(self.member, "while it measured the prompt"):
             logprobs = self.member.measure(ids)
             _check_measured(logprobs, max(len(ids) - 1, 0))
-            has_nan = bool(logprobs.isnan().any())
-        if has_nan:
+            top = float(logprobs.max()) if len(logprobs) else 0.0  # NaN is the greatest of all
+        if math.isnan(top) or top == math.inf:
+            what = "NaN" if math.isnan(top) else "infinity"
             raise NumericalError(
-                f"NaN in what {self.name!r} makes of the prompt: try another dtype, such as float32, or fixed weights"
+                f"{what} in what {self.name!r} makes of the prompt: try another dtype, such as float32, or fixed "
+                "weights"
             )
         return logprobs.float().cpu()
 
@@ -181,6 +183,18 @@ def _raise_own(name: str, doing: str, error: Exception) -> NoReturn:
     own = MemberTimeoutError if isinstance(error, TimeoutError) else MemberError
     message = f"member {name!r} failed {doing}: {what}; the ensemble stays usable: try again, or leave it out"
     raise own(message) from error
+
+
+def _check_started(pending: object) -> Pending:
+    if not isinstance(pending, Pending):
+        raise _WrongResult(f"it must start a forward pass as a Pending; got {_describe(pending)}")
+    return pending
+
+
+def _check_opened(row: object) -> int:
+    if not isinstance(row, int):
+        raise _WrongResult(f"it must return the handle of a row, an int; got {_describe(row)}")
+    return row
 
 
 def _check_logits(member: Member, logits: object, num_rows: int) -> None:

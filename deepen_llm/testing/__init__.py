@@ -1,5 +1,6 @@
 """For those who write members or test what stands on an ensemble: a member without a model, and tests of any member."""
 
+from deepen_llm.testing.conformance import MemberConformance
 from deepen_llm.testing.scripted import ScriptedMember
 
-__all__ = ["ScriptedMember"]
+__all__ = ["MemberConformance", "ScriptedMember"]

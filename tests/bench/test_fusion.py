@@ -45,7 +45,7 @@ def test_only_the_dense_published_form_must_fit_and_the_comparison_stays(search,
     assert kept.dense_published_ms is not None and figures.dense_published_ms is None
     assert figures.dense_bytes == 4 * 20 * (22 + 23)
     assert figures.comparison.share_equal == kept.comparison.share_equal
-    assert figures.comparison.kl_p99 == pytest.approx(kept.comparison.kl_p99, abs=1e-6)
+    assert figures.comparison.kl_p99 == pytest.approx(kept.comparison.kl_p99, abs=1e-5)
     assert figures.form == "sampled"
 
 

@@ -57,7 +57,7 @@ def test_kept_tiles_change_the_answer_by_the_rounding_of_float32_only(monkeypatc
     anew = fuse_densely(spaces, logits, **settings)
     kept = fuse_densely(spaces, logits, **settings, max_kept_bytes=1e6)
     assert not torch.equal(anew, kept)
-    torch.testing.assert_close(kept.exp(), anew.exp(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(kept.exp(), anew.exp(), atol=1e-5, rtol=0)
 
 
 def test_no_matrix_is_kept_unless_it_fits():

@@ -116,6 +116,13 @@ def test_questions_are_asked_in_the_members_chat_templates(deepen, tmp_path):
     assert '"chat": true' in (tmp_path / "out" / "report.json").read_text()
 
 
+def test_weights_that_each_prompt_chooses_are_a_word_in_the_report(deepen, tmp_path):
+    result = deepen("eval", "capitals", "--limit", 1, "--weight", "prompt", "--no-each-member", "-o", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    assert read_report(tmp_path)["settings"]["weights"] == "prompt"
+    assert "- weights: prompt\n" in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -67,7 +67,7 @@ def results():
     ]
 
 
-ASSIGNMENTS = [Named("facts"), Named("sums"), Named(BITS_PER_BYTE)]
+TASKS = [Named("facts"), Named("sums"), Named(BITS_PER_BYTE)]
 
 
 def line_of(page, section, name):
@@ -76,7 +76,7 @@ def line_of(page, section, name):
 
 
 def test_the_page_has_every_value_with_its_interval(results):
-    page = write_markdown(results, ASSIGNMENTS, {"limit": 4}, "report.svg")
+    page = write_markdown(results, TASKS, {"limit": 4}, "report.svg")
     assert line_of(page, "Results", "facts, 4") == (
         "| facts, 4 | 75.0 (30.1 to 95.4) | 25.0 (4.6 to 69.9) | 100.0 (51.0 to 100.0) |"
     )
@@ -87,21 +87,21 @@ def test_the_page_has_every_value_with_its_interval(results):
 
 
 def test_the_best_member_is_found_task_by_task(results):
-    page = write_markdown(results, ASSIGNMENTS, {}, None)
+    page = write_markdown(results, TASKS, {}, None)
     assert line_of(page, "Against", "sums").startswith("| sums | c | +25.0 (+0.0 to +75.0)")
     assert "report.svg" not in page
     assert line_of(page, "Against", "bits per byte").startswith("| bits per byte | a\\|b | -0.250")
 
 
 def test_cost_shows_the_share_of_fused_steps_of_ensembles_only(results):
-    line = line_of(write_markdown(results, ASSIGNMENTS, {}, None), "Cost", "facts")
+    line = line_of(write_markdown(results, TASKS, {}, None), "Cost", "facts")
     assert line == "| facts | 15.0 | 15.0 | 15.0 (40%) |"
 
 
 def test_refusals_notes_and_shortened_prompts_are_told(results):
     results[0].tasks["facts"] = TaskResult(None, COST, refusal="cannot express <it>", notes=("Unknown tokens.",))
     results[2].tasks["sums"] = TaskResult(shares(1, 1, 1, 0).scores, Cost(1, 1.0, 1, 1, 0, 0, num_shortened=3))
-    page = write_markdown(results, ASSIGNMENTS, {}, None)
+    page = write_markdown(results, TASKS, {}, None)
     assert "left out" in line_of(page, "Results", "facts, 4")
     assert "facts: left out. cannot express &lt;it>" in page
     assert "facts: Unknown tokens." in page
@@ -110,7 +110,7 @@ def test_refusals_notes_and_shortened_prompts_are_told(results):
 
 
 def test_members_that_did_nothing_leave_no_comparison(results):
-    page = write_markdown(results[2:], ASSIGNMENTS, {}, None)
+    page = write_markdown(results[2:], TASKS, {}, None)
     assert "## Against" not in page
 
 
@@ -121,13 +121,13 @@ def test_one_task_alone_has_no_mean(results):
 
 def test_infinite_bits_are_words_on_the_page_and_null_in_json(results):
     results[2].tasks[BITS_PER_BYTE] = bits(math.inf, 8.0)
-    assert "infinite" in line_of(write_markdown(results, ASSIGNMENTS, {}, None), "Results", "bits per byte")
-    values = json.loads(json.dumps(write_json(results, ASSIGNMENTS, {}), allow_nan=False))
+    assert "infinite" in line_of(write_markdown(results, TASKS, {}, None), "Results", "bits per byte")
+    values = json.loads(json.dumps(write_json(results, TASKS, {}), allow_nan=False))
     assert values["results"][2]["outcomes"][BITS_PER_BYTE]["values"] == [None, 8.0]
 
 
 def test_json_holds_every_answer_and_what_tells_the_systems_apart(results):
-    values = write_json(results, ASSIGNMENTS, {"limit": 4})
+    values = write_json(results, TASKS, {"limit": 4})
     entry = values["results"][1]
     assert (entry["name"], entry["is_member"], entry["identity"]) == ("c alone", True, {"main": "c alone"})
     assert entry["outcomes"]["sums"]["values"] == [1.0, 1.0, 0.0, 0.0]

@@ -4,6 +4,7 @@ import threading
 import unicodedata
 
 import pytest
+import torch
 from tokenizers import AddedToken
 
 from deepen_llm.errors import PromptError, VocabularyError
@@ -248,3 +249,55 @@ def test_the_kind_of_a_real_tokenizer(name, kind):
 def test_the_kind_of_a_toy_tokenizer():
     kinds = {load_toy(name).kind for name in TOYS}
     assert kinds >= {"BPE, byte-level", "Unigram, sentencepiece", "tiktoken"}
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_pieces_are_the_tokens_as_the_tokenizers_vocabulary_writes_them(name):
+    vocabulary, tokenizer = load_toy(name), TOYS[name]()
+    assert len(vocabulary.pieces) == len(vocabulary)
+    written = {str(piece): i for piece, i in tokenizer.get_vocab().items()}
+    assert {piece: i for i, piece in enumerate(vocabulary.pieces) if piece is not None} == written
+
+
+def test_padding_has_no_piece_and_special_tokens_have_theirs():
+    tokenizer = toys.byte_level_bpe()
+    vocabulary = Vocabulary.from_tokenizer(tokenizer, name="toy", num_logits=len(tokenizer) + 3)
+    assert {i for i, piece in enumerate(vocabulary.pieces) if piece is None} == vocabulary.padded_ids
+    assert [vocabulary.pieces[i] for i in sorted(vocabulary.special_ids)] == [
+        tokenizer.convert_ids_to_tokens(i) for i in sorted(vocabulary.special_ids)
+    ]
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_what_may_come_has_bytes_or_ends_the_text(name):
+    vocabulary = load_toy(name)
+    allowed = vocabulary.allowed
+    assert allowed.shape == (len(vocabulary),) and allowed.dtype == torch.bool and allowed.device.type == "cpu"
+    expected = [bool(token) or i in vocabulary.eos_ids for i, token in enumerate(vocabulary.tokens)]
+    assert allowed.tolist() == expected
+    assert vocabulary.allowed is allowed
+
+
+def test_special_and_padded_ids_may_not_come_but_every_end_of_sequence_may():
+    tokenizer = toys.byte_level_bpe()
+    vocabulary = Vocabulary.from_tokenizer(tokenizer, name="toy", num_logits=len(tokenizer) + 7, eos_ids=[2])
+    assert vocabulary.allowed[[0, 2]].all()
+    assert not vocabulary.allowed[[1, *vocabulary.padded_ids]].any()
+
+
+def test_what_may_come_is_an_ordinary_tensor_whoever_asks_first():
+    vocabulary = Vocabulary.from_tokenizer(toys.byte_level_bpe(), name="toy")
+    with torch.inference_mode():
+        assert not vocabulary.allowed.is_inference()
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_prefixes_are_those_of_the_tokens_of_the_vocabulary(name):
+    vocabulary = load_toy(name)
+    prefixes = vocabulary.prefixes
+    assert vocabulary.prefixes is prefixes
+    assert sorted(prefixes.ids) == [i for i, token in enumerate(vocabulary.tokens) if token]
+    assert prefixes.longest == max(len(token) for token in vocabulary.tokens if token)
+    begin = {i for i, token in enumerate(vocabulary.tokens) if token and token.startswith(b" t")}
+    assert {prefixes.ids[place] for place in prefixes.beginning_with(b" t")} == begin
+    assert vocabulary.ids_by_token[b"e"] in prefixes.ids_of(b"e")

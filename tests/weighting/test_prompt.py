@@ -65,8 +65,8 @@ def test_two_members_are_weighed_by_the_bits_that_a_byte_of_the_prompt_costs_the
     # Whoever knows the text puts `confidence` logits on each next token, and the other as many on the end.
     apart = len(counted) * knows.confidence / math.log(2) / sum(counted)
     expected = 1 / (1 + math.exp(-apart / temperature))
-    assert weigh([knows, other], temperature=temperature) == pytest.approx([expected, 1 - expected], abs=1e-5)
-    assert weigh([other, knows], temperature=temperature) == pytest.approx([1 - expected, expected], abs=1e-5)
+    assert weigh([knows, other], temperature=temperature) == pytest.approx([expected, 1 - expected], abs=1e-4)
+    assert weigh([other, knows], temperature=temperature) == pytest.approx([1 - expected, expected], abs=1e-4)
 
 
 def test_the_same_cost_of_the_same_bytes_is_the_same_weight_in_however_many_tokens(vocabularies):

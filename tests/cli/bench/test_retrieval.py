@@ -19,6 +19,8 @@ def test_bench_retrieval_shows_who_is_right_how_often_and_how_soon_and_writes_js
     written = json.loads(file.read_text())
     assert (written["num_documents"], written["num_questions"], written["num_retrieved"]) == (6, 4, 2)
     assert len(written["results"]) == 2 * 4 and written["machine"]["torch"] and len(written["members"]) == 3
+    assert {entry["framework"] for entry in written["results"]} == {"langchain", "llama-index"}
+    assert {entry["contestant"] for entry in written["results"]} >= {"llama alone", "the ensemble"}
     for entry in written["results"]:
         assert len(entry["answers"]) == 4
         assert entry["accuracy"]["value"] == sum(one["is_right"] for one in entry["answers"]) / 4

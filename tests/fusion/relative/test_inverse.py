@@ -62,7 +62,8 @@ def test_the_gradient_search_equals_the_reference_loops(shape, num_steps):
         assert found[row].exp().tolist() == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_gradient_search_in_float32_is_the_one_in_float64_but_for_its_rounding():
+@pytest.mark.lengthy
+def test_the_gradient_search_in_float32_stays_within_rounding_of_the_reference():
     logits, relative, target = make_case(4, 40, 30)
 
     found = gradient_search(logits.float(), relative.float(), target.float(), num_steps=5, learning_rate=0.15)
@@ -71,6 +72,7 @@ def test_the_gradient_search_in_float32_is_the_one_in_float64_but_for_its_roundi
     torch.testing.assert_close(found.exp().double(), expected.exp(), atol=tolerance(relative, 5), rtol=0)
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("num_steps", [1, 5, 30])
 def test_the_gradient_search_equals_the_optimizer_and_the_schedule_of_torch(num_steps):
     logits, relative, target = make_case(1, 12, 9)

@@ -16,6 +16,7 @@ RELEASED = {" lo": 0.7098, " had": 0.1040, " was": 0.1002}
 """What the released code gives with weights 0.5 and 0.5 and rate 0.15, to four places."""
 
 
+@pytest.mark.lengthy
 @pytest.mark.skipif(not MODELS.is_dir(), reason="needs the story models beside the checkout, in ../shared/models")
 def test_the_first_step_is_that_of_the_released_code():
     models = [str(MODELS / "stories260K"), str(MODELS / "babyllama-tok361")]

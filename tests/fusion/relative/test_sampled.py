@@ -88,6 +88,7 @@ def test_removed_directions_zero_rows_and_missing_rows_mean_the_same_as_in_the_d
     close(form.fuse(logits), dense.fuse(logits), atol=2 * tolerance(spaces))
 
 
+@pytest.mark.lengthy
 @pytest.mark.parametrize("search", SEARCHES)
 def test_a_sample_of_the_anchors_comes_close_to_all_of_them(search):
     spaces = make_spaces((3000, 2500), 1500, hidden=48, seed=1)
@@ -168,6 +169,7 @@ def test_auto_takes_the_dense_form_while_the_matrices_are_small(monkeypatch):
     assert make_fusion(spaces).method.form == "dense"  # every token is searched over
 
 
+@pytest.mark.lengthy
 def test_the_sampled_form_holds_no_matrix():
     spaces = make_spaces((3000, 2500), 1500, hidden=48)
     form, dense = make_fusion(spaces, form="sampled"), make_fusion(spaces, form="dense")

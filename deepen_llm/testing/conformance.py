@@ -1,0 +1,336 @@
+"""What the engine relies on in every member, as tests that any `Member` runs through."""
+
+from __future__ import annotations
+
+import json
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import torch
+from torch import Tensor
+
+from deepen_llm.errors import ClosedError
+from deepen_llm.members.base import Branch, Member
+
+MIN_TOKENS = 10
+"""The least that the text must come to, so that every test has tokens to feed, to take back and to put elsewhere."""
+
+
+class MemberConformance(ABC):
+    """Tests of a member.
+
+    Subclass it under a name that pytest collects, and say how the member is made:
+
+        class TestMyMember(MemberConformance):
+            def make_member(self):
+                return MyMember(...)
+
+    Every test has a member of its own, in `self.member`, and runs in `torch.inference_mode`, as the engine does.
+
+    Distributions count as equal where they differ no more than rounding makes them. Sums in another order (a batch, a
+    cache) move a float32 logit: one rounding of a number below 64 is at most 64 * 2^-24, and 256 of these in a row add
+    up to 2^-10, about 0.001, which is `logit_tolerance`. The other two follow from it, unless they are set: where no
+    logit is off by more than d, no log-probability is off by more than 2d, and the KL divergence is at most d^2 / 2
+    (Hoeffding). One rounding to bfloat16 is 64 * 2^-8 already, a quarter: test in float32 where it can be had.
+    """
+
+    text: str = "the cat sat on the mat, and then the dog ran away."
+    """What the member is fed: at least `MIN_TOKENS` tokens of its vocabulary that fit its context."""
+    logit_tolerance: float = 2.0**-10
+    """How far the arithmetic may move a logit."""
+    kl_tolerance: float | None = None
+    """The greatest KL divergence of equal distributions, in nats; None for `logit_tolerance ** 2 / 2`."""
+    logprob_tolerance: float | None = None
+    """How far the log-probability of one token may be off, in nats; None for `2 * logit_tolerance`."""
+
+    member: Member
+    """The member of the running test."""
+    ids: list[int]
+    """The tokens of `text`."""
+    others: list[int]
+    """As many other tokens: those of `text` from the last to the first."""
+
+    @abstractmethod
+    def make_member(self) -> Member:
+        """A new member without rows. Called once for each test; what is slow to load may be kept and wrapped anew."""
+
+    def close_member(self) -> None:
+        """Close `self.member` for good. To be overridden where its `close` leaves that to somebody else."""
+        self.member.close()
+
+    def count_cached(self) -> int | None:
+        """How much the rows of `self.member` hold, in any unit, to see that `release` frees it; None: not counted."""
+        return None
+
+    def setup_method(self) -> None:
+        """Make the member. pytest calls this before each test."""
+        self.member = self.make_member()
+        self.ids = self.member.vocabulary.encode(self.text)
+        self.others = self.ids[::-1]
+        self._mode = torch.inference_mode()
+        self._mode.__enter__()
+        fits = MIN_TOKENS <= len(self.ids) <= self.member.context_length - 2
+        assert fits, f"`text` must have {MIN_TOKENS} tokens or more and fit the context; it has {len(self.ids)}"
+
+    def teardown_method(self) -> None:
+        """Close the member. pytest calls this after each test."""
+        self._mode.__exit__(None, None, None)
+        self.member.close()
+
+    def test_logits_are_one_per_token_of_the_vocabulary(self) -> None:
+        """`extend` and `peek` give (rows, num_logits) floating-point numbers on the member's device."""
+        first, second = self.member.open(), self.member.open()
+        extended = self.member.extend({first: self.ids[:3], second: self.others[:2]})
+        peeked = self.member.peek([Branch(first, 0, self.others[:1])] * 3)
+        for logits, num_rows in ((extended, 2), (peeked, 3)):
+            due = (num_rows, len(self.member.vocabulary))
+            assert logits.shape == due, f"logits must be of shape {due}; got {tuple(logits.shape)}"
+            assert logits.is_floating_point(), f"logits must be floating-point numbers; got {logits.dtype}"
+            assert logits.device.type == self.member.device.type, f"logits must lie on `device`; got {logits.device}"
+            assert bool(logits.amax(dim=-1).isfinite().all()), "the greatest logit of a row must be a finite number"
+
+    def test_what_it_tells_of_itself_can_be_used(self) -> None:
+        """Name, context length and the memory that it takes."""
+        member = self.member
+        assert member.name, "`name` must not be empty: errors and traces call the member by it"
+        assert member.context_length > 0, f"`context_length` must be positive; got {member.context_length}"
+        assert member.weight_bytes >= 0, f"`weight_bytes` must not be negative; got {member.weight_bytes}"
+        cached = member.cache_bytes_per_token
+        assert cached is None or cached > 0, f"`cache_bytes_per_token` must be positive, or None; got {cached}"
+
+    def test_identity_is_json(self) -> None:
+        """What is kept beside stored tables and cached answers can be written, and stays the same."""
+        identity = dict(self.member.identity)
+        assert identity, "`identity` must tell this member's answers from another's; it is empty"
+        assert all(isinstance(key, str) for key in identity), f"the keys of `identity` must be strings; got {identity}"
+        written = json.dumps(identity, allow_nan=False, sort_keys=True)
+        again = json.dumps(dict(self.member.identity), allow_nan=False, sort_keys=True)
+        assert written == again, f"`identity` must stay the same; it was {written} and is {again}"
+
+    def test_embeddings_are_none_or_a_matrix(self) -> None:
+        """(rows, hidden), in the order of the ids."""
+        embeddings = self.member.embeddings
+        if embeddings is None:
+            return
+        assert embeddings.ndim == 2, f"`embeddings` must be (rows, hidden); got {tuple(embeddings.shape)}"
+        assert embeddings.is_floating_point(), f"`embeddings` must be floating-point; got {embeddings.dtype}"
+        assert not embeddings.requires_grad, "`embeddings` must be detached"
+
+    def test_extend_equals_one_token_at_a_time(self) -> None:
+        """What comes next does not depend on the portions in which a row was fed."""
+        expected = self._after(self.ids)
+        row = self.member.open()
+        for token_id in self.ids[:-1]:
+            self.member.extend({row: [token_id]})
+        self._check_equal(self.member.extend({row: self.ids[-1:]})[0], expected, "after one token at a time")
+        row = self.member.open()
+        self.member.extend({row: self.ids[:4]})
+        self._check_equal(self.member.extend({row: self.ids[4:]})[0], expected, "after two portions")
+
+    def test_a_batch_equals_each_row_alone(self) -> None:
+        """Rows of different lengths in one pass, in the order of the mapping and not of the handles."""
+        texts = [self.ids, self.others[:3], self.ids[:5], self.others[:1]]
+        expected = [self._after(ids) for ids in texts]
+        rows = [self.member.open() for _ in texts]
+        backwards = dict(reversed(list(zip(rows, texts, strict=True))))
+        self._check_all(self.member.extend(backwards), expected[::-1], "in a batch")
+        grown = [self._after([*ids, *self.others[:2]]) for ids in (texts[3], texts[0])]
+        logits = self.member.extend({rows[3]: self.others[:2], rows[0]: self.others[:2]})
+        self._check_all(logits, grown, "of some rows of a batch")
+
+    def test_rollback_equals_never_having_had_the_tokens(self) -> None:
+        """Tokens that were taken back leave nothing behind, also where other rows stand beside."""
+        kept, beside = self.ids[:4], self.others[:2]
+        expected = [self._after([*kept, *self.others[:2]]), self._after([*beside, self.ids[0]])]
+        row, other = self.member.open(), self.member.open()
+        self.member.extend({row: self.ids[:6], other: beside})
+        self.member.extend({row: self.ids[6:7]})
+        self.member.rollback(row, 1)
+        self.member.rollback(row, 2)
+        logits = self.member.extend({row: self.others[:2], other: self.ids[:1]})
+        self._check_all(logits, expected, "after tokens were taken back")
+
+    def test_a_row_may_lose_all_its_tokens(self) -> None:
+        """It is then as good as new."""
+        row = self.member.open()
+        self.member.extend({row: self.others[:5]})
+        self.member.rollback(row, 5)
+        logits = self.member.extend({row: self.ids[:4]})
+        self._check_equal(logits[0], self._after(self.ids[:4]), "after all tokens were taken back")
+
+    def test_peek_equals_extend_and_changes_nothing(self) -> None:
+        """With and without tokens left out, twice the same, and the row goes on as if nobody had looked."""
+        row = self.member.open()
+        self.member.extend({row: self.ids[:6]})
+        for num_back, ids in ((0, self.others[:1]), (2, self.others[:3]), (5, self.ids[2:4])):
+            expected = self._after([*self.ids[: 6 - num_back], *ids])
+            for _ in range(2):
+                peeked = self.member.peek([Branch(row, num_back, ids)])[0]
+                self._check_equal(peeked, expected, f"of a peek {num_back} tokens back")
+        self._check_equal(self.member.extend({row: self.ids[6:]})[0], self._after(self.ids), "after a peek")
+
+    def test_a_row_has_several_branches(self) -> None:
+        """In one pass, of different lengths, among branches of another row."""
+        row, other = self.member.open(), self.member.open()
+        self.member.extend({row: self.ids[:5], other: self.others[:3]})
+        branches = [
+            Branch(row, 0, self.others[:1]),
+            Branch(other, 1, self.ids[:2]),
+            Branch(row, 3, self.others[:3]),
+            Branch(row, 0, self.ids[5:7]),
+        ]
+        fed = {row: self.ids[:5], other: self.others[:3]}
+        expected = [self._after([*fed[at][: len(fed[at]) - back], *ids]) for at, back, ids in branches]
+        self._check_all(self.member.peek(branches), expected, "of several branches")
+        logits = self.member.extend({other: self.ids[:1], row: self.ids[5:6]})
+        after = [self._after([*self.others[:3], self.ids[0]]), self._after(self.ids[:6])]
+        self._check_all(logits, after, "after several branches")
+
+    def test_rows_are_independent(self) -> None:
+        """What is done to one row is not seen by another that holds the same text."""
+        first, second, third = (self.member.open() for _ in range(3))
+        self.member.extend(dict.fromkeys((first, second, third), self.ids[:5]))
+        self.member.extend({first: self.others[:2]})
+        self.member.rollback(third, 3)
+        self.member.release(first)
+        logits = self.member.extend({third: self.others[:1], second: self.ids[5:6]})
+        expected = [self._after([*self.ids[:2], self.others[0]]), self._after(self.ids[:6])]
+        self._check_all(logits, expected, "beside rows that grew, shrank and ended")
+
+    def test_handles_of_open_rows_are_distinct(self) -> None:
+        """Before and after rows are released, fed ones and others."""
+        rows = [self.member.open() for _ in range(4)]
+        self.member.extend({rows[1]: self.ids[:1], rows[3]: self.ids[:2]})
+        for gone in (rows.pop(1), rows.pop(1)):
+            self.member.release(gone)
+        rows += [self.member.open() for _ in range(3)]
+        assert len(set(rows)) == len(rows), f"no two open rows may have the same handle; got {rows}"
+
+    def test_release_frees_a_row(self) -> None:
+        """With the last row the cache is as empty as it was; where it can be counted, see `count_cached`."""
+        before = self.count_cached()
+        for _ in range(3):
+            rows = [self.member.open() for _ in range(2)]
+            self.member.extend({rows[0]: self.others, rows[1]: self.ids[:2]})
+            for row in rows:
+                self.member.release(row)
+        after = self.count_cached()
+        assert after == before, f"released rows must be freed: the cache held {before} and holds {after}"
+
+    def test_a_new_row_begins_empty_whatever_was_released(self) -> None:
+        """Rows that came and went are seen neither by a new row nor by one that stayed."""
+        stays = self.member.open()
+        self.member.extend({stays: self.ids[:3]})
+        for _ in range(3):
+            row = self.member.open()
+            self.member.extend({row: self.others})
+            self.member.release(row)
+        row = self.member.open()
+        logits = self.member.extend({row: self.ids[:2], stays: self.ids[3:5]})
+        self._check_all(logits, [self._after(self.ids[:2]), self._after(self.ids[:5])], "after rows were released")
+
+    def test_a_row_that_was_never_fed_may_be_released(self) -> None:
+        """A request that ends before its first pass has opened its rows."""
+        self.member.release(self.member.open())
+
+    def test_measure_equals_the_logprobs_of_extend(self) -> None:
+        """The natural-log probability of each token but the first; rows stay as they are."""
+        row = self.member.open()
+        expected = []
+        for token_id, following in zip(self.ids, self.ids[1:], strict=False):
+            expected.append(float(_logprobs(self.member.extend({row: [token_id]})[0])[following]))
+        measured = self.member.measure(self.ids)
+        assert measured.shape == (len(expected),), f"one number per token but the first; got {tuple(measured.shape)}"
+        assert measured.dtype == torch.float32 and measured.device.type == "cpu", "float32, on the CPU"
+        limit = 2 * self.logit_tolerance if self.logprob_tolerance is None else self.logprob_tolerance
+        for place, (got, due) in enumerate(zip(measured.tolist(), expected, strict=True), start=1):
+            close = got == due or abs(got - due) <= limit
+            assert close, f"`measure` gives token {place} {got} nats, `extend` {due}: further apart than {limit}"
+        logits = self.member.extend({row: self.ids[-1:]})[0]
+        self._check_equal(logits, self._after(self.ids), "after a text was measured")
+
+    def test_nothing_is_measured_of_a_first_token(self) -> None:
+        """`measure` of one token or none is empty."""
+        for ids in ([], self.ids[:1]):
+            measured = self.member.measure(ids)
+            assert measured.shape == (0,), f"`measure` of {len(ids)} tokens must be empty; got {tuple(measured.shape)}"
+
+    def test_passes_take_effect_in_the_order_of_their_start(self) -> None:
+        """Passes that are started one after the other and whose results are taken later, in order."""
+        row, other = self.member.open(), self.member.open()
+        first = self.member.start_extend({row: self.ids[:4]})
+        second = self.member.start_extend({other: self.others[:3], row: self.ids[4:6]})
+        self._check_all(first.result(), [self._after(self.ids[:4])], "of the first pass")
+        expected = [self._after(self.others[:3]), self._after(self.ids[:6])]
+        self._check_all(second.result(), expected, "of the second pass")
+
+    def test_a_peek_that_is_started_after_an_extend_sees_its_tokens(self) -> None:
+        """And an `extend` that is started after a peek is not seen by it."""
+        row = self.member.open()
+        passes = [
+            self.member.start_extend({row: self.ids[:4]}),
+            self.member.start_peek([Branch(row, 1, self.others[:2])]),
+            self.member.start_extend({row: self.ids[4:6]}),
+        ]
+        texts = (self.ids[:4], [*self.ids[:3], *self.others[:2]], self.ids[:6])
+        results = [started.result() for started in passes]
+        for logits, ids in zip(results, texts, strict=True):
+            self._check_all(logits, [self._after(ids)], "of passes under way together")
+
+    def test_a_closed_member_raises(self) -> None:
+        """`ClosedError` from whatever needs the model; it may be closed again."""
+        row = self.member.open()
+        self.member.extend({row: self.ids[:2]})
+        self.close_member()
+        uses: dict[str, Callable[[], object]] = {
+            "open": self.member.open,
+            "extend": lambda: self.member.extend({row: self.ids[2:3]}),
+            "peek": lambda: self.member.peek([Branch(row, 0, self.ids[2:3])]),
+            "measure": lambda: self.member.measure(self.ids),
+        }
+        for name, use in uses.items():
+            with suppress(ClosedError):
+                use()
+                raise AssertionError(f"`{name}` of a closed member must raise a ClosedError; it raised nothing")
+        self.close_member()
+
+    def _after(self, ids: Sequence[int]) -> Tensor:
+        """The logits after these tokens in a row of their own, fed in one pass of one row: what all is held against."""
+        row = self.member.open()
+        logits = self.member.extend({row: ids})[0].clone()
+        self.member.release(row)
+        return logits
+
+    def _check_all(self, got: Tensor, expected: Sequence[Tensor], what: str) -> None:
+        assert len(got) == len(expected), f"the logits {what} must have {len(expected)} rows; got {len(got)}"
+        for place, (logits, due) in enumerate(zip(got, expected, strict=True)):
+            self._check_equal(logits, due, f"{what} (place {place})")
+
+    def _check_equal(self, got: Tensor, expected: Tensor, what: str) -> None:
+        """The same distribution, and the same best token unless two are as good."""
+        limit = self.logit_tolerance**2 / 2 if self.kl_tolerance is None else self.kl_tolerance
+        left, right = _logprobs(got), _logprobs(expected)
+        divergence = max(_kl(left, right), _kl(right, left))
+        assert divergence <= limit, (
+            f"the logits {what} must be those of the same tokens fed at once to a row alone: the KL divergence is "
+            f"{divergence:.3g} nats, and at most {limit:.3g} is rounding"
+        )
+        best = int(right.argmax())
+        short = float(left.max() - left[best])
+        assert short <= 2 * self.logit_tolerance, (
+            f"the best token {what} must be {best}; {int(left.argmax())} has {short:.3g} nats more"
+        )
+
+
+def _logprobs(logits: Tensor) -> Tensor:
+    """In float64, so that the comparison rounds nothing itself."""
+    return logits.detach().to("cpu", torch.float64).log_softmax(dim=-1)
+
+
+def _kl(left: Tensor, right: Tensor) -> float:
+    """KL(left || right) of log-probabilities, in nats; infinite where `right` rules out what `left` does not."""
+    terms = torch.where(left == -math.inf, 0.0, left.exp() * (left - right))
+    total = float(terms.sum())
+    return math.inf if math.isnan(total) else total

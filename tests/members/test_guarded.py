@@ -1,0 +1,257 @@
+"""Whatever goes wrong in a member is an own error that names it, in one wording; rows that are fine go on."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+
+import pytest
+import torch
+
+from deepen_llm.errors import MemberError, MemberTimeoutError, NumericalError
+from deepen_llm.members.base import Branch, Pending, Ready
+from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.testing import ScriptedMember
+
+STAYS_USABLE = "; the ensemble stays usable: try again, or leave it out"
+RUNNING = "in a forward pass"
+
+
+def wording(doing, what):
+    """The one way in which a failure is said."""
+    return "^" + re.escape(f"member 'bpe' failed {doing}: {what}{STAYS_USABLE}") + "$"
+
+
+class Fails(Pending):
+    def __init__(self, error):
+        self._error = error
+
+    def result(self):
+        raise self._error
+
+
+class Spoiled(ScriptedMember):
+    """Returns what it is told to, or raises it."""
+
+    told: object = None
+
+    def start_extend(self, tokens):
+        return self._say()
+
+    def start_peek(self, branches):
+        return self._say()
+
+    def measure(self, ids):
+        return self._say()
+
+    def open(self):
+        return self._say()
+
+    def rollback(self, row, num_tokens):
+        self._say()
+
+    def release(self, row):
+        self._say()
+
+    def _say(self):
+        if isinstance(self.told, Exception):
+            raise self.told
+        return self.told
+
+
+@pytest.fixture
+def spoiled(vocabularies):
+    """A guarded member that says what it is told to."""
+
+    def make(told):
+        member = Spoiled(vocabularies["bpe"], [])
+        member.told = told
+        return GuardedMember(member)
+
+    return make
+
+
+STARTS = {
+    "extend": lambda member: member.start_extend({0: [5], 1: [6, 7]}),
+    "peek": lambda member: member.start_peek([Branch(0, 0, [5]), Branch(0, 1, [6])]),
+}
+
+
+@pytest.fixture(params=STARTS)
+def start(request):
+    """Begins a pass over two rows."""
+    return STARTS[request.param]
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+def test_whatever_is_raised_at_the_start_or_later_comes_out_of_the_result(spoiled, start, at_start, caplog):
+    error = ValueError("no such row")
+    with caplog.at_level(logging.ERROR):
+        started = start(spoiled(error if at_start else Fails(error)))
+        with pytest.raises(MemberError, match=wording(RUNNING, "ValueError: no such row")) as raised:
+            started.result()
+    assert raised.value.__cause__ is error
+    assert not isinstance(raised.value, TimeoutError)
+    assert [record.getMessage() for record in caplog.records] == ["member 'bpe' failed in a forward pass"]
+
+
+@pytest.mark.parametrize("at_start", [True, False])
+def test_a_timeout_stays_one(spoiled, start, at_start):
+    error = TimeoutError("30 s are over")
+    started = start(spoiled(error if at_start else Fails(error)))
+    with pytest.raises(MemberTimeoutError, match=wording(RUNNING, "TimeoutError: 30 s are over")):
+        started.result()
+
+
+@pytest.mark.parametrize(
+    ("told", "described"),
+    [(None, "None"), ([0.5], "a list"), (torch.zeros(2, 4), "a float32 tensor of shape (2, 4)")],
+)
+def test_a_pass_that_is_not_started_as_one_is_refused(spoiled, start, told, described):
+    started = start(spoiled(told))
+    what = f"it must start a forward pass as a Pending; got {described}"
+    with pytest.raises(MemberError, match=wording(RUNNING, what)):
+        started.result()
+
+
+@pytest.mark.parametrize(
+    ("make", "described"),
+    [
+        (lambda width: None, "None"),
+        (lambda width: [[0.0] * width] * 2, "a list"),
+        (lambda width: torch.zeros(1, width), "a float32 tensor of shape (1, {width})"),
+        (lambda width: torch.zeros(3, width), "a float32 tensor of shape (3, {width})"),
+        (lambda width: torch.zeros(2, width - 1), "a float32 tensor of shape (2, {less})"),
+        (lambda width: torch.zeros(width), "a float32 tensor of shape ({width},)"),
+        (lambda width: torch.zeros(2, 1, width), "a float32 tensor of shape (2, 1, {width})"),
+        (lambda width: torch.zeros(2, width, dtype=torch.long), "a int64 tensor of shape (2, {width})"),
+        (lambda width: torch.zeros(2, width, dtype=torch.bool), "a bool tensor of shape (2, {width})"),
+    ],
+)
+def test_a_result_that_is_not_the_logits_is_refused(spoiled, start, vocabularies, make, described):
+    width = len(vocabularies["bpe"])
+    started = start(spoiled(Ready(make(width))))
+    described = described.format(width=width, less=width - 1)
+    what = f"it must return logits of shape (2, {width}), one per token; got {described}"
+    with pytest.raises(MemberError, match=wording(RUNNING, what)):
+        started.result()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        (lambda row: row.index_fill(0, torch.tensor([7]), math.nan), "NaN or infinity"),
+        (lambda row: row.index_fill(0, torch.tensor([7]), math.inf), "NaN or infinity"),
+        (lambda row: torch.full_like(row, -math.inf).index_fill(0, torch.tensor([7]), math.nan), "NaN or infinity"),
+        (lambda row: torch.full_like(row, -math.inf), "only -infinity"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_row_that_cannot_be_used_is_named_with_its_step_and_the_others_go_on(
+    spoiled, start, vocabularies, spoil, what, dtype
+):
+    logits = torch.zeros(2, len(vocabularies["bpe"]), dtype=dtype)
+    logits[0, 3] = -math.inf  # a token that is ruled out is no fault
+    logits[1] = spoil(logits[1])
+    checked = start(spoiled(Ready(logits))).result(lambda place: f"at step {place + 4}")
+    assert list(checked.errors) == [1]
+    assert str(checked.errors[1]) == f"{what} in the logits of 'bpe' at step 5: try another dtype, such as float32"
+    assert checked.tensor is logits
+
+
+def test_without_a_place_only_the_member_is_named(spoiled, start, vocabularies):
+    logits = torch.full((2, len(vocabularies["bpe"])), math.nan)
+    errors = start(spoiled(Ready(logits))).result().errors
+    assert set(errors) == {0, 1}
+    for error in errors.values():
+        assert isinstance(error, NumericalError)
+        assert str(error) == "NaN or infinity in the logits of 'bpe': try another dtype, such as float32"
+
+
+CALLS = {
+    "while a row was opened": lambda member: member.open(),
+    "while it measured the prompt": lambda member: member.measure([5, 6]),
+    "while tokens were taken back": lambda member: member.rollback(0, 1),
+    "while a row was released": lambda member: member.release(0),
+}
+
+
+@pytest.mark.parametrize("doing", CALLS)
+def test_every_other_failure_is_said_in_the_same_words(spoiled, doing, caplog):
+    with pytest.raises(MemberError, match=wording(doing, "OSError: gone")) as raised:
+        CALLS[doing](spoiled(OSError("gone")))
+    assert isinstance(raised.value.__cause__, OSError)
+    assert [record.getMessage() for record in caplog.records] == [f"member 'bpe' failed {doing}"]
+    with pytest.raises(MemberTimeoutError, match=wording(doing, "TimeoutError: late")):
+        CALLS[doing](spoiled(TimeoutError("late")))
+
+
+@pytest.mark.parametrize(("told", "described"), [(None, "None"), ("row", "a str")])
+def test_a_row_without_a_handle_is_refused(spoiled, told, described):
+    what = f"it must return the handle of a row, an int; got {described}"
+    with pytest.raises(MemberError, match=wording("while a row was opened", what)):
+        spoiled(told).open()
+
+
+@pytest.mark.parametrize(
+    ("told", "described"),
+    [
+        (None, "None"),
+        ([-0.5, -0.5], "a list"),
+        (torch.zeros(3), "a float32 tensor of shape (3,)"),
+        (torch.zeros(1), "a float32 tensor of shape (1,)"),
+        (torch.zeros(1, 2), "a float32 tensor of shape (1, 2)"),
+        (torch.zeros(2, dtype=torch.long), "a int64 tensor of shape (2,)"),
+    ],
+)
+def test_what_is_not_the_measure_of_a_prompt_is_refused(spoiled, told, described):
+    what = f"it must return 2 log-probabilities; got {described}"
+    with pytest.raises(MemberError, match=wording("while it measured the prompt", what)):
+        spoiled(told).measure([5, 6, 7])
+
+
+@pytest.mark.parametrize(("bad", "what"), [(math.nan, "NaN"), (math.inf, "infinity")])
+def test_a_measure_that_is_no_number_names_the_member(spoiled, bad, what):
+    message = f"^{what} in what 'bpe' makes of the prompt: try another dtype, such as float32, or fixed weights$"
+    with pytest.raises(NumericalError, match=message):
+        spoiled(torch.tensor([-0.5, bad, -math.inf])).measure([5, 6, 7, 8])
+
+
+def test_a_measure_comes_in_float32_and_may_rule_tokens_out(spoiled):
+    measured = spoiled(torch.tensor([-0.5, -math.inf], dtype=torch.float16)).measure([5, 6, 7])
+    assert measured.dtype == torch.float32
+    assert measured.tolist() == [-0.5, -math.inf]
+
+
+@pytest.mark.parametrize("ids", [[], [5]])
+def test_of_a_first_token_nothing_is_measured(spoiled, ids):
+    assert spoiled(torch.zeros(0)).measure(ids).shape == (0,)
+
+
+def test_an_interrupt_is_no_failure_of_the_member(spoiled, monkeypatch):
+    member = spoiled(None)
+
+    def interrupt(row):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(member.member, "release", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        member.release(0)
+
+
+def test_a_member_that_works_is_handed_through(vocabularies):
+    scripted = ScriptedMember(vocabularies["bpe"], ["the cat sat."], context_length=99)
+    member = GuardedMember(scripted)
+    row, ids = member.open(), scripted.vocabulary.encode("the cat")
+    checked = member.start_extend({row: ids}).result()
+    assert not checked.errors and checked.tensor.shape == (1, len(scripted.vocabulary))
+    peeked = member.start_peek([Branch(row, 1, ids[:1])]).result()
+    assert torch.equal(peeked.tensor, scripted.peek([Branch(row, 1, ids[:1])]))
+    assert torch.equal(member.measure(ids), scripted.measure(ids))
+    member.rollback(row, 1)
+    assert scripted.rows == {row: ids[:-1]}
+    member.release(row)
+    assert not scripted.rows
+    assert (member.name, member.context_length, member.device.type) == ("bpe", 99, "cpu")
+    assert member.vocabulary is scripted.vocabulary and member.embeddings is scripted.embeddings
