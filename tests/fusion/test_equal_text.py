@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from deepen_llm import FusionConfig, SamplingParams
+from deepen_llm.errors import VocabularyError
 from deepen_llm.fusion.equal_text import EqualTextFusion
 from tests.fusion.toy_texts import (
     END,
@@ -76,9 +78,9 @@ def test_an_example_worked_out_by_hand():
     geometric = make_fusion(members, mean="geometric").fuse(logits)
 
     # The other member drops x: b 0.4 and end 0.6 remain.
-    assert arithmetic.exp()[0].tolist() == pytest.approx([0.25, 0.35, 0.4])
+    assert arithmetic.exp()[0].tolist() == pytest.approx([0.25, 0.35, 0.4], abs=TOLERANCE)
     votes = [0.5, math.sqrt(0.3 * 0.4), math.sqrt(0.2 * 0.6)]
-    assert geometric.exp()[0].tolist() == pytest.approx([vote / sum(votes) for vote in votes])
+    assert geometric.exp()[0].tolist() == pytest.approx([vote / sum(votes) for vote in votes], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("mean", MEANS)
@@ -88,7 +90,7 @@ def test_rows_sum_to_one_and_nothing_comes_that_must_not(mean, trust):
 
     fused = make_fusion(members, mean=mean, trust=trust).fuse(make_logits(members, scale=6.0))
 
-    torch.testing.assert_close(fused.exp().sum(dim=-1), torch.ones(3))
+    torch.testing.assert_close(fused.exp().sum(dim=-1), torch.ones(3), atol=TOLERANCE, rtol=0)
     never = [text is None or members[0].index(text) != at for at, text in enumerate(members[0])]
     assert torch.equal(fused == -math.inf, torch.tensor(never).expand(3, -1))
 
@@ -202,3 +204,26 @@ def test_logits_stay_as_they_were_and_any_float_type_gives_float32(mean):
     assert fused.dtype == torch.float32
     assert all(torch.equal(rows, copy) for rows, copy in zip(logits, before, strict=True))
     assert fusion.num_bytes > 0
+
+
+@pytest.mark.parametrize("main", [0, 1, 2])
+def test_an_ensemble_answers_whoever_is_main(make_ensemble, main):
+    story, weights = "The quick brown fox jumps over the lazy dog.", [0.15, 0.15, 0.15]
+    weights[main] = 0.7
+    kinds = ("bpe", "sentencepiece", "unigram")
+    ensemble = make_ensemble([story], kinds, main=main, weights=weights, fusion=FusionConfig(method="equal_text"))
+    assert isinstance(ensemble.fusion, EqualTextFusion)
+    assert ensemble.generate("The quick", SamplingParams(max_new_tokens=40)).text == story.removeprefix("The quick")
+
+
+def test_the_mean_and_the_trust_reach_the_method(make_ensemble):
+    def score(**settings):
+        fusion = FusionConfig(method="equal_text", **settings)
+        return make_ensemble(["The quick brown fox."], fusion=fusion).score("The quick", " brown").logprob
+
+    assert len({score(), score(mean="geometric"), score(trust=0.5)}) == 3
+
+
+def test_members_that_share_too_little_with_the_main_model_are_refused(make_ensemble):
+    with pytest.raises(VocabularyError, match=r"at least 5000 tokens with the main model, 'bpe'; 'sentencepiece'"):
+        make_ensemble(["a story"], fusion=FusionConfig(method="equal_text", min_common_tokens=5000))

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from deepen_llm import FusionConfig, SamplingParams
 from deepen_llm.fusion.union import UnionFusion, UnionTables
 from tests.fusion.toy_texts import (
     END,
@@ -74,7 +75,8 @@ def test_an_example_worked_out_by_hand():
     fused = make_fusion(members, top_k=1).fuse(logits)
 
     # The union is a and abc. The main model begins abc with ab: a 0.5 and abc 0.1. The other cannot spell a.
-    assert fused.exp()[0].tolist() == pytest.approx([0.5 * 0.5 / 0.6, 0.0, 0.5 * 0.1 / 0.6 + 0.5, 0.0])
+    expected = [0.5 * 0.5 / 0.6, 0.0, 0.5 * 0.1 / 0.6 + 0.5, 0.0]
+    assert fused.exp()[0].tolist() == pytest.approx(expected, abs=TOLERANCE)
 
 
 def test_what_the_main_model_cannot_begin_never_joins_the_union():
@@ -93,7 +95,7 @@ def test_rows_sum_to_one_and_nothing_comes_that_must_not(trust):
 
     fused = make_fusion(members, trust=trust, top_k=50).fuse(make_logits(members, scale=6.0))
 
-    torch.testing.assert_close(fused.exp().sum(dim=-1), torch.ones(3))
+    torch.testing.assert_close(fused.exp().sum(dim=-1), torch.ones(3), atol=TOLERANCE, rtol=0)
     never = [text is None or members[0].index(text) != at for at, text in enumerate(members[0])]
     assert torch.equal(fused == -math.inf, torch.tensor(never).expand(3, -1))
 
@@ -104,7 +106,7 @@ def test_only_tokens_of_the_union_come():
     fused = make_fusion(members, top_k=2).fuse(make_logits(members))
 
     assert ((fused > -math.inf).sum(dim=-1) <= 4).all()
-    torch.testing.assert_close(fused.exp().sum(dim=-1), torch.ones(3))
+    torch.testing.assert_close(fused.exp().sum(dim=-1), torch.ones(3), atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize("num_copies", [2, 3])
@@ -208,4 +210,22 @@ def test_a_text_said_by_two_tokens_of_a_member_counts_once_with_the_mass_of_both
     fused = make_fusion([member, member], top_k=1).fuse(logits)
 
     assert ids_of(member)["a"] == 0
-    assert fused.exp()[0].tolist() == pytest.approx([1.0, 0.0, 0.0, 0.0])
+    assert fused.exp()[0].tolist() == pytest.approx([1.0, 0.0, 0.0, 0.0], abs=TOLERANCE)
+
+
+@pytest.mark.parametrize("main", [0, 1, 2])
+def test_an_ensemble_answers_whoever_is_main(make_ensemble, main):
+    story, weights = "The quick brown fox jumps over the lazy dog.", [0.15, 0.15, 0.15]
+    weights[main] = 0.7
+    kinds = ("bpe", "sentencepiece", "unigram")
+    ensemble = make_ensemble([story], kinds, main=main, weights=weights, fusion=FusionConfig(method="union"))
+    assert isinstance(ensemble.fusion, UnionFusion)
+    assert ensemble.generate("The quick", SamplingParams(max_new_tokens=40)).text == story.removeprefix("The quick")
+
+
+def test_how_many_tokens_each_member_brings_in_reaches_the_method(make_ensemble):
+    def score(top_k):
+        fusion = FusionConfig(method="union", top_k=top_k)
+        return make_ensemble(["The quick brown fox."], fusion=fusion).score("The quick", " brown").logprob
+
+    assert score(1) > score(50)

@@ -124,4 +124,4 @@ def test_all_weight_on_the_main_model_is_the_main_model_alone(make, name):
 def test_no_row_holds_nan_where_a_member_has_no_weight(make, name):
     fused = make(name)(weights=torch.eye(3))
     assert not fused.isnan().any()
-    torch.testing.assert_close(fused.exp().sum(dim=-1), torch.ones(3))
+    torch.testing.assert_close(fused.exp().sum(dim=-1), torch.ones(3), atol=BETWEEN_TWO, rtol=0)

@@ -68,3 +68,30 @@ def test_ends_that_are_not_aligned_are_told_apart_by_the_way_they_are_written(se
     assert set(one.ids) & set(other.ids) == {text for text in one.ids if text in other.ids}
     aligned = TokenTexts.read(sentencepiece, align_eos=True)
     assert aligned.of_id[sentencepiece.eos_ids[0]] == END
+
+
+@pytest.mark.parametrize("reader", ["bpe", "sentencepiece", "unigram"])
+@pytest.mark.parametrize("other", ["bpe", "sentencepiece", "unigram"])
+def test_a_token_that_a_vocabulary_lacks_is_begun_as_its_tokenizer_cuts_it(vocabularies, reader, other):
+    texts = TokenTexts.read(vocabularies[reader], align_eos=True)
+    for token in vocabularies[other].ids_by_token:
+        try:
+            cut = texts.vocabulary.encode(token.decode(), at_start=False)
+        except UnicodeDecodeError:
+            continue
+        if token:
+            expected = texts.ids.get(token, cut[0])
+            assert texts.of_id[texts.find_first(token)] == texts.of_id[expected]
+
+
+def test_parts_of_characters_begin_with_a_byte_and_whole_ones_before_them_come_first(sentencepiece):
+    texts = TokenTexts.read(sentencepiece, align_eos=True)
+    lead = "字".encode()[:1]
+    assert texts.of_id[texts.find_first(lead + b"\xff\xff")] == lead
+    assert texts.of_id[texts.find_first(b"q\xff\xff")] == b"q"
+
+
+def test_what_counts_as_another_token_has_its_bytes(sentencepiece):
+    texts = TokenTexts.read(sentencepiece, align_eos=True)
+    moved = {source: target for source, target in enumerate(texts.canonical_ids) if target not in (-1, source)}
+    assert moved and all(texts.of_id[source] == texts.of_id[target] for source, target in moved.items())

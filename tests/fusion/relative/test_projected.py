@@ -10,6 +10,8 @@ from tests.fusion.fused import Given
 from tests.fusion.relative.test_method import SEARCHES, close, make_fusion, make_logits, make_spaces, tolerance
 
 FORMS = [None, 6]
+WHOLE = [{}, {"max_candidates": 40}, {"form": "sampled", "max_candidates": 40}]
+"""Every token is searched over: at once, or as candidates, more than there are tokens."""
 
 
 def make_projection(spaces, index, *, batch=3, residual_share=0.0, seed=9):
@@ -26,15 +28,16 @@ def make_projection(spaces, index, *, batch=3, residual_share=0.0, seed=9):
 @pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("residual_share", [0.0, 0.3])
 @pytest.mark.parametrize("align_eos", [True, False])
+@pytest.mark.parametrize("form", WHOLE)
 def test_a_projection_enters_through_the_main_models_rows_and_its_residual_through_the_members_own(
-    search, residual_share, align_eos
+    search, residual_share, align_eos, form
 ):
     spaces = make_spaces((13, 17), 7)
     settings = {"search": search, "num_steps": 3, "learning_rate": 0.15}
     logits = make_logits(spaces)[0]
     projected = make_projection(spaces, 1, residual_share=residual_share)
 
-    fusion = make_fusion(spaces, weights=[0.6, 0.4], align_eos=align_eos, **settings)
+    fusion = make_fusion(spaces, weights=[0.6, 0.4], align_eos=align_eos, **settings, **form)
     fused = fusion.fuse_projected(logits, [None, projected])
 
     main, other = (
@@ -69,7 +72,7 @@ def test_rows_sum_to_one_and_a_batch_of_many_is_many_batches_of_one(search, max_
 
     together = fusion.fuse_projected(logits, [None, *projections])
 
-    torch.testing.assert_close(together.exp().sum(dim=-1), torch.ones(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(together.exp().sum(dim=-1), torch.ones(4), atol=tolerance(spaces), rtol=0)
     for row in range(4):
         single = [Given(one.probs[row : row + 1], one.residual[row : row + 1]) for one in projections]
         close(together[row], fusion.fuse_projected(logits[row : row + 1], [None, *single])[0])

@@ -8,9 +8,12 @@ from deepen_llm.fusion.relative import rows as rows_module
 from deepen_llm.fusion.relative.isotropy import CommonPart
 from deepen_llm.fusion.relative.member_space import MemberSpace
 from deepen_llm.fusion.relative.rows import RowTables, unit_rows
-from deepen_llm.fusion.relative.space import build_relative_matrix, find_own_anchors
+from deepen_llm.fusion.relative.space import SHARPNESS, build_relative_matrix, find_own_anchors
+from tests.rounding import rounding
 
 NUM_TOKENS, NUM_ANCHORS, HIDDEN = 90, 50, 16
+ENTRY = rounding(num_terms=NUM_ANCHORS, num_steps=2, magnitude=SHARPNESS)
+"""Of an entry, as a share of it: an exponential whose argument, at most the sharpness, follows from two sums."""
 
 
 def make_space(*, dtype=torch.float32, num_embedded=NUM_TOKENS, num_zero=0, removed_directions=0):
@@ -51,8 +54,9 @@ def test_a_few_numbers_a_token_make_every_entry_from_the_embeddings_as_they_are(
     raw = space.embeddings.float()
     products = (raw - tables.mean) @ anchors.T
     made = (tables.scales[: len(raw), None] * products - tables.log_totals[: len(raw), None]).exp()
-    torch.testing.assert_close(made, matrix_of(space)[: len(raw)], atol=1e-5, rtol=1e-3)
-    torch.testing.assert_close(tables.log_totals[len(raw) :].exp(), torch.full((NUM_TOKENS - len(raw),), 50.0))
+    torch.testing.assert_close(made, matrix_of(space)[: len(raw)], atol=rounding(1), rtol=ENTRY)
+    uniform = tables.log_totals[len(raw) :].exp()
+    torch.testing.assert_close(uniform, torch.full_like(uniform, NUM_ANCHORS), atol=rounding(1, 1, NUM_ANCHORS), rtol=0)
     assert not tables.scales[len(raw) :].any()
 
 
@@ -64,8 +68,9 @@ def test_own_anchors_their_shares_and_the_mean_row_are_those_of_the_matrix(setti
     own = find_own_anchors(matrix, space.anchor_ids)
     assert torch.equal(tables.own_anchors.long(), own)
     expected = matrix.gather(1, own[:, None]).squeeze(1)
-    torch.testing.assert_close(tables.own_shares, expected, atol=1e-6, rtol=1e-3)
-    torch.testing.assert_close(tables.mean_row, matrix[space.allowed].mean(dim=0), atol=1e-6, rtol=1e-3)
+    torch.testing.assert_close(tables.own_shares, expected, atol=rounding(1), rtol=ENTRY)
+    mean = matrix[space.allowed].mean(dim=0)
+    torch.testing.assert_close(tables.mean_row, mean, atol=rounding(NUM_TOKENS), rtol=ENTRY)
 
 
 def test_the_tables_do_not_depend_on_the_tiles(monkeypatch):
