@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,6 +17,13 @@ from deepen_llm.members.base import Branch, Member
 
 MIN_TOKENS = 10
 """The least that the text must come to, so that every test has tokens to feed, to take back and to put elsewhere."""
+
+
+SECRETS = re.compile(
+    r"""(?ix) "[^"]*(secret|passw|api_?key|authorization|credential|access_?token|auth_?token)[^"]*"\s*:
+    | \bhf_\w{16,} | \bsk-[\w-]{16,} | \bbearer\s+\S+ | ://[^/\s:@]+:[^/\s@]+@"""
+)
+"""What must not stand in an identity as JSON: names of secrets, services' keys, a password in an address."""
 
 
 class MemberConformance(ABC):
@@ -108,6 +116,11 @@ class MemberConformance(ABC):
         written = json.dumps(identity, allow_nan=False, sort_keys=True)
         again = json.dumps(dict(self.member.identity), allow_nan=False, sort_keys=True)
         assert written == again, f"`identity` must stay the same; it was {written} and is {again}"
+
+    def test_identity_holds_no_secrets(self) -> None:
+        """It stands in reports and names of files. What is found is not repeated in the message."""
+        found = SECRETS.search(json.dumps(dict(self.member.identity), default=str))
+        assert found is None, "`identity` must hold no secrets: leave keys, tokens and passwords out"
 
     def test_embeddings_are_none_or_a_matrix(self) -> None:
         """(rows, hidden), in the order of the ids."""

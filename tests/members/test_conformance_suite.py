@@ -164,6 +164,18 @@ class NoJson(ScriptedMember):
         return {"dtype": torch.float32}
 
 
+class TellsItsKey(ScriptedMember):
+    @property
+    def identity(self):
+        return {"name": self.name, "server": {"api_key": "1234"}}
+
+
+class TellsAPassword(ScriptedMember):
+    @property
+    def identity(self):
+        return {"name": self.name, "server": "https://me:1234@example.org/v1"}
+
+
 class NeverCloses(ScriptedMember):
     def close(self):
         pass
@@ -183,6 +195,8 @@ FAULTY = {
     PadsLogits: "test_logits_are_one_per_token_of_the_vocabulary",
     FlatEmbeddings: "test_embeddings_are_none_or_a_matrix",
     NoJson: "test_identity_is_json",
+    TellsItsKey: "test_identity_holds_no_secrets",
+    TellsAPassword: "test_identity_holds_no_secrets",
     NeverCloses: "test_a_closed_member_raises",
 }
 
