@@ -10,12 +10,12 @@ from typing import Any, ClassVar, Self, cast
 from pydantic import (
     BaseModel,
     ConfigDict,
-    ModelWrapValidatorHandler,
     SerializationInfo,
     ValidationError,
     model_serializer,
     model_validator,
 )
+from pydantic.functional_validators import ModelWrapValidatorHandler
 
 from deepen_llm.errors import ConfigError
 
@@ -131,7 +131,7 @@ class Variants(Settings):
         return handler(value)
 
     @model_serializer(mode="plain")
-    def _dump(self, info: SerializationInfo) -> dict[str, Any]:
+    def _dump(self, info: SerializationInfo) -> dict[str, object]:
         """All settings of the kind, also where the field that holds it says no more than the base class."""
         names = [name for name in type(self).model_fields if not info.exclude_unset or name in self.model_fields_set]
         return {name: getattr(self, name) for name in names}
