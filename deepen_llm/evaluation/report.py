@@ -69,7 +69,7 @@ def write_markdown(
         "# Evaluation",
         "\n".join(f"- {name}: {_escape(str(value))}" for name, value in settings.items() if value not in (None, ())),
         "## Results",
-        "Right answers in %, or bits per byte (lower is better), with the 95% interval; behind a task its questions.",
+        "Right answers in %, or bits per byte (lower is better), with the 95% interval; after a task its questions.",
         _result_table(results, names),
         *([f"![The results with their intervals]({picture})"] if picture else []),
         *_gain_section(results, names),

@@ -75,7 +75,8 @@ class StructureCompiler:
     def allowed(self, matcher: llguidance.LLMatcher) -> Tensor:
         """A mask (num_tokens,) on the CPU of the tokens that may come: end-of-sequence where the answer may end."""
         bias = torch.frombuffer(bytearray(matcher.compute_logit_bias()), dtype=torch.uint8)
-        return bias[: len(self.vocabulary)].bool() & self._sayable
+        # What is neither text nor end of text, llguidance may let through.
+        return bias[: len(self.vocabulary)].bool() & self.vocabulary.allowed
 
     def _compile(self, grammar: str, params: SamplingParams) -> Structure:
         check_grammar(grammar, params, self._tokenizer)
@@ -88,12 +89,6 @@ class StructureCompiler:
                 f"{begins} the main model {self.vocabulary.name!r} has no token: make another member the main model"
             )
         return Structure(tokens, text, find_completion(text, self.expressible))
-
-    @cached_property
-    def _sayable(self) -> Tensor:
-        """A mask of the tokens that are text or end a text: what else there is, llguidance may let through."""
-        eos_ids = self.vocabulary.eos_ids
-        return torch.tensor([bool(token) or at in eos_ids for at, token in enumerate(self.vocabulary.tokens)])
 
     @cached_property
     def _tokenizer(self) -> llguidance.LLTokenizer:
@@ -126,5 +121,5 @@ class _TokenBytes:
 
 
 def _eos_ids(vocabulary: Vocabulary) -> list[int]:
-    """The ids that end a text; where there is none, one behind all others, which no model can say."""
+    """The ids that end a text; where there is none, one after all others, which no model can say."""
     return list(vocabulary.eos_ids) or [len(vocabulary)]

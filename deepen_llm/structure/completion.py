@@ -20,7 +20,7 @@ MAX_ROUNDS = 64
 """So often the same bytes may be allowed again before other ways are tried first."""
 
 _CLOSING = b'}]",ntf1023456789-:["{ '
-"""What mostly leads to the end of JSON, the best first; anything else comes behind it."""
+"""What mostly leads to the end of JSON, the best first; anything else comes after it."""
 _LENGTHENING = frozenset((0x5C, *range(0x80, 0x100)))
 """What only makes a string longer: an escape, or the beginning of a character of several bytes."""
 _RANKS = {byte: rank for rank, byte in reversed(list(enumerate(_CLOSING)))}
@@ -28,7 +28,7 @@ _RANKS = {byte: rank for rank, byte in reversed(list(enumerate(_CLOSING)))}
 
 @final
 class ByteTokenizer:
-    """Every byte as a token: what comes behind is searched byte by byte, whatever the main model's tokens are."""
+    """Every byte as a token: what comes after is searched byte by byte, whatever the main model's tokens are."""
 
     def __init__(self) -> None:
         self.eos_token_id = 256

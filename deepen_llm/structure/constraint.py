@@ -56,7 +56,7 @@ class Room:
         return self.num_tokens > other.num_tokens and self.num_bytes > other.num_bytes
 
     def after(self, piece: bytes) -> Room:
-        """What is left behind one more token."""
+        """What is left after one more token."""
         return Room(self.num_tokens - 1, self.num_bytes - len(piece))
 
 
@@ -87,7 +87,7 @@ class Constraint:
 
     @property
     def is_complete(self) -> bool:
-        """Whether the answer is whole, and nothing can come behind it or is to come."""
+        """Whether the answer is whole, and nothing can come after it or is to come."""
         return not self._forced and (self.is_shortened or self._tokens.is_stopped())
 
     def allowed(self) -> Tensor:
@@ -149,7 +149,7 @@ class Constraint:
         self._is_inside = not self._is_forced and piece[-1:] not in OPENING
         if not self._tokens.consume_token(token_id):
             reason = " ".join(self._tokens.get_error().split())
-            raise GrammarError(f"the structure cannot be followed behind {piece!r}: {reason}: make it simpler")
+            raise GrammarError(f"the structure cannot be followed after {piece!r}: {reason}: make it simpler")
         self._text.try_consume_tokens(list(piece))
 
     def _piece(self, token_id: int) -> bytes:
@@ -172,7 +172,7 @@ class Constraint:
         return self._forced.popleft()
 
     def _complete_after(self, piece: bytes, now: Completion) -> Completion | None:
-        """How the answer can end behind one more token."""
+        """How the answer can end after one more token."""
         if (carried := self._carry_over(piece, now)) is not None:
             return carried
         ahead = self._text.deep_copy()
@@ -180,7 +180,7 @@ class Constraint:
         return self._find_completion(ahead)
 
     def _carry_over(self, piece: bytes, now: Completion | None) -> Completion | None:
-        """The least of a completion that still completes behind one more token; None where nothing of it does."""
+        """The least of a completion that still completes after one more token; None where nothing of it does."""
         if now is None:
             return None
         ahead = self._text.deep_copy()

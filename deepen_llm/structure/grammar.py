@@ -95,7 +95,7 @@ def _is_closable(schema: Mapping[str, Any]) -> bool:
 
 
 def _narrow_value(key: str, value: Any, *, closes: bool) -> Any:
-    """What stands behind a keyword: a schema, several of them, schemas by name, or data."""
+    """What stands after a keyword: a schema, several of them, schemas by name, or data."""
     if key in _LITERAL:
         return value
     if isinstance(value, Mapping) and key in _NAMED:
@@ -117,7 +117,7 @@ def _parts(schema: Any) -> Iterator[Mapping[str, Any]]:
 def locate(schema: Mapping[str, Any], message: str) -> str:
     """Where in a schema the part is that an error message names, as a path from `$`; empty where none is found.
 
-    It is a keyword in double quotes, or the value of a keyword, behind the last colon or on a line of its own.
+    It is a keyword in double quotes, or the value of a keyword, after the last colon or on a line of its own.
     """
     quoted = set(message.split('"')[1::2])
     values = {message.rpartition(": ")[2].strip(), *(line.strip() for line in message.splitlines())}

@@ -16,9 +16,9 @@ from deepen_llm.structure import JSON_STYLE, check_structure, narrow
 
 _DESCRIBED = '{"type": "function", "function": {"name": ..., "description": ..., "parameters": {...}}}'
 _DATA = ("enum", "const", "default", "examples")
-"""Keywords behind which titles are data."""
+"""Keywords after which titles are data."""
 _BY_NAME = ("properties", "patternProperties", "$defs", "definitions")
-"""Keywords behind which schemas stand by name."""
+"""Keywords after which schemas stand by name."""
 
 
 @final

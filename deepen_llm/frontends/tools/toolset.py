@@ -33,8 +33,8 @@ class ToolSet:
     def grammar(self, stop: Sequence[str] = ()) -> str:
         """The grammar of an answer: calls, a line each, or, where none is forced, a text.
 
-        A text does not begin with a brace, nor with one behind white space, so that nothing which looks like a call is
-        one by chance. It ends behind a stop string; a call has none.
+        A text does not begin with a brace, nor with one after white space, so that nothing which looks like a call is
+        one by chance. It ends after a stop string; a call has none.
         """
         numbers = range(len(self.tools))
         calls = 'call ("\\n" call)*' if self.is_parallel else "call"
