@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
 
 from deepen_llm.decoding.detokenizer import Detokenizer
 from deepen_llm.decoding.track import Track
+from deepen_llm.errors import MemberError
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.projection.results import Path
 from deepen_llm.requests.deadline import Deadline
@@ -122,9 +124,10 @@ class RunningSequence(ABC):
             self.future.set_exception(error)
 
     def release(self) -> None:
-        """Free every member's row."""
+        """Free every member's row, also where another member fails to: the guard has told that, and the row is gone."""
         for track in self.tracks:
-            track.release()
+            with suppress(MemberError):
+                track.release()
 
     def _count_step(self) -> None:
         """One more step is done, the one that ends the sequence included."""

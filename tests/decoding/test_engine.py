@@ -148,3 +148,18 @@ def test_closing_fails_what_runs_and_what_waits_and_takes_nothing_more(make_engi
             sequence.future.result(10)
     with pytest.raises(ClosedError, match="make a new one"):
         engine.submit(begin(members))
+
+
+def test_a_member_whose_rows_cannot_be_released_holds_up_nobody(make_engine, caplog):
+    engine, members = make_engine()
+
+    def fail(row):
+        raise OSError("gone")
+
+    members[0].release = fail
+    for cut in (9, 15):
+        sequence = begin(members, STORY[:cut])
+        engine.submit(sequence)
+        assert sequence.future.result(10).text == STORY[cut:]
+    assert "'bpe' failed while a row was released" in caplog.text
+    assert not members[1].rows
