@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 def wait(futures: Sequence[Future[Result]], deadline: Deadline) -> list[Result]:
-    """All results; the first error, the deadline or Ctrl-C ends the rest."""
+    """All results; the first error, the deadline or Ctrl-C ends all of them."""
     try:
         return [deadline.result_of(future) for future in futures]
     except BaseException:
