@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.vocabulary import Vocabulary
+from deepen_llm.vocabulary.canonical import complete
 
 NONE = -1
 """In place of a token where the main model's vocabulary cannot express the text."""
@@ -120,11 +121,3 @@ class FirstTokens:
         # A tokenizer without an unknown token drops what it cannot express, and begins with what comes after.
         is_there = text.encode().startswith(token) or self._main.can_express(text)
         return ids[0] if is_there else NONE
-
-
-def complete(text: bytes) -> str:
-    """The text up to its first byte that is no part of a complete character."""
-    try:
-        return text.decode()
-    except UnicodeDecodeError as error:
-        return text[: error.start].decode()

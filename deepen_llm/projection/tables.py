@@ -8,8 +8,9 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
-from deepen_llm.projection.first_tokens import NONE, FirstTokens, complete
+from deepen_llm.projection.first_tokens import NONE, FirstTokens
 from deepen_llm.vocabulary import Vocabulary
+from deepen_llm.vocabulary.canonical import complete
 
 MAX_ENTRIES = 1 << 21
 """The most entries of the tables after pending bytes that are kept, 34 MB of them."""

@@ -245,8 +245,12 @@ class MemberConformance(ABC):
         self._check_all(logits, [self._after(self.ids[:2]), self._after(self.ids[:5])], "after rows were released")
 
     def test_a_row_that_was_never_fed_may_be_released(self) -> None:
-        """A request that ends before its first pass has opened its rows."""
+        """A request that ends before its first pass has opened its rows; those of others go on."""
+        stays = self.member.open()
+        self.member.extend({stays: self.ids[:3]})
         self.member.release(self.member.open())
+        logits = self.member.extend({stays: self.ids[3:5]})[0]
+        self._check_equal(logits, self._after(self.ids[:5]), "after a row that was never fed was released")
 
     def test_measure_equals_the_logprobs_of_extend(self) -> None:
         """The natural-log probability of each token but the first; rows stay as they are."""

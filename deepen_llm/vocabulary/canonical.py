@@ -50,7 +50,7 @@ class TokenTexts:
             return self.ids[text]
         if isinstance(text, str) or not text:
             return -1
-        if whole := _whole_characters(text):
+        if whole := complete(text):
             first = next(iter(self.vocabulary.encode(whole, at_start=False)), None)
         else:
             first = self.vocabulary.byte_ids[text[0]]
@@ -76,8 +76,8 @@ def canonical_ids(vocabulary: Vocabulary, *, align_eos: bool, compares_strings: 
     ]
 
 
-def _whole_characters(text: bytes) -> str:
-    """The characters before the first byte that is no part of one."""
+def complete(text: bytes) -> str:
+    """The text up to its first byte that is no part of a complete character."""
     try:
         return text.decode()
     except UnicodeDecodeError as error:
