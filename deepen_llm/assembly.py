@@ -12,6 +12,7 @@ from deepen_llm.decoding.step import Stepper
 from deepen_llm.errors import ConfigError
 from deepen_llm.fusion.frame import FusionFrame
 from deepen_llm.fusion.tokens import CanonicalTokens
+from deepen_llm.fusion.words import WordWeigher
 from deepen_llm.members.base import Member
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.members.names import name_members
@@ -85,11 +86,12 @@ def read_tokens(members: Sequence[Member], config: FusionConfig) -> list[Canonic
 def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFrame, config: FusionConfig) -> Stepper:
     """What takes the ensemble's steps."""
     gate = FuseAlways() if config.fuse == "always" else FuseWhenUnsure(config.confidence)
-    projector = None
+    projector = words = None
     if len(members) > 1 and config.projects and isinstance(config, ProjectingConfig):
         limits = ExpansionLimits(config.min_mass, config.max_rows, config.max_passes)
         projector = EnsembleProjector(members, main, frame, limits, align_eos=config.align_eos)
-    return Stepper(members, main, frame, gate, projector)
+        words = WordWeigher([member.vocabulary for member in members], main)
+    return Stepper(members, main, frame, gate, projector, words)
 
 
 def build_weighting(members: Sequence[GuardedMember], config: EnsembleConfig) -> Weighting:

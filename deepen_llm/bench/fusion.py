@@ -15,7 +15,7 @@ from torch import Tensor
 
 from deepen_llm.bench.reference import fuse_candidates, fuse_densely
 from deepen_llm.bench.timing import Spread, take_turns
-from deepen_llm.fusion.base import Step
+from deepen_llm.fusion.base import Distributions, Step
 from deepen_llm.fusion.frame import FusionFrame
 from deepen_llm.fusion.relative.build import build_from
 from deepen_llm.fusion.relative.inverse import InverseSearch
@@ -202,7 +202,9 @@ class TokenFusion:
         logprobs = self._frame.read_main(logits[0])
         others = [self._frame.read_tokens(index, rows) for index, rows in enumerate(logits) if index]
         weights = torch.full((len(logprobs), self._num_members), 1 / self._num_members)
-        return self._frame.fuse(Step.build(0, logprobs, logprobs.exp(), others, weights))
+        return self._frame.fuse(
+            Step.build(Distributions(0, logprobs, logprobs.exp(), others, weights.shape[1]), weights), logprobs
+        )
 
 
 def compare_with_reference(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deepen_llm.weighting.base import Weighting
 
 WEIGHTINGS = {
+    "adaptive": "deepen_llm.weighting.adaptive:AdaptiveWeightingConfig",
     "prompt": "deepen_llm.weighting.prompt:PromptWeightingConfig",
 }
 """The ways to weigh each request, each with the class of its settings. A new one is a file and a line here."""
@@ -30,8 +31,9 @@ class WeightingConfig(Variants):
     variant_field = "kind"
     variants = WEIGHTINGS
 
-    kind: str = "prompt"
-    """`prompt`: from how well each member predicts the request's prompt."""
+    kind: str = "adaptive"
+    """`adaptive`: they learn from what each member gives the prompt and then the answer, word by word; `prompt`: from
+    how well each member predicts the prompt."""
 
     def build(self, members: Sequence[GuardedMember]) -> Weighting:
         """The weighting for these members."""

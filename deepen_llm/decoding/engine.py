@@ -124,8 +124,8 @@ class Engine:
 
     def _prepare(self, sequence: RunningSequence) -> None:
         """Weights for a sequence that has just come in; and it takes in what alone can come next, without a pass."""
-        if sequence.weights is None:
-            sequence.weights = self._weighting.begin([track.pending for track in sequence.tracks])
+        if not sequence.has_begun:
+            sequence.begin(self._weighting.begin(), reads_prompt=self._weighting.reads_prompt)
         sequence.accept_forced()
 
     def _choose(self, result: StepResult) -> None:
@@ -141,8 +141,7 @@ class Engine:
             chosen[sequence] = sequence.choose(rows[sequence], best[sequence])
 
         self._for_each(result.sequences, choose)
-        if self._weighting.learns:
-            self._learn(result, chosen)
+        self._note_given(result, chosen)
         self._for_each(list(chosen), lambda sequence: self._accept(sequence, chosen[sequence], rows[sequence]))
 
     def _accept(self, sequence: RunningSequence, token_id: int, logprobs: Tensor) -> None:
@@ -150,12 +149,11 @@ class Engine:
         trace = trace_step(sequence, logprobs, token_id) if sequence.wants_trace else None
         sequence.accept(token_id, logprobs, trace)
 
-    def _learn(self, result: StepResult, chosen: dict[RunningSequence, int]) -> None:
-        """Tell the weights what every member gave the tokens that were chosen."""
+    def _note_given(self, result: StepResult, chosen: dict[RunningSequence, int]) -> None:
+        """Tell every sequence what the members gave the token that it chose."""
         given = result.given([chosen.get(sequence, 0) for sequence in result.sequences])
         for sequence, probs in zip(result.sequences, given, strict=True):
-            if probs is not None and sequence in chosen and sequence.weights is not None:
-                sequence.weights.update(probs)
+            sequence.given = probs
 
     def _for_each(self, sequences: Sequence[RunningSequence], act: Callable[[RunningSequence], None]) -> None:
         """Do something with each sequence; one that fails leaves the others be, one that is finished is resolved."""

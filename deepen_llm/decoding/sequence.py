@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from deepen_llm.decoding.detokenizer import Detokenizer
+from deepen_llm.decoding.open_word import OpenWord
+from deepen_llm.decoding.prompt_words import given_words, num_to_measure
 from deepen_llm.decoding.track import Track
 from deepen_llm.errors import MemberError
 from deepen_llm.members.guarded import GuardedMember
@@ -44,8 +46,8 @@ class RunningSequence(ABC):
         self.future: Future[Any] = Future()
         self.deadline = deadline
         """Also the engine looks at it: who holds a stream and does not read it would not notice."""
-        self.weights: Weights | None = None
-        """None until they are begun."""
+        self.given: Sequence[float] | None = None
+        """The probability that each member gave the token that was chosen; None where they were not asked."""
         self.num_steps = 0
         self.is_finished = False
         self.is_fused = True
@@ -58,6 +60,36 @@ class RunningSequence(ABC):
         self._vocabulary = vocabulary
         self._detokenizer = Detokenizer(drop_leading_space=vocabulary.continues_with_space(self._prompt))
         self._num_fused = self._num_forced = 0
+        self._word: OpenWord | None = None
+        self._reads_prompt = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the sequence has weights."""
+        return self._word is not None
+
+    @property
+    def word(self) -> OpenWord:
+        """The word that is open, and the weights."""
+        if self._word is None:
+            raise RuntimeError("a sequence that has not begun has no weights")
+        return self._word
+
+    def begin(self, weights: Weights, *, reads_prompt: bool = False) -> None:
+        """Begin with these weights, to be changed by what the members give the prompt where they are to read it."""
+        self._word = OpenWord(weights, self._prompt.text)
+        self._reads_prompt = reads_prompt
+        for track in self.tracks if reads_prompt else ():
+            track.measure_prompt(num_to_measure(len(track.pending)))
+
+    def read_prompt(self) -> None:
+        """Change the weights by what the members gave the prompt, once all have; it is done once."""
+        if not self._reads_prompt:
+            return
+        self._reads_prompt = False
+        prompts = [track.prompt for track in self.tracks if track.prompt is not None]
+        if len(prompts) == len(self.tracks):
+            self.word.weights = self.word.weights.after_prompt(given_words(prompts, self._prompt.contents))
 
     def last_tokens(self, num_bytes: int) -> Path:
         """The last tokens that the main model chose, spelling at least `num_bytes`; none where it chose too few.
@@ -82,7 +114,7 @@ class RunningSequence(ABC):
             num_extra_passes=sum(track.num_extra_passes for track in self.tracks),
             truncated_mass=sum(track.truncated_mass for track in self.tracks) / num_asked,
             num_abstained=sum(track.num_abstained for track in self.tracks),
-            weights=() if self.weights is None else self.weights.current,
+            weights=() if self._word is None else self._word.weights.current,
             num_forced=self._num_forced,
         )
 
@@ -137,7 +169,13 @@ class RunningSequence(ABC):
     def _push(self, token_id: int) -> str:
         """Add the token to the main model's track and its text to the others'; the text that became whole."""
         self.chosen_ids.append(token_id)
-        text = self._detokenizer.push(self._vocabulary.tokens[token_id] or b"")
+        token, given = self._vocabulary.tokens[token_id] or b"", self.given
+        if given is None:
+            self.word.skip(token)
+        else:
+            self.word.take(token, given)
+            self.given = None
+        text = self._detokenizer.push(token)
         for track in self.tracks:
             track.push(token_id, text, self._detokenizer.open_bytes)
         return text

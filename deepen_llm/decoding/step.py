@@ -14,8 +14,9 @@ from deepen_llm.decoding.gating import Gate
 from deepen_llm.decoding.projecting import EnsembleProjector
 from deepen_llm.decoding.sequence import RunningSequence, name_step
 from deepen_llm.errors import DeepenError
-from deepen_llm.fusion.base import Step
+from deepen_llm.fusion.base import Distributions, Step
 from deepen_llm.fusion.frame import FusionFrame
+from deepen_llm.fusion.words import WordWeigher
 from deepen_llm.members.guarded import GuardedMember, GuardedPass
 
 
@@ -30,21 +31,21 @@ class StepResult:
     """What to choose from: `(len(sequences), num_main_logits)`, float32, on the main model's device."""
     failed: dict[RunningSequence, DeepenError]
     """The others, and why."""
-    fused: Step | None = None
-    """What was fused, the sequences of `fused_rows` among it."""
+    distributions: Distributions | None = None
+    """What the members gave, the sequences of `fused_rows` among it."""
     fused_rows: list[int] = field(default_factory=list)
-    """For each of the sequences its row of `fused`, -1 where it was left to the main model."""
+    """For each of the sequences its row of the distributions, -1 where it was left to the main model."""
 
     def given(self, token_ids: Sequence[int]) -> list[list[float] | None]:
         """The probs that every member gave the chosen tokens, one list per sequence; None where it was not fused."""
-        rows = [row for row in self.fused_rows if row >= 0]
-        if self.fused is None or not rows:
+        if self.distributions is None:
             return [None] * len(self.sequences)
-        ids = torch.zeros(len(self.fused.logprobs), dtype=torch.int64)
+        probs = self.distributions.probs
+        ids = torch.zeros(len(probs), dtype=torch.int64)
         for row, token_id in zip(self.fused_rows, token_ids, strict=True):
             if row >= 0:
                 ids[row] = token_id
-        given: list[list[float]] = self.fused.given(ids.to(self.fused.logprobs.device)).tolist()
+        given: list[list[float]] = self.distributions.given(ids.to(probs.device)).tolist()
         return [given[row] if row >= 0 else None for row in self.fused_rows]
 
 
@@ -59,6 +60,7 @@ class Stepper:
         frame: FusionFrame,
         gate: Gate,
         projector: EnsembleProjector | None = None,
+        words: WordWeigher | None = None,
     ) -> None:
         """Take the parts.
 
@@ -68,9 +70,10 @@ class Stepper:
             frame: Makes one distribution of theirs.
             gate: Chooses the sequences to fuse.
             projector: Projects the other members' distributions as text; None fuses them token by token.
+            words: Weighs what was projected word by word; None where nothing is.
         """
         self._members = tuple(members)
-        self._main, self._frame, self._gate, self._projector = main, frame, gate, projector
+        self._main, self._frame, self._gate, self._projector, self._words = main, frame, gate, projector, words
         # Work on accelerators is asynchronous: what is started there first runs beside what the CPU computes after.
         order = sorted(range(len(members)), key=lambda index: members[index].device.type == "cpu")
         self._order = tuple(order)
@@ -101,18 +104,20 @@ class Stepper:
         is_whole = len(chosen) == len(result.sequences)
         places = None if is_whole else torch.tensor(chosen, device=result.logprobs.device)
         logprobs = result.logprobs if places is None else result.logprobs[places]
-        step = self._make_step(sequences, logprobs, result.failed)
-        fused = self._frame.fuse(step)
+        distributions = self._read(sequences, logprobs, result.failed)
+        fused = self._frame.fuse(self._weigh(sequences, distributions), logprobs)
         for sequence in sequences:
             sequence.is_fused = True
         result.logprobs = fused if places is None else result.logprobs.index_copy(0, places, fused)
-        result.fused, result.fused_rows = step, [-1] * len(result.sequences)
+        if self._projector is not None:
+            result.distributions = distributions
+        result.fused_rows = [-1] * len(result.sequences)
         for row, place in enumerate(chosen):
             result.fused_rows[place] = row
 
-    def _make_step(
+    def _read(
         self, sequences: Sequence[RunningSequence], logprobs: Tensor, failed: dict[RunningSequence, DeepenError]
-    ) -> Step:
+    ) -> Distributions:
         """The members' distributions of some sequences; those that fail on the way keep a row that means nothing."""
         logits, probs = {index: self._gather(index, sequences) for index in self._others}, logprobs.exp()
         if self._projector is None:
@@ -120,8 +125,19 @@ class Stepper:
         else:
             others, errors = self._projector.project(sequences, logits, probs)
             failed.update({sequences[place]: error for place, error in errors.items()})
-        weights = [sequence.weights.current for sequence in sequences if sequence.weights is not None]
-        return Step.build(self._main, logprobs, probs, others, torch.tensor(weights, dtype=torch.float32))
+        return Distributions(self._main, logprobs, probs, others, len(self._members))
+
+    def _weigh(self, sequences: Sequence[RunningSequence], given: Distributions) -> Step:
+        """The step under the weights of each sequence, word by word where distributions were projected."""
+        for sequence in sequences:
+            sequence.read_prompt()
+        if self._words is None:
+            weights = [sequence.word.weights.current for sequence in sequences]
+            return Step.build(given, torch.tensor(weights, dtype=torch.float32))
+        places = [sequence.word.place for sequence in sequences]
+        shares = self._words.share_of_beginnings(given, places)
+        factors = [sequence.word.weigh(share) for sequence, share in zip(sequences, shares, strict=True)]
+        return self._words.weigh(given, places, factors)
 
     def _feed(
         self, indices: Iterable[int], sequences: Sequence[RunningSequence], failed: dict[RunningSequence, DeepenError]
@@ -142,7 +158,8 @@ class Stepper:
                 continue
             failed.update({fed[place]: error for place, error in logits.errors.items()})
             for place, sequence in enumerate(fed):
-                sequence.tracks[index].note_fed(logits.tensor, place)
+                track = sequence.tracks[index]
+                track.note_fed(logits.tensor, place, logits.measured.get(track.row))
 
     def _start(
         self, index: int, fed: Sequence[RunningSequence], failed: dict[RunningSequence, DeepenError]
@@ -154,7 +171,8 @@ class Stepper:
         except DeepenError as error:
             failed.update(dict.fromkeys(fed, error))
             return None
-        return self._members[index].start_extend(tokens)
+        measured = {track.row: track.num_measured for track in tracks if track.num_measured}
+        return self._members[index].start_extend(tokens, measured)
 
     def _gather(self, index: int, sequences: Sequence[RunningSequence]) -> Tensor:
         """A member's logits `(len(sequences), num_logits)`: mostly the batch that it returned, as it is."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import final
 
 from torch import Tensor
 
 from deepen_llm.decoding.alignment import Alignment
+from deepen_llm.decoding.prompt_words import MeasuredPrompt
 from deepen_llm.decoding.token_boundary import TokenBoundary
 from deepen_llm.errors import ContextLengthError
 from deepen_llm.members.base import Branch
@@ -44,6 +46,9 @@ class Track:
         """Its row of them."""
         self.projection: Projection | None = None
         """What expanding the member's tokens came to at this step; None where none were."""
+        self.prompt: MeasuredPrompt | None = None
+        """What the member gave the prompt, once it was fed and measured."""
+        self._num_measured = 0
         self.num_extra_rows = self.num_extra_passes = self.num_abstained = 0
         self.truncated_mass = 0.0
         """Summed over steps."""
@@ -90,8 +95,19 @@ class Track:
             f"at most {fits - 1} of them leave room for an answer, shorten it"
         )
 
-    def note_fed(self, batch: Tensor, place: int) -> None:
-        """Record that the pending tokens went through a forward pass, as one row of it."""
+    def measure_prompt(self, num_tokens: int) -> None:
+        """Have the prompt's last tokens measured when it is fed, as many as there are of this number."""
+        self._num_measured = num_tokens
+
+    @property
+    def num_measured(self) -> int:
+        """How many of the pending tokens are to be measured as they are fed."""
+        return 0 if self.num_fed else min(self._num_measured, len(self.pending) - 1)
+
+    def note_fed(self, batch: Tensor, place: int, measured: Sequence[float] | None = None) -> None:
+        """Record that the pending tokens went through a forward pass, as one row of it; and what was measured."""
+        if measured is not None:
+            self.prompt = MeasuredPrompt(self.member.vocabulary, tuple(self.pending), measured)
         self.num_fed += len(self.pending)
         self.pending = []
         self.batch, self.place = batch, place

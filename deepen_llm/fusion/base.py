@@ -32,13 +32,47 @@ class Distribution:
 
 @final
 @dataclass(frozen=True, eq=False)
-class Step:
-    """One step of a batch, each tensor made once: tokens that count as one merged, those that may not come at 0."""
+class Distributions:
+    """What the members give the next token of a batch, before their weights count."""
 
     main: int
     """The main model's position."""
     logprobs: Tensor
     """The main model's own `(batch, num_main_logits)`, float32, normalized."""
+    probs: Tensor
+    """The same as probs."""
+    others: Sequence[Distribution]
+    """Of the other members that were asked."""
+    num_members: int
+
+    def given(self, token_ids: Tensor) -> Tensor:
+        """The probs that each member gave tokens of the main model, one per row: `(batch, num_members)`.
+
+        A member counts as the main model where nothing can be said of it, or what it said was not projected; so does
+        its mass that the main model's tokens cannot express.
+        """
+        ids = token_ids[:, None]
+        main = self.probs.gather(1, ids)
+        given = main.repeat(1, self.num_members)
+        for other in self.others:
+            if other.projected is not None:
+                found = other.projected.gather(1, ids)
+                if other.own is not None:
+                    found = found.addcmul(other.own.sum(dim=-1, keepdim=True).to(found.device), main)
+                given[:, other.member] = found[:, 0]
+                given[list(other.empty_rows), other.member] = main[list(other.empty_rows), 0]
+        return given
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One step of a batch under its weights, each tensor made once."""
+
+    main: int
+    """The main model's position."""
+    logprobs: Tensor
+    """The main model's `(batch, num_main_logits)`, float32, normalized."""
     probs: Tensor
     """The same as probs."""
     weights: Tensor
@@ -49,34 +83,24 @@ class Step:
     """`(batch, 1)` bool: rows in which the main model has all the weight; None where there is no such row."""
 
     @classmethod
-    def build(
-        cls, main: int, logprobs: Tensor, probs: Tensor, distributions: Sequence[Distribution], weights: Tensor
-    ) -> Self:
+    def build(cls, given: Distributions, weights: Tensor) -> Self:
         """The step in which members without a say, in all rows or some, are left out.
 
         Args:
-            main: The main model's position.
-            logprobs: The main model's own.
-            probs: The same as probs.
-            distributions: The other members'.
+            given: What the members give.
             weights: `(batch, num_members)` float32, rows summing to 1, on the CPU, where who counts is found out.
         """
-        if any(distribution.empty_rows for distribution in distributions):
-            weights = weights.clone()
-        for distribution in distributions:
-            for row in distribution.empty_rows:
-                weights[row, main] += weights[row, distribution.member]
-                weights[row, distribution.member] = 0.0
+        weights, main = move_silent(given, weights), given.main
         counts = weights > 0
         counts[:, main] = False
         has_weight, is_alone = counts.any(dim=0).tolist(), ~counts.any(dim=1, keepdim=True)
-        home = logprobs.device
+        home = given.probs.device
         return cls(
             main,
-            logprobs,
-            probs,
+            given.logprobs,
+            given.probs,
             weights.to(home),
-            tuple(distribution for distribution in distributions if has_weight[distribution.member]),
+            tuple(distribution for distribution in given.others if has_weight[distribution.member]),
             is_alone.to(home) if bool(is_alone.any()) else None,
         )
 
@@ -84,18 +108,16 @@ class Step:
         """One member's weights `(batch, 1)`."""
         return self.weights[:, member, None]
 
-    def given(self, token_ids: Tensor) -> Tensor:
-        """The probs that each member gave tokens of the main model, one per row: `(batch, num_members)`.
 
-        A member without a say, or that was not projected onto the main model's tokens, counts as the main model did.
-        """
-        ids = token_ids[:, None]
-        given = self.probs.gather(1, ids).repeat(1, self.weights.shape[1])
-        for other in self.others:
-            if other.projected is not None:
-                given[:, other.member] = other.projected.gather(1, ids)[:, 0]
-                given[list(other.empty_rows), other.member] = given[list(other.empty_rows), self.main]
-        return given
+def move_silent(given: Distributions, weights: Tensor) -> Tensor:
+    """Weights `(batch, num_members)` with those of members of which nothing can be said given to the main model."""
+    if any(distribution.empty_rows for distribution in given.others):
+        weights = weights.clone()
+    for distribution in given.others:
+        for row in distribution.empty_rows:
+            weights[row, given.main] += weights[row, distribution.member]
+            weights[row, distribution.member] = 0.0
+    return weights
 
 
 class FusionMethod(ABC):

@@ -60,21 +60,26 @@ class FusionFrame:
         tokens = self.tokens[self._main]
         return Distribution(member, tokens.probs(logits.to(tokens.mask.device)), None)
 
-    def fuse(self, step: Step) -> Tensor:
-        """The fused logprobs `(batch, num_main_logits)`, float32, on the main model's device."""
-        if self.method is None or not step.others or self._trust == 0:
-            return step.logprobs
-        fused = self.method.combine(step)
-        keeps_main = self._keeps_main(step, fused)
-        if self._trust < 1:
-            fused = torch.log_softmax((1 - self._trust) * step.logprobs + self._trust * fused, dim=-1)
-        return fused if keeps_main is None else torch.where(keeps_main, step.logprobs, fused)
+    def fuse(self, step: Step, alone: Tensor) -> Tensor:
+        """The fused logprobs `(batch, num_main_logits)`, float32, on the main model's device.
 
-    def _keeps_main(self, step: Step, fused: Tensor) -> Tensor | None:
+        Args:
+            step: The members' distributions and weights.
+            alone: The main model's own logprobs, which are the answer where nothing is fused.
+        """
+        if self.method is None or not step.others or self._trust == 0:
+            return alone
+        fused = self.method.combine(step)
+        keeps_main = self._keeps_main(step, alone, fused)
+        if self._trust < 1:
+            fused = torch.log_softmax((1 - self._trust) * alone + self._trust * fused, dim=-1)
+        return fused if keeps_main is None else torch.where(keeps_main, alone, fused)
+
+    def _keeps_main(self, step: Step, alone: Tensor, fused: Tensor) -> Tensor | None:
         """Rows that are the main model's, `(batch, 1)` bool; None where there is certainly none."""
         found = [] if step.is_alone is None else [step.is_alone]
         if self._main_ends:
-            found.append((step.logprobs.argmax(dim=-1, keepdim=True) == self._eos_ids).any(dim=-1, keepdim=True))
+            found.append((alone.argmax(dim=-1, keepdim=True) == self._eos_ids).any(dim=-1, keepdim=True))
         if self._method_may_be_empty:
             found.append(fused.amax(dim=-1, keepdim=True) == -torch.inf)
         return torch.stack(found).any(dim=0) if found else None

@@ -34,18 +34,33 @@ class Pending(ABC):
             Exception: Whatever went wrong since the start; the rows of the pass are then good for `release` only.
         """
 
+    @property
+    def measured(self) -> Mapping[int, Tensor]:
+        """Once the result was taken, what `start_extend` was asked to measure, by row; empty where it cannot be said.
+
+        The natural-log probability of each of the row's last tokens, after all those before it: `(num,)`, float32, on
+        the CPU.
+        """
+        return {}
+
 
 @final
 class Ready(Pending):
     """A pass of a member that computes at once. On an accelerator the work may still be under way."""
 
-    def __init__(self, logits: Tensor) -> None:
-        """`logits` are (rows, num_logits)."""
+    def __init__(self, logits: Tensor, measured: Mapping[int, Tensor] | None = None) -> None:
+        """`logits` are (rows, num_logits); `measured` as in `Pending`."""
         self._logits = logits
+        self._measured = measured or {}
 
     def result(self) -> Tensor:
         """The logits, (rows, num_logits)."""
         return self._logits
+
+    @property
+    def measured(self) -> Mapping[int, Tensor]:
+        """See `Pending.measured`."""
+        return self._measured
 
 
 class Member(ABC):
@@ -88,6 +103,11 @@ class Member(ABC):
         """Memory of the weights."""
 
     @property
+    def num_parameters(self) -> int | None:
+        """How large the model is, in parameters; None where the member cannot say."""
+        return None
+
+    @property
     @abstractmethod
     def cache_bytes_per_token(self) -> int | None:
         """Memory that each cached token takes; None where the cache does not grow with the text."""
@@ -106,8 +126,14 @@ class Member(ABC):
         """
 
     @abstractmethod
-    def start_extend(self, tokens: Mapping[int, Sequence[int]]) -> Pending:
+    def start_extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int] | None = None) -> Pending:
         """Begin to feed each row its new tokens (at least one per row), in one forward pass.
+
+        Args:
+            tokens: The new tokens, by row.
+            measured: For some of the rows, of how many of their last new tokens `Pending.measured` is to tell how
+                probable they were; fewer than there are, since of the first one an earlier pass would have to tell. A
+                member that would need another pass for it need not tell.
 
         Returns:
             Logits to come, after each row's last token: (len(tokens), num_logits), in the order of the mapping.
@@ -140,21 +166,6 @@ class Member(ABC):
     def peek(self, branches: Sequence[Branch]) -> Tensor:
         """`start_peek`, and wait: logits (len(branches), num_logits)."""
         return self.start_peek(branches).result()
-
-    @abstractmethod
-    def measure(self, ids: Sequence[int]) -> Tensor:
-        """How well the member predicts tokens, in one forward pass beside its rows; no row is changed.
-
-        Args:
-            ids: At most as many as a row can hold.
-
-        Returns:
-            The natural-log probability of each token but the first, after all those before it: `(len(ids) - 1,)`,
-            float32, on the CPU; empty where there are less than two.
-
-        Raises:
-            ClosedError: The member was closed.
-        """
 
     @abstractmethod
     def rollback(self, row: int, num_tokens: int) -> None:

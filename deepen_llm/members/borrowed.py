@@ -45,6 +45,11 @@ class BorrowedMember(Member):
         return self._lender.weight_bytes
 
     @property
+    def num_parameters(self) -> int | None:
+        """The lender's."""
+        return self._lender.num_parameters
+
+    @property
     def cache_bytes_per_token(self) -> int | None:
         """The lender's."""
         return self._lender.cache_bytes_per_token
@@ -58,17 +63,13 @@ class BorrowedMember(Member):
         """A row of the lender's."""
         return self._lender.open()
 
-    def start_extend(self, tokens: Mapping[int, Sequence[int]]) -> Pending:
+    def start_extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int] | None = None) -> Pending:
         """As the lender does it."""
-        return self._lender.start_extend(tokens)
+        return self._lender.start_extend(tokens, measured)
 
     def start_peek(self, branches: Sequence[Branch]) -> Pending:
         """As the lender does it."""
         return self._lender.start_peek(branches)
-
-    def measure(self, ids: Sequence[int]) -> Tensor:
-        """As the lender does it."""
-        return self._lender.measure(ids)
 
     def rollback(self, row: int, num_tokens: int) -> None:
         """As the lender does it."""

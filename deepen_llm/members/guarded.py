@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn, final
 
 import torch
@@ -19,6 +19,8 @@ from deepen_llm.vocabulary import Vocabulary
 logger = logging.getLogger(__name__)
 
 RUNNING = "in a forward pass"
+MOST_LOGPROB = 1e-3
+"""More than nothing only by rounding."""
 
 Where = Callable[[int], str]
 """Tells the place of a row in the batch apart for people: "at step 3", say."""
@@ -33,16 +35,25 @@ class Logits:
     """(rows, num_logits), on the member's device; -inf rules a token out."""
     errors: dict[int, NumericalError]
     """By the place of the row in the batch: NaN, infinity, or every token ruled out."""
+    measured: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    """By row, the natural-log probabilities of its last tokens, where they were asked for and can be said."""
 
 
 @final
 class GuardedPass:
     """A forward pass that was started; whatever failed, at the start as well, is raised by `result`."""
 
-    def __init__(self, member: Member, num_rows: int, start: Callable[[], Pending]) -> None:
-        """Start it: `start` begins a pass over `num_rows` rows."""
+    def __init__(
+        self,
+        member: Member,
+        rows: Sequence[int],
+        start: Callable[[], Pending],
+        measured: Mapping[int, int] | None = None,
+    ) -> None:
+        """Start it: `start` begins a pass over rows, of which some are to be measured."""
         self._member = member
-        self._num_rows = num_rows
+        self._rows = rows
+        self._num_measured = measured or {}
         self._pending: Pending | None = None
         self._error: MemberError | None = None
         try:
@@ -69,9 +80,13 @@ class GuardedPass:
                 raise TypeError("the result of a forward pass is taken once")
             pending, self._pending = self._pending, None
             logits = pending.result()
-            _check_logits(self._member, logits, self._num_rows)
+            _check_logits(self._member, logits, len(self._rows))
+            measured = _check_measured(pending.measured, self._num_measured) if self._num_measured else {}
             tops = logits.amax(dim=-1).tolist()  # the one read from the device: NaN is the greatest of all
-        return Logits(logits, _find_unusable(self._member.name, tops, where))
+        for place, row in enumerate(self._rows):
+            if any(math.isnan(logprob) or logprob > MOST_LOGPROB for logprob in measured.get(row, ())):
+                tops[place] = math.nan
+        return Logits(logits, _find_unusable(self._member.name, tops, where), measured)
 
 
 @final
@@ -103,6 +118,11 @@ class GuardedMember:
         return self.member.device
 
     @property
+    def num_parameters(self) -> int | None:
+        """How large the model is; None where it cannot say."""
+        return self.member.num_parameters
+
+    @property
     def embeddings(self) -> Tensor | None:
         """The input embeddings, (rows, hidden); None where the member has none."""
         return self.member.embeddings
@@ -116,34 +136,20 @@ class GuardedMember:
         with _guard(self.member, "while a row was opened"):
             return _check_opened(self.member.open())
 
-    def start_extend(self, tokens: Mapping[int, Sequence[int]]) -> GuardedPass:
-        """Begin to feed each row its new tokens (at least one per row). Raises nothing: `GuardedPass.result` does."""
-        return GuardedPass(self.member, len(tokens), lambda: self.member.start_extend(tokens))
+    def start_extend(
+        self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int] | None = None
+    ) -> GuardedPass:
+        """Begin to feed each row its new tokens (at least one per row). Raises nothing: `GuardedPass.result` does.
+
+        Args:
+            tokens: By row.
+            measured: By row, how many of its last tokens are measured on the way: see `Member.start_extend`.
+        """
+        return GuardedPass(self.member, list(tokens), lambda: self.member.start_extend(tokens, measured), measured)
 
     def start_peek(self, branches: Sequence[Branch]) -> GuardedPass:
         """Begin to compute what would come after other tokens. Raises nothing: `GuardedPass.result` does."""
-        return GuardedPass(self.member, len(branches), lambda: self.member.start_peek(branches))
-
-    def measure(self, ids: Sequence[int]) -> Tensor:
-        """The natural-log probability of each token but the first: `(max(len(ids) - 1, 0),)`, float32, on the CPU.
-
-        A token that the member rules out has -inf.
-
-        Raises:
-            MemberError: The member failed, or returned something else.
-            NumericalError: NaN, or infinity.
-        """
-        with _guard(self.member, "while it measured the prompt"):
-            logprobs = self.member.measure(ids)
-            _check_measured(logprobs, max(len(ids) - 1, 0))
-            top = float(logprobs.max()) if len(logprobs) else 0.0  # NaN is the greatest of all
-        if math.isnan(top) or top == math.inf:
-            what = "NaN" if math.isnan(top) else "infinity"
-            raise NumericalError(
-                f"{what} in what {self.name!r} makes of the prompt: try another dtype, such as float32, or fixed "
-                "weights"
-            )
-        return logprobs.float().cpu()
+        return GuardedPass(self.member, range(len(branches)), lambda: self.member.start_peek(branches))
 
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last `num_tokens` tokens of a row.
@@ -203,9 +209,17 @@ def _check_logits(member: Member, logits: object, num_rows: int) -> None:
         raise _WrongResult(f"it must return logits of shape {due}, one per token; got {_describe(logits)}")
 
 
-def _check_measured(logprobs: object, num_tokens: int) -> None:
-    if not isinstance(logprobs, Tensor) or not logprobs.is_floating_point() or logprobs.shape != (num_tokens,):
-        raise _WrongResult(f"it must return {num_tokens} log-probabilities; got {_describe(logprobs)}")
+def _check_measured(measured: Mapping[int, Tensor], due: Mapping[int, int]) -> dict[int, list[float]]:
+    """What was measured of the rows of which that was asked, as numbers."""
+    found: dict[int, list[float]] = {}
+    for row, num in due.items():
+        logprobs: object = measured.get(row)
+        if logprobs is None:
+            continue
+        if not isinstance(logprobs, Tensor) or not logprobs.is_floating_point() or logprobs.shape != (num,):
+            raise _WrongResult(f"it must return {num} log-probabilities of a row; got {_describe(logprobs)}")
+        found[row] = logprobs.tolist()
+    return found
 
 
 def _describe(value: object) -> str:

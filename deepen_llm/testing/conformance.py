@@ -252,27 +252,28 @@ class MemberConformance(ABC):
         logits = self.member.extend({stays: self.ids[3:5]})[0]
         self._check_equal(logits, self._after(self.ids[:5]), "after a row that was never fed was released")
 
-    def test_measure_equals_the_logprobs_of_extend(self) -> None:
-        """The natural-log probability of each token but the first; rows stay as they are."""
+    def test_what_is_measured_on_the_way_equals_the_logprobs_of_extend(self) -> None:
+        """Of some of the rows of a pass, or not told at all; for every number of tokens but the first."""
         row = self.member.open()
         expected = []
         for token_id, following in zip(self.ids, self.ids[1:], strict=False):
             expected.append(float(_logprobs(self.member.extend({row: [token_id]})[0])[following]))
-        measured = self.member.measure(self.ids)
-        assert measured.shape == (len(expected),), f"one number per token but the first; got {tuple(measured.shape)}"
+        for num in range(1, len(self.ids)):
+            whole, other = self.member.open(), self.member.open()
+            started = self.member.start_extend({other: self.others[:2], whole: self.ids}, {whole: num})
+            self._check_equal(started.result()[1], self._after(self.ids), "of a pass that was measured")
+            if not started.measured:
+                continue
+            assert set(started.measured) == {whole}, "only the rows are measured of which that was asked"
+            self._check_measured(started.measured[whole], expected[-num:])
+
+    def _check_measured(self, measured: Tensor, expected: Sequence[float]) -> None:
+        assert measured.shape == (len(expected),), f"one number per token that counts; got {tuple(measured.shape)}"
         assert measured.dtype == torch.float32 and measured.device.type == "cpu", "float32, on the CPU"
         limit = 2 * self.logit_tolerance if self.logprob_tolerance is None else self.logprob_tolerance
-        for place, (got, due) in enumerate(zip(measured.tolist(), expected, strict=True), start=1):
+        for place, (got, due) in enumerate(zip(measured.tolist(), expected, strict=True)):
             close = got == due or abs(got - due) <= limit
-            assert close, f"`measure` gives token {place} {got} nats, `extend` {due}: further apart than {limit}"
-        logits = self.member.extend({row: self.ids[-1:]})[0]
-        self._check_equal(logits, self._after(self.ids), "after a text was measured")
-
-    def test_nothing_is_measured_of_a_first_token(self) -> None:
-        """`measure` of one token or none is empty."""
-        for ids in ([], self.ids[:1]):
-            measured = self.member.measure(ids)
-            assert measured.shape == (0,), f"`measure` of {len(ids)} tokens must be empty; got {tuple(measured.shape)}"
+            assert close, f"`measured` gives place {place} {got} nats, `extend` {due}: further apart than {limit}"
 
     def test_passes_take_effect_in_the_order_of_their_start(self) -> None:
         """Passes that are started one after the other and whose results are taken later, in order."""
@@ -305,7 +306,6 @@ class MemberConformance(ABC):
             "open": self.member.open,
             "extend": lambda: self.member.extend({row: self.ids[2:3]}),
             "peek": lambda: self.member.peek([Branch(row, 0, self.ids[2:3])]),
-            "measure": lambda: self.member.measure(self.ids),
         }
         for name, use in uses.items():
             with suppress(ClosedError):

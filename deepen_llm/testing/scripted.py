@@ -19,7 +19,7 @@ class ScriptedMember(Member):
     """Goes on with the first of its texts that begins with the row's text, then says end-of-sequence.
 
     Every call is recorded: `passes` holds one {row: tokens} per forward pass, `peeks` the tokens of the branches,
-    `measured` those of `measure`, `rows` the tokens of the open rows.
+    `measured` the tokens that were measured, `rows` the tokens of the open rows.
     `before_pass` is called with each {row: tokens} and may raise; `change` may alter the logits, `(num_logits,)`, of a
     row's text.
 
@@ -96,7 +96,7 @@ class ScriptedMember(Member):
         self.rows[row] = []
         return row
 
-    def start_extend(self, tokens: Mapping[int, Sequence[int]]) -> Pending:
+    def start_extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int] | None = None) -> Pending:
         """Note the tokens; logits (len(tokens), num_logits)."""
         self._check_open()
         fed = {row: list(ids) for row, ids in tokens.items()}
@@ -105,7 +105,9 @@ class ScriptedMember(Member):
         self.passes.append(fed)
         for row, ids in fed.items():
             self.rows[row] += ids
-        return Ready(torch.stack([self._logits(self.rows[row]) for row in fed]))
+        found = {row: self._measure(self.rows[row], num) for row, num in (measured or {}).items()}
+        self.measured += [self.rows[row][-num:] for row, num in (measured or {}).items()]
+        return Ready(torch.stack([self._logits(self.rows[row]) for row in fed]), found)
 
     def start_peek(self, branches: Sequence[Branch]) -> Pending:
         """What it would say after other tokens, (len(branches), num_logits); no row is changed."""
@@ -114,13 +116,6 @@ class ScriptedMember(Member):
         assert all(ids for _, _, ids in branches), "every branch has tokens"
         self.peeks.append(texts)
         return Ready(torch.stack([self._logits(ids) for ids in texts]))
-
-    def measure(self, ids: Sequence[int]) -> Tensor:
-        """The natural-log probability of each token but the first, `(len(ids) - 1,)`."""
-        self._check_open()
-        self.measured.append(list(ids))
-        logprobs = [self._logits(ids[:end]).log_softmax(dim=-1)[ids[end]] for end in range(1, len(ids))]
-        return torch.stack(logprobs) if logprobs else torch.zeros(0)
 
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last tokens of a row."""
@@ -140,6 +135,11 @@ class ScriptedMember(Member):
         """A row's text, without the dummy space of a SentencePiece tokenizer."""
         joined = self.vocabulary.join(ids)
         return joined[1:] if self.vocabulary.adds_prefix_space else joined
+
+    def _measure(self, ids: Sequence[int], num: int) -> Tensor:
+        """The natural-log probability of each of the last tokens, `(num,)`."""
+        ends = range(len(ids) - num, len(ids))
+        return torch.tensor([float(self._logits(ids[:end]).log_softmax(dim=-1)[ids[end]]) for end in ends])
 
     def _logits(self, ids: Sequence[int]) -> Tensor:
         text = self.text(ids)

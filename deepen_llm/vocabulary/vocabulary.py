@@ -34,6 +34,9 @@ class EncodedText:
     num_fixed: int
     text: str
     at_start: bool = True
+    contents: tuple[str, ...] = ()
+    """What people wrote of it: the whole prompt, or the messages of a chat without what the template puts around them,
+    in the order in which they stand in the prompt."""
 
 
 @final
@@ -227,7 +230,7 @@ class Vocabulary:
                 f"the prompt must not be empty: the tokenizer of {self.name!r} adds no BOS, so that there is no token "
                 "to begin from: give at least one character"
             )
-        return EncodedText(ids, len(self.prefix_ids), text)
+        return EncodedText(ids, len(self.prefix_ids), text, contents=(text,))
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> EncodedText:
         """Messages through the chat template, up to where the answer begins; nothing in a message becomes special.
@@ -246,4 +249,4 @@ class Vocabulary:
             num_fixed, text, at_start = len(ids), "", self._segmenter.prefixes_sections
         if not ids:
             raise PromptError(f"the chat template of {self.name!r} made nothing of the messages: check the template")
-        return EncodedText(tuple(ids), num_fixed, text, at_start)
+        return EncodedText(tuple(ids), num_fixed, text, at_start, tuple(message["content"] for message in messages))

@@ -1,45 +1,62 @@
-"""What every way to weigh does: begin with a request, change during it, tell what the weights are."""
+"""What every way to weigh does: begin with a request, change with its words, tell what the weights are."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, final
+from dataclasses import dataclass
+from typing import ClassVar, Self, final
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class GivenWord:
+    """A word of the prompt, or some that the members do not cut apart, and how probable each member found it."""
+
+    num_bytes: int
+    logprobs: tuple[float, ...]
+    """Natural logs, one per member; `-inf` where it rules the word out."""
 
 
 class Weights(ABC):
-    """The weights in one request. Called from the engine's thread."""
+    """The weights at one place of one request. They do not change: what comes later has weights of its own."""
 
     @property
     @abstractmethod
     def current(self) -> tuple[float, ...]:
-        """One weight per member, not negative, summing to 1: those of the next step, and of the report."""
+        """One weight per member, not negative, summing to 1."""
 
-    def update(self, given: Sequence[float]) -> None:  # noqa: B027  (most weights stay as they begin)
-        """Take in a fused token.
+    def after_word(self, given: Sequence[float]) -> Weights:
+        """The weights once a word has ended.
 
         Args:
-            given: The probability that each member gave it, in their order.
+            given: The probability that each member gave it, in their order, up to a factor that they share.
         """
+        del given
+        return self
+
+    def after_prompt(self, words: Sequence[GivenWord]) -> Weights:
+        """The weights once the prompt is read: as after its words, one by one."""
+        weights: Weights = self
+        for word in words:
+            most = max(word.logprobs)
+            if most > -math.inf:
+                weights = weights.after_word([math.exp(logprob - most) for logprob in word.logprobs])
+        return weights
 
 
 class Weighting(ABC):
     """Gives every request its weights."""
 
+    reads_prompt: ClassVar[bool] = False
+    """Whether `Weights.after_prompt` is to be called."""
     learns: ClassVar[bool] = False
-    """Whether `Weights.update` is to be called; what it is told costs a little at every step."""
+    """Whether `Weights.after_word` says anything: members are then fused word by word, projected as text."""
 
     @abstractmethod
-    def begin(self, prompts: Sequence[Sequence[int]]) -> Weights:
-        """The weights of a request that begins.
-
-        Args:
-            prompts: The prompt's tokens, one row per member.
-
-        Raises:
-            MemberError: A member failed.
-            NumericalError: A member's logits hold NaN.
-        """
+    def begin(self) -> Weights:
+        """The weights of a request of which nothing was read yet."""
 
 
 @final
@@ -55,6 +72,11 @@ class FixedWeights(Weights):
         """The weights."""
         return self._weights
 
+    def after_word(self, given: Sequence[float]) -> Self:
+        """The same."""
+        del given
+        return self
+
 
 @final
 class FixedWeighting(Weighting):
@@ -64,7 +86,6 @@ class FixedWeighting(Weighting):
         """`weights` are one per member, summing to 1."""
         self._weights = FixedWeights(weights)
 
-    def begin(self, prompts: Sequence[Sequence[int]]) -> Weights:
-        """The weights, whatever the prompt."""
-        del prompts
+    def begin(self) -> Weights:
+        """The weights."""
         return self._weights

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from deepen_llm.members.base import Branch
 from deepen_llm.members.transformers.cache import RaggedCache
 from deepen_llm.members.transformers.cache_argument import find_cache_argument
-from deepen_llm.members.transformers.rows import Rows
+from deepen_llm.members.transformers.rows import Extended, Rows, measure
 
 
 @final
@@ -41,21 +41,22 @@ class AttentionRows(Rows):
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return int(2 * config.num_hidden_layers * num_heads * head_dim * self._model.dtype.itemsize)
 
-    def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
-        """Feed the rows their tokens; logits (len(tokens), num_logits) in the order of the mapping."""
+    def extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int]) -> Extended:
+        """See `Rows.extend`."""
         if list(tokens) == self._order:
-            return self._forward(self._cache, list(tokens.values()))
-        logits: dict[int, Tensor] = {}
+            return self._extend(self._cache, self._order, tokens, measured)
+        passes: list[tuple[list[int], Extended]] = []
         new = [row for row in tokens if row not in self._order]
         if len(new) < len(tokens):
-            fed = [tokens.get(row, ()) for row in self._order]
-            logits.update(zip(self._order, self._forward(self._cache, fed), strict=True))
+            passes.append((self._order, self._extend(self._cache, self._order, tokens, measured)))
         if new:
             begun = RaggedCache()
-            logits.update(zip(new, self._forward(begun, [tokens[row] for row in new]), strict=True))
+            passes.append((new, self._extend(begun, new, tokens, measured)))
             self._cache.merge(begun)
-            self._order += new
-        return torch.stack([logits[row] for row in tokens])
+            self._order = self._order + new
+        logits = {row: one for rows, made in passes for row, one in zip(rows, made.logits, strict=True)}
+        found = {row: one for _, made in passes for row, one in made.measured.items()}
+        return Extended(torch.stack([logits[row] for row in tokens]), found)
 
     def peek(self, branches: Sequence[Branch]) -> Tensor:
         """Logits after other tokens, from copies of the rows' keys and values."""
@@ -63,7 +64,7 @@ class AttentionRows(Rows):
         for index, (_, num_back, _) in enumerate(branches):
             if num_back:
                 cache.rollback(index, num_back)
-        return self._forward(cache, [ids for _, _, ids in branches])
+        return self._forward(cache, [ids for _, _, ids in branches])[0]
 
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last `num_tokens` tokens of a row."""
@@ -76,27 +77,59 @@ class AttentionRows(Rows):
             self._cache.drop(self._order.index(row))
             self._order.remove(row)
 
-    def _forward(self, cache: RaggedCache, fed: Sequence[Sequence[int]]) -> Tensor:
-        """One pass over all rows of a cache, each with some new tokens or none; logits (rows, num_logits)."""
+    def _extend(
+        self, cache: RaggedCache, rows: Sequence[int], tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int]
+    ) -> Extended:
+        """One pass over all rows of a cache, of which only some may have new tokens."""
+        fed = [tokens.get(row, ()) for row in rows]
+        logits, found = self._forward(cache, fed, [measured.get(row, 0) for row in rows])
+        return Extended(logits, {rows[place]: logprobs for place, logprobs in found.items()})
+
+    def _forward(
+        self, cache: RaggedCache, fed: Sequence[Sequence[int]], num_measured: Sequence[int] | None = None
+    ) -> tuple[Tensor, dict[int, Tensor]]:
+        """One pass over all rows of a cache, each with some new tokens or none.
+
+        Returns:
+            Logits (rows, num_logits), and by place in the batch the log-probabilities of the tokens to measure.
+        """
+        measured = {place: num for place, num in enumerate(num_measured or ()) if num}
         cache.compact_if_wasteful()
         num_new = [len(ids) for ids in fed]
         reach = cache.num_slots + max(num_new)
         if self._sliding_window and reach > self._sliding_window and cache.has_gaps:
             cache.compact()
         mask = cache.mask_with(num_new)
-        inputs = self._inputs(cache, fed, mask)
+        kept = {max(new - 1, 0) for new in num_new}
+        for place, num in measured.items():
+            kept.update(range(num_new[place] - num - 1, num_new[place] - 1))
+        inputs = self._inputs(cache, fed, mask, sorted(kept))
         outputs = self._model(**inputs, **{self._cache_argument: cache.keys_values}, use_cache=True)
         cache.note_appended(num_new, mask)
         logits: Tensor = outputs.logits
         if logits.shape[1] == 1:
-            return logits[:, 0]
-        last = torch.tensor([max(new - 1, 0) for new in num_new], device=logits.device)
-        if self._keeps_some(num_new):
-            last = torch.unique(last, return_inverse=True)[1]
-        return logits[torch.arange(len(fed), device=logits.device), last]
+            return logits[:, 0], {}
+        positions = sorted(kept) if self._keeps_some(num_new) else range(logits.shape[1])
+        at = {position: index for index, position in enumerate(positions)}
+        last = torch.tensor([at[max(new - 1, 0)] for new in num_new], device=logits.device)
+        found = {
+            place: measure(logits[place, at[begin - 1] : at[begin - 1] + num], fed[place][begin:])
+            for place, num in measured.items()
+            for begin in [num_new[place] - num]
+        }
+        return logits[torch.arange(len(fed), device=logits.device), last], found
 
-    def _inputs(self, cache: RaggedCache, fed: Sequence[Sequence[int]], mask: Tensor | None) -> dict[str, Any]:
-        """The arguments of `forward` that this model accepts, on its device. Short rows are padded at the right."""
+    def _inputs(
+        self, cache: RaggedCache, fed: Sequence[Sequence[int]], mask: Tensor | None, kept: Sequence[int]
+    ) -> dict[str, Any]:
+        """The arguments of `forward` that this model accepts, on its device. Short rows are padded at the right.
+
+        Args:
+            cache: The rows' keys and values.
+            fed: Their new tokens.
+            mask: Which slots are live.
+            kept: The places of new tokens after which logits are needed, ascending.
+        """
         device, num_new = self._device, [len(ids) for ids in fed]
         width = max(num_new)
         ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in fed], device=device)
@@ -107,9 +140,9 @@ class AttentionRows(Rows):
             begins = cache.lengths or [0] * len(fed)
             inputs["position_ids"] = torch.tensor([range(begin, begin + width) for begin in begins], device=device)
         if self._keeps_some(num_new):
-            inputs["logits_to_keep"] = torch.tensor(sorted({max(new - 1, 0) for new in num_new}), device=device)
+            inputs["logits_to_keep"] = torch.tensor(kept, device=device)
         return inputs
 
     def _keeps_some(self, num_new: Sequence[int]) -> bool:
-        """Whether the model is asked for logits at the rows' last positions only."""
+        """Whether the model is asked for logits at some positions only."""
         return max(num_new) > 1 and "logits_to_keep" in self._accepts

@@ -30,7 +30,6 @@ from deepen_llm.members.transformers.settings import TransformersConfig
 from deepen_llm.vocabulary import Vocabulary
 
 NO_LIMIT = 10**9
-MEASURED_AT_ONCE = 256
 
 
 @final
@@ -118,6 +117,11 @@ class TransformersMember(Member):
         return sum(part.nbytes for part in parts)
 
     @property
+    def num_parameters(self) -> int | None:
+        """Of the whole model, shared ones counted once."""
+        return int(self._model.num_parameters())
+
+    @property
     def cache_bytes_per_token(self) -> int | None:
         """Keys and values of every layer for one token; None for a recurrent model."""
         return self._rows.bytes_per_token
@@ -138,27 +142,15 @@ class TransformersMember(Member):
         self._check_open()
         return next(self._handles)
 
-    def start_extend(self, tokens: Mapping[int, Sequence[int]]) -> Pending:
+    def start_extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int] | None = None) -> Pending:
         """Feed each row its new tokens; logits (len(tokens), num_logits). A GPU may still work at them."""
         self._check_open()
-        return Ready(self._rows.extend(tokens))
+        return Ready(*self._rows.extend(tokens, measured or {}))
 
     def start_peek(self, branches: Sequence[Branch]) -> Pending:
         """Logits after other tokens (len(branches), num_logits); no row is changed."""
         self._check_open()
         return Ready(self._rows.peek(branches))
-
-    def measure(self, ids: Sequence[int]) -> Tensor:
-        """The natural-log probability of each token but the first, `(len(ids) - 1,)` float32 on the CPU."""
-        self._check_open()
-        if len(ids) < 2:
-            return torch.zeros(0)
-        logits = self._model(input_ids=torch.tensor([list(ids)], device=self._model.device), use_cache=False).logits[0]
-        said = torch.tensor(list(ids[1:]), device=logits.device)
-        # A long prompt's logits in float32 would take more memory than some models.
-        pieces = zip(torch.split(logits[:-1], MEASURED_AT_ONCE), torch.split(said, MEASURED_AT_ONCE), strict=True)
-        found = [rows.float().log_softmax(dim=-1).gather(1, ids[:, None])[:, 0] for rows, ids in pieces]
-        return torch.cat(found).cpu()
 
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last tokens of a row."""

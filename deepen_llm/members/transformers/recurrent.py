@@ -13,7 +13,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from deepen_llm.members.base import Branch
 from deepen_llm.members.transformers.cache_argument import find_cache_argument
-from deepen_llm.members.transformers.rows import Rows
+from deepen_llm.members.transformers.rows import Extended, Rows, measure
 
 SNAPSHOT_EVERY_TOKENS = 16
 
@@ -43,9 +43,15 @@ class RecurrentRows(Rows):
         """None: the state of a row has one size."""
         return
 
-    def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
-        """Feed the rows their tokens; logits (len(tokens), num_logits) in the order of the mapping."""
-        return torch.stack([self._extend_row(row, ids) for row, ids in tokens.items()])
+    def extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int]) -> Extended:
+        """See `Rows.extend`."""
+        logits = {row: self._extend_row(row, ids) for row, ids in tokens.items()}
+        found = {
+            row: measure(logits[row][-num - 1 : -1], tokens[row][len(tokens[row]) - num :])
+            for row, num in measured.items()
+            if num
+        }
+        return Extended(torch.stack([rows[-1] for rows in logits.values()]), found)
 
     def peek(self, branches: Sequence[Branch]) -> Tensor:
         """Logits after other tokens, from copies of the rows' states."""
@@ -54,7 +60,7 @@ class RecurrentRows(Rows):
             kept, self._rows[row] = self._rows[row], copy.deepcopy(self._rows[row])
             try:
                 self.rollback(row, num_back)
-                logits.append(self._extend_row(row, ids))
+                logits.append(self._extend_row(row, ids)[-1])
             finally:
                 self._rows[row] = kept
         return torch.stack(logits)
@@ -75,18 +81,20 @@ class RecurrentRows(Rows):
         self._rows.pop(row, None)
 
     def _extend_row(self, row: int, ids: Sequence[int]) -> Tensor:
+        """Feed one row; logits (num, num_logits) after each of its new tokens, at least."""
         state = self._rows.setdefault(row, _Row(self._new_cache()))
         if state.num_seen == len(state.ids) and state.num_seen - state.num_in_snapshot >= SNAPSHOT_EVERY_TOKENS:
             state.snapshot, state.num_in_snapshot = copy.deepcopy(state.cache), state.num_seen
         state.ids.extend(ids)
         fed = state.ids[state.num_seen :]
         # Several tokens at once are a prefill to most recurrent models: they would begin from an empty state.
+        logits: list[Tensor] = []
         for part in [[token_id] for token_id in fed] if state.num_seen else [fed]:
             input_ids = torch.tensor([part], device=self._model.device)
             outputs = self._model(input_ids=input_ids, use_cache=True, **{self._cache_argument: state.cache})
+            logits.append(outputs.logits[0])
         state.num_seen = len(state.ids)
-        logits: Tensor = outputs.logits
-        return logits[0, -1]
+        return torch.cat(logits)
 
     def _new_cache(self) -> DynamicCache:
         return DynamicCache(config=self._model.config)

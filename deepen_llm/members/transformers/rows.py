@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from deepen_llm.members.base import Branch
+
+MEASURED_AT_ONCE = 256
+"""A long prompt's logits in float32 would take more memory than some models."""
+
+
+class Extended(NamedTuple):
+    """What feeding rows gives."""
+
+    logits: Tensor
+    """After each row's last token, (rows, num_logits)."""
+    measured: dict[int, Tensor]
+    """By row, the natural-log probabilities that were asked for: `(num,)`, float32, on the CPU."""
 
 
 class Rows(ABC):
@@ -19,11 +33,12 @@ class Rows(ABC):
         """Memory that each cached token takes; None where the cache does not grow with the text."""
 
     @abstractmethod
-    def extend(self, tokens: Mapping[int, Sequence[int]]) -> Tensor:
-        """Feed the rows their tokens (at least one per row).
+    def extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int]) -> Extended:
+        """Feed the rows their tokens (at least one per row), in the order of the mapping.
 
-        Returns:
-            Logits after each row's last token, (len(tokens), num_logits), in the order of the mapping.
+        Args:
+            tokens: By row.
+            measured: By row, how many of its last tokens are measured: see `Member.start_extend`.
         """
 
     @abstractmethod
@@ -37,3 +52,11 @@ class Rows(ABC):
     @abstractmethod
     def release(self, row: int) -> None:
         """Free a row; a row that never ran has nothing to free."""
+
+
+def measure(logits: Tensor, ids: Sequence[int]) -> Tensor:
+    """The natural-log probability of each token under the logits (len(ids), num_logits): (len(ids),) on the CPU."""
+    said = torch.tensor(list(ids), device=logits.device)
+    pieces = zip(torch.split(logits, MEASURED_AT_ONCE), torch.split(said, MEASURED_AT_ONCE), strict=True)
+    found = [rows.float().log_softmax(dim=-1).gather(1, ids[:, None])[:, 0] for rows, ids in pieces]
+    return torch.cat(found).cpu()
