@@ -129,7 +129,7 @@ class EnsembleProjector:
         member = _Expanding(index, projector, projector.to_probs(logits.float()), main_probs.to(logits.device))
         for row, (sequence, is_open) in enumerate(zip(sequences, projector.find_open(member.probs), strict=True)):
             track, probs, expected = sequence.tracks[index], member.probs[row], member.main_probs[row]
-            track.boundary.move(track.alignment, probs)
+            track.reach_text(probs)
             pending = track.boundary.pending
             if track.alignment.ends_unknown:
                 member.empty_rows.append(row)
@@ -172,6 +172,8 @@ class EnsembleProjector:
             sequences[row].tracks[member.index].note_projection(projection)
             if not projection.has_mass:
                 member.empty_rows.append(row)
+        for sequence, probs in zip(sequences, member.probs, strict=True):
+            sequence.tracks[member.index].note_text(probs)
         for row in member.empty_rows:
             sequences[row].tracks[member.index].num_abstained += 1
         if member.empty_rows:

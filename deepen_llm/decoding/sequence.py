@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -62,6 +63,8 @@ class RunningSequence(ABC):
         self._num_fused = self._num_forced = 0
         self._word: OpenWord | None = None
         self._reads_prompt = False
+        self._untold: list[tuple[bytes, Sequence[float] | None]] = []
+        """Tokens that the weights have not been told of, each with what it was given, as far as that is known."""
 
     @property
     def has_begun(self) -> bool:
@@ -82,7 +85,22 @@ class RunningSequence(ABC):
         for track in self.tracks if reads_prompt else ():
             track.measure_prompt(num_to_measure(len(track.pending)))
 
-    def read_prompt(self) -> None:
+    def read_text(self) -> None:
+        """Tell the weights of the text since they were asked last, now that the members have seen it."""
+        self._read_prompt()
+        for number, (token, given) in enumerate(self._untold, start=1):
+            if given is None:
+                self.word.skip(token)
+            elif number < len(self._untold):
+                self.word.take(token, given)
+            else:
+                own = [
+                    one if math.isnan(track.gave) else track.gave for track, one in zip(self.tracks, given, strict=True)
+                ]
+                self.word.take(token, own)
+        self._untold.clear()
+
+    def _read_prompt(self) -> None:
         """Change the weights by what the members gave the prompt, once all have; it is done once."""
         if not self._reads_prompt:
             return
@@ -169,12 +187,9 @@ class RunningSequence(ABC):
     def _push(self, token_id: int) -> str:
         """Add the token to the main model's track and its text to the others'; the text that became whole."""
         self.chosen_ids.append(token_id)
-        token, given = self._vocabulary.tokens[token_id] or b"", self.given
-        if given is None:
-            self.word.skip(token)
-        else:
-            self.word.take(token, given)
-            self.given = None
+        token = self._vocabulary.tokens[token_id] or b""
+        self._untold.append((token, self.given))
+        self.given = None
         text = self._detokenizer.push(token)
         for track in self.tracks:
             track.push(token_id, text, self._detokenizer.open_bytes)

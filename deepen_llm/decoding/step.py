@@ -130,7 +130,7 @@ class Stepper:
     def _weigh(self, sequences: Sequence[RunningSequence], given: Distributions) -> Step:
         """The step under the weights of each sequence, word by word where distributions were projected."""
         for sequence in sequences:
-            sequence.read_prompt()
+            sequence.read_text()
         if self._words is None:
             weights = [sequence.word.weights.current for sequence in sequences]
             return Step.build(given, torch.tensor(weights, dtype=torch.float32))

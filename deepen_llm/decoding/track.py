@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import final
@@ -9,6 +10,7 @@ from typing import final
 from torch import Tensor
 
 from deepen_llm.decoding.alignment import Alignment
+from deepen_llm.decoding.own_probability import OwnProbability
 from deepen_llm.decoding.prompt_words import MeasuredPrompt
 from deepen_llm.decoding.token_boundary import TokenBoundary
 from deepen_llm.errors import ContextLengthError
@@ -16,6 +18,9 @@ from deepen_llm.members.base import Branch
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.projection.results import Path, Projection
 from deepen_llm.vocabulary import EncodedText
+
+NUM_KNOWN = 8
+"""Of how many of a prompt's last tokens it is known what they were given: an answer may change how they are cut."""
 
 
 @final
@@ -46,9 +51,11 @@ class Track:
         """Its row of them."""
         self.projection: Projection | None = None
         """What expanding the member's tokens came to at this step; None where none were."""
+        self.gave = math.nan
+        """The probability that the member gave the main model's last token by its own tokens; NaN: not known."""
         self.prompt: MeasuredPrompt | None = None
         """What the member gave the prompt, once it was fed and measured."""
-        self._num_measured = 0
+        self._num_measured = NUM_KNOWN if not takes_main_tokens else 0
         self.num_extra_rows = self.num_extra_passes = self.num_abstained = 0
         self.truncated_mass = 0.0
         """Summed over steps."""
@@ -60,6 +67,21 @@ class Track:
     def boundary(self) -> TokenBoundary:
         """The last boundary of the member's tokens, for a member whose distributions are projected."""
         return TokenBoundary(self.member.vocabulary)
+
+    @cached_property
+    def own(self) -> OwnProbability:
+        """How probable the member finds the text, for a member whose distributions are projected."""
+        return OwnProbability()
+
+    def reach_text(self, probs: Tensor) -> None:
+        """Find the last boundary of the text as it is; `probs` `(num_logits,)` are the member's after all of it."""
+        self.boundary.move(self.alignment, probs)
+        self.gave = math.nan
+
+    def note_text(self, probs: Tensor) -> None:
+        """What the last token of the main model was given, once it is known how its bytes were projected."""
+        mass = 1.0 if self.projection is None or not self.boundary.pending else self.projection.mass
+        self.gave = self.own.reach(self.boundary.num_before, mass, probs)
 
     @property
     def logits(self) -> Tensor | None:
@@ -97,17 +119,19 @@ class Track:
 
     def measure_prompt(self, num_tokens: int) -> None:
         """Have the prompt's last tokens measured when it is fed, as many as there are of this number."""
-        self._num_measured = num_tokens
+        self._num_measured = max(num_tokens, self._num_measured)
 
     @property
     def num_measured(self) -> int:
         """How many of the pending tokens are to be measured as they are fed."""
-        return 0 if self.num_fed else min(self._num_measured, len(self.pending) - 1)
+        at_most = len(self.pending) - 1
+        return min(self._num_measured, at_most) if self.num_fed == 0 else 0 if self.takes_main_tokens else at_most
 
     def note_fed(self, batch: Tensor, place: int, measured: Sequence[float] | None = None) -> None:
         """Record that the pending tokens went through a forward pass, as one row of it; and what was measured."""
-        if measured is not None:
+        if measured is not None and not self.num_fed:
             self.prompt = MeasuredPrompt(self.member.vocabulary, tuple(self.pending), measured)
+        self.own.feed(self.num_fed, self.pending, measured or ())
         self.num_fed += len(self.pending)
         self.pending = []
         self.batch, self.place = batch, place
@@ -133,6 +157,9 @@ class Track:
         ids = self.alignment.ids
         if kept == len(ids) < self.num_fed:
             kept -= 1  # the text lost tokens and gained none: the last one is fed again for its logits
+        self.own.keep(kept)
+        if 1 < kept < self.num_fed:
+            kept -= 1  # the last one that stays tells what the first new one is given
         if kept < self.num_fed:
             self.member.rollback(self.row, self.num_fed - kept)
             self.num_fed = kept

@@ -19,6 +19,8 @@ class Projection:
     """Over the main model's tokens `(num_main_logits,)`; with `residual` it sums to 1, or to 0 where nothing fits."""
     residual: Tensor | None = None
     """Over the member's own tokens that the main model cannot express `(num_logits,)`; None: there are none."""
+    mass: float = 1.0
+    """The probability of the pending bytes, so far as it was expanded."""
     truncated_mass: float = 0.0
     """The share of the mass that agrees with the pending bytes so far as it was expanded, but was not expanded through
     them, or that spells what neither the main model's tokens nor one token of the member's own can express."""

@@ -1,0 +1,69 @@
+"""How probable a member finds a text that it did not choose, by its own tokens.
+
+With n of them before the text's last boundary of the member's, and F the probability that the text goes on from there
+with the bytes since then, that is the probability of the n tokens times F. What a token is given comes with the pass
+before it or, where several are fed at once, with their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+from torch import Tensor
+
+
+@final
+class OwnProbability:
+    """One track's. Of a prompt only the tokens that were measured are known."""
+
+    def __init__(self) -> None:
+        self._logprobs: list[float] = []
+        """Of the tokens in the member's cache; NaN where one is not known."""
+        self._reached: tuple[int, float] | None = None
+        """Of the text as it was reached last: how many of the tokens stand for it, and the log of what else it had."""
+        self._next: Tensor | None = None
+        """Probs `(num_logits,)` after all of the tokens."""
+
+    def keep(self, num_tokens: int) -> None:
+        """Only the first tokens stay as they are."""
+        if num_tokens >= len(self._logprobs):
+            return
+        if self._reached is not None and num_tokens < self._reached[0]:
+            left = self._logprobs[num_tokens : self._reached[0]]
+            self._reached = (num_tokens, self._reached[1] + sum(left))
+        del self._logprobs[num_tokens:]
+        self._next = None
+
+    def feed(self, num_fed: int, ids: Sequence[int], measured: Sequence[float]) -> None:
+        """Tokens were fed after `num_fed` others, and the last of them measured; the first may be known already."""
+        if len(ids) > len(measured) and self._next is not None and num_fed == len(self._logprobs):
+            measured = [_log(float(self._next[ids[len(ids) - len(measured) - 1]])), *measured]
+        num_new = num_fed + len(ids) - len(self._logprobs)
+        self._logprobs += [*[math.nan] * (num_new - len(measured)), *measured][-num_new:]
+        self._next = None
+
+    def reach(self, num_before: int, mass: float, probs: Tensor) -> float:
+        """The text is fed up to its end.
+
+        Args:
+            num_before: The tokens before its last boundary.
+            mass: The probability of the bytes since then.
+            probs: What comes next `(num_logits,)`.
+
+        Returns:
+            The probability of what was added since the text was reached before; NaN where it is not known.
+        """
+        self._next = probs
+        before, self._reached = self._reached, (num_before, _log(mass))
+        if before is None:
+            return math.nan
+        begin, log_mass = before
+        passed = sum(self._logprobs[begin:num_before]) - sum(self._logprobs[num_before:begin])
+        added = passed + _log(mass) - log_mass
+        return math.nan if math.isnan(added) else math.exp(min(added, 0.0))
+
+
+def _log(probability: float) -> float:
+    return math.log(probability) if probability > 0 else -math.inf
