@@ -8,6 +8,9 @@ word at b, and w' the weights once it has ended,
     v(t) = sum_i w_i F_i(b) q_i(t) / sum_i w_i F_i(b)                             where t goes on with the word
     v(t) = sum_i w'_i q_i(t) / e_i * sum_i w_i F_i(b) e_i / sum_i w_i F_i(b)      where t begins a new one
 
+A projection gives part of a member's mass as the main model shares its own. What it gave the open word so is not the
+member's: for that share it goes on as the main model does.
+
 Summed over the words of a text, -log of what the mixture gave each is exactly -log of what it gave the tokens.
 """
 
@@ -30,6 +33,7 @@ class OpenWord:
         self.weights = weights
         self._end = TextEnd(text)
         self._given = (1.0,) * len(weights.current)
+        self._own = self._given
         self._ended: Sequence[float] = self._given
         self._weights_after = weights
 
@@ -57,24 +61,33 @@ class OpenWord:
             tuple(w * g / total for w, g in zip(weights, given, strict=True)),
         )
 
-    def take(self, token: bytes, given: Sequence[float]) -> None:
+    @property
+    def own_shares(self) -> tuple[float, ...]:
+        """How much of what each member's projection gave the open word is its own: the rest is the main model's."""
+        return self._own
+
+    def take(self, token: bytes, given: Sequence[float], own: Sequence[float]) -> None:
         """Go on with a token, of which it is known what each member gave it.
 
         Args:
             token: Its bytes, at least one.
-            given: The probability that each member gave it.
+            given: The probability that each member's projection gave it.
+            own: The probability that it gave it by its own tokens; NaN where that is not known.
         """
+        shares = [min(o / g, 1.0) if g > 0 and o >= 0 else 1.0 for o, g in zip(own, given, strict=True)]
         if not goes_on(token, self.place):
             self.weights = self._weights_after
+            self._own = tuple(shares)
             given = [g / e if e > 0 else 0.0 for g, e in zip(given, self._ended, strict=True)]
         else:
+            self._own = tuple(map(_times, self._own, shares))
             given = list(map(_times, self._given, given))
         self._set_given(given)
         self._end.push(token)
 
     def skip(self, token: bytes) -> None:
         """Go on with a token for which the members were not asked: of the word that it is part of nothing is known."""
-        self._given = (1.0,) * len(self._given)
+        self._given = self._own = (1.0,) * len(self._given)
         self._end.push(token)
 
     def _set_given(self, given: Sequence[float]) -> None:

@@ -91,13 +91,9 @@ class RunningSequence(ABC):
         for number, (token, given) in enumerate(self._untold, start=1):
             if given is None:
                 self.word.skip(token)
-            elif number < len(self._untold):
-                self.word.take(token, given)
             else:
-                own = [
-                    one if math.isnan(track.gave) else track.gave for track, one in zip(self.tracks, given, strict=True)
-                ]
-                self.word.take(token, own)
+                is_last = number == len(self._untold)
+                self.word.take(token, given, [track.gave if is_last else math.nan for track in self.tracks])
         self._untold.clear()
 
     def _read_prompt(self) -> None:

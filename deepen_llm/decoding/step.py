@@ -104,13 +104,11 @@ class Stepper:
         is_whole = len(chosen) == len(result.sequences)
         places = None if is_whole else torch.tensor(chosen, device=result.logprobs.device)
         logprobs = result.logprobs if places is None else result.logprobs[places]
-        distributions = self._read(sequences, logprobs, result.failed)
-        fused = self._frame.fuse(self._weigh(sequences, distributions), logprobs)
+        step = self._weigh(sequences, self._read(sequences, logprobs, result.failed), result)
+        fused = self._frame.fuse(step, logprobs)
         for sequence in sequences:
             sequence.is_fused = True
         result.logprobs = fused if places is None else result.logprobs.index_copy(0, places, fused)
-        if self._projector is not None:
-            result.distributions = distributions
         result.fused_rows = [-1] * len(result.sequences)
         for row, place in enumerate(chosen):
             result.fused_rows[place] = row
@@ -127,15 +125,20 @@ class Stepper:
             failed.update({sequences[place]: error for place, error in errors.items()})
         return Distributions(self._main, logprobs, probs, others, len(self._members))
 
-    def _weigh(self, sequences: Sequence[RunningSequence], given: Distributions) -> Step:
-        """The step under the weights of each sequence, word by word where distributions were projected."""
+    def _weigh(self, sequences: Sequence[RunningSequence], given: Distributions, result: StepResult) -> Step:
+        """The step under the weights of each sequence, word by word where distributions were projected.
+
+        The result gets what the members give it.
+        """
         for sequence in sequences:
             sequence.read_text()
         if self._words is None:
             weights = [sequence.word.weights.current for sequence in sequences]
             return Step.build(given, torch.tensor(weights, dtype=torch.float32))
         places = [sequence.word.place for sequence in sequences]
+        given = self._words.complete(given, [sequence.word.own_shares for sequence in sequences])
         shares = self._words.share_of_beginnings(given, places)
+        result.distributions = given
         factors = [sequence.word.weigh(share) for sequence, share in zip(sequences, shares, strict=True)]
         return self._words.weigh(given, places, factors)
 

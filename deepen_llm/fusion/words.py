@@ -41,6 +41,13 @@ class WordWeigher:
         self._main = main
         self._beginnings = [find_beginnings(vocabulary) for vocabulary in vocabularies]
 
+    def complete(self, given: Distributions, own_shares: Sequence[Sequence[float]]) -> Distributions:
+        """The distributions with only a share of each member's own, row by row: the rest is the main model's."""
+        if all(share == 1.0 for row in own_shares for share in row):
+            return given
+        shares = torch.tensor(own_shares, dtype=torch.float32)
+        return replace(given, others=[_complete(other, given.probs, shares) for other in given.others])
+
     def share_of_beginnings(self, given: Distributions, places: Sequence[Place]) -> list[list[float]]:
         """The probability that each member begins a new word, row by row."""
         main = self._sum(given.probs, self._main, places)
@@ -99,6 +106,14 @@ class WordWeigher:
         if table.device != device:
             table = self._beginnings[vocabulary] = table.to(device)
         return table
+
+
+def _complete(other: Distribution, probs: Tensor, shares: Tensor) -> Distribution:
+    """A distribution with the main model's probs in place of a part of it."""
+    own_share = shares[:, other.member, None].to(probs.device)
+    projected = probs * (1 - own_share) if other.projected is None else probs.lerp(other.projected, own_share)
+    own = None if other.own is None else other.own * own_share.to(other.own.device)
+    return replace(other, projected=projected, own=own)
 
 
 def _normalize(probs: Tensor) -> tuple[Tensor, Tensor]:
