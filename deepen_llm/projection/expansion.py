@@ -248,7 +248,7 @@ class Expansion:
             0.0 if projection.residual is None else float(projection.residual.sum())
         )
         projection.has_mass = total > 0
-        projection.mass = total + projection.truncated_mass
+        projection.mass = total
         projection.truncated_mass = (
             projection.truncated_mass / (total + projection.truncated_mass) if projection.truncated_mass else 0.0
         )

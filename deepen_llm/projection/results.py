@@ -20,7 +20,7 @@ class Projection:
     residual: Tensor | None = None
     """Over the member's own tokens that the main model cannot express `(num_logits,)`; None: there are none."""
     mass: float = 1.0
-    """The probability of the pending bytes, so far as it was expanded."""
+    """The probability of the pending bytes, what was truncated left out."""
     truncated_mass: float = 0.0
     """The share of the mass that agrees with the pending bytes so far as it was expanded, but was not expanded through
     them, or that spells what neither the main model's tokens nor one token of the member's own can express."""
