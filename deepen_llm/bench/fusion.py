@@ -119,7 +119,7 @@ class FusionBenchmark:
         every_token = self._compare(fusion, report, every_token=True) if asks else None
         return FusionFigures(
             search=self._search,
-            form=fusion.form,
+            form=str(fusion.form),
             num_tokens=tuple(len(member.allowed) for member in self._members),
             num_anchors=len(self._members[0].anchor_ids),
             hidden=tuple(member.embeddings.shape[1] for member in self._members),

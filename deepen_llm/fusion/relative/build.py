@@ -72,7 +72,7 @@ def build_from(
         search = _build_dense(spaces, config, main, inverse)
     else:
         search = _build_sampled(spaces, config, main, inverse, store, progress)
-    return RelativeFusion(search, main, form=form, build_s=time.perf_counter() - begin)
+    return RelativeFusion(search, main, form=form, maps_all=config.maps == "all", build_s=time.perf_counter() - begin)
 
 
 def _build_dense(spaces: Sequence[MemberSpace], config: RelativeConfig, main: int, inverse: InverseSearch) -> Search:

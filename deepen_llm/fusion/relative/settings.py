@@ -12,6 +12,7 @@ from deepen_llm.config.fusion import ProjectingConfig
 if TYPE_CHECKING:
     from deepen_llm.fusion.relative.method import RelativeFusion
     from deepen_llm.members.base import Member
+    from deepen_llm.vocabulary import Vocabulary
 
 
 class RelativeConfig(ProjectingConfig):
@@ -22,6 +23,7 @@ class RelativeConfig(ProjectingConfig):
         "min_mass": ("reading", "text"),
         "max_rows": ("reading", "text"),
         "max_passes": ("reading", "text"),
+        "maps": ("reading", "text"),
         "learning_rate": ("search", "gradient"),
     }
 
@@ -29,6 +31,9 @@ class RelativeConfig(ProjectingConfig):
     reading: Literal["token", "text"] = "text"
     """How the members' distributions are read: `token`, as they are (the published way), or `text`, projected as text
     onto the main model's tokens, cut as its own tokenizer would cut it."""
+    maps: Literal["rest", "all"] = "rest"
+    """What of the projected distributions goes through the relative space: `rest`, what the main model's tokens cannot
+    express, everything else being averaged as it is; or `all`."""
     search: Literal["multiplicative", "gradient"] = "multiplicative"
     """The inverse search: `gradient` is the published one."""
     num_steps: int = Field(default=5, ge=0, le=1000)
@@ -77,5 +82,13 @@ class RelativeConfig(ProjectingConfig):
             NumericalError: Embeddings that hold NaN.
         """
         from deepen_llm.fusion.relative.build import build_relative
+        from deepen_llm.fusion.relative.method import RelativeFusion
 
+        if self.projects and self.maps == "rest" and _says_all(members[main].vocabulary, align_eos=self.align_eos):
+            return RelativeFusion(None, main, form=None)
         return build_relative(self, members, main)
+
+
+def _says_all(vocabulary: Vocabulary, *, align_eos: bool) -> bool:
+    """Whether a vocabulary has a token for every byte, and for the end: no token of a member is beyond it."""
+    return None not in vocabulary.byte_ids and bool(vocabulary.eos_ids) and align_eos
