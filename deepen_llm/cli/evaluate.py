@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -22,7 +22,8 @@ from deepen_llm.frontends.source import EnsembleSource
 
 if TYPE_CHECKING:
     from deepen_llm.config import FusionConfig
-    from deepen_llm.evaluation import SystemResult, Task, TaskResult
+    from deepen_llm.ensemble import Ensemble
+    from deepen_llm.evaluation import RequestCache, SystemResult, Task, TaskResult
 
 CONFIGURED = "configured"
 TASK_HELP = (
@@ -39,6 +40,12 @@ DATA_HELP = (
 LIMIT_HELP = "A sample of so many questions per task, the same each time; of a text, its first passages."
 TEXT_HELP = "Measure bits per byte on this text file as well."
 MEMBERS_HELP = "Every member alone beside the ensemble."
+SCORE_BY_HELP = (
+    "What of a question's options is scored, the same for all that are compared. letter: the options are listed, and "
+    "the most probable letter counts. text: they are not listed, and the option whose text has the highest "
+    "log-probability per byte counts. auto: by text where no member's letters are above chance on a sample. If not "
+    "given: what the task file says, else auto."
+)
 CHAT_HELP = "Ask in the members' chat templates."
 OUTPUT_HELP = "The folder for report.md, report.json, report.svg and the finished requests; run again to resume."
 FRESH_HELP = "Ask everything anew, also what the folder holds already."
@@ -50,6 +57,9 @@ EachMember = Annotated[bool, typer.Option("--each-member/--no-each-member", help
 Limit = Annotated[int | None, typer.Option("--limit", "-l", min=1, help=LIMIT_HELP)]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help=DATA_HELP)]
 TextFile = Annotated[Path | None, typer.Option("--text", help=TEXT_HELP)]
+ScoreBy = Annotated[
+    Literal["letter", "text", "auto"] | None, typer.Option("--score-by", help=SCORE_BY_HELP, show_default=False)
+]
 Chat = Annotated[bool, typer.Option("--chat", help=CHAT_HELP)]
 Output = Annotated[Path, typer.Option("--output", "-o", help=OUTPUT_HELP)]
 Fresh = Annotated[bool, typer.Option("--fresh", help=FRESH_HELP)]
@@ -65,6 +75,7 @@ def evaluate(
     limit: Limit = None,
     data_dir: DataDir = None,
     text: TextFile = None,
+    score_by: ScoreBy = None,
     chat: Chat = False,
     output: Output = Path("deepen-eval"),
     fresh: Fresh = False,
@@ -88,17 +99,22 @@ def evaluate(
 
     check_matplotlib()
     methods = _find_methods(method or [], source)
-    asked = find_tasks(tasks or [], data_folder=data_dir, limit=limit, in_chat=chat)
+    asked = find_tasks(tasks or [], data_folder=data_dir, limit=limit, in_chat=chat, score_by=score_by)
     with open_ensemble(source) as ensemble:
         config, names, main = ensemble.config, ensemble.member_names, ensemble.main_name
         if text is not None:
             asked.append(TextTask.load(text, ensemble.members, limit))
+        cache = _open_cache(output, fresh=fresh)
+        asked = _settle(asked, ensemble, cache)
     resolved = {name: fusion or config.fusion for name, fusion in methods.items()}
     weights = config.weights.kind if isinstance(config.weights, WeightingConfig) else config.weights
     settings = {"models": names, "weights": weights, "main": main, "limit": limit, "chat": chat}
-    results = _run(config, names, resolved, asked, output, with_members=each_member, fresh=fresh)
+    results = _run(config, names, resolved, asked, cache, with_members=each_member)
     _write(results, asked, settings, output)
     out.print(results_table(results, [task.name for task in asked]))
+    for task in asked:
+        if task.score_by:
+            say(f"{task.name}: {task.about}", style="dim")
     say(f"The report is in {output / 'report.md'}.", style="dim")
 
 
@@ -127,24 +143,37 @@ def _find_methods(names: Sequence[str], source: EnsembleSource) -> dict[str, Fus
     return {name: None if name == CONFIGURED else find_method(name) for name in names}
 
 
+def _open_cache(output: Path, *, fresh: bool) -> RequestCache:
+    from deepen_llm.evaluation import RequestCache
+
+    finished = output / "requests.jsonl"
+    if fresh:
+        finished.unlink(missing_ok=True)
+    return RequestCache(finished)
+
+
+def _settle(tasks: Sequence[Task], ensemble: Ensemble, cache: RequestCache) -> list[Task]:
+    """What of the options is scored, for all systems alike, where the tasks leave it open."""
+    from deepen_llm.evaluation import count_trial_requests, lend_members, list_members, settle_tasks
+
+    members = list_members(ensemble.config, ensemble.member_names)
+    with counting(len(members) * count_trial_requests(tasks)) as report:
+        return settle_tasks(tasks, members, lend_members(ensemble), cache, report)
+
+
 def _run(
     config: EnsembleConfig,
     names: Sequence[str],
     methods: dict[str, FusionConfig],
     tasks: Sequence[Task],
-    output: Path,
+    cache: RequestCache,
     *,
     with_members: bool,
-    fresh: bool,
 ) -> list[SystemResult]:
     """Every system in turn: only one is in memory at a time."""
     from deepen_llm.ensemble import Ensemble
-    from deepen_llm.evaluation import RequestCache, list_systems, run_system
+    from deepen_llm.evaluation import list_systems, run_system
 
-    finished = output / "requests.jsonl"
-    if fresh:
-        finished.unlink(missing_ok=True)
-    cache = RequestCache(finished)
     systems = list_systems(config, names, methods, with_members=with_members)
     with counting(len(systems) * sum(task.num_requests for task in tasks)) as report:
         return [run_system(system, Ensemble.from_config, tasks, cache, report) for system in systems]

@@ -5,6 +5,7 @@ from deepen_llm.evaluation.estimates import Estimate, wilson_estimate
 from deepen_llm.evaluation.request_cache import RequestCache
 from deepen_llm.evaluation.runner import Runner
 from deepen_llm.evaluation.scores import Cost, Scores
+from deepen_llm.evaluation.settling import count_trial_requests, lend_members, settle_tasks
 from deepen_llm.evaluation.systems import (
     METHODS,
     System,
@@ -31,13 +32,16 @@ __all__ = [
     "TaskResult",
     "TextTask",
     "best_on_average",
+    "count_trial_requests",
     "each_alone",
     "find_method",
     "find_tasks",
+    "lend_members",
     "list_members",
     "list_systems",
     "mean_gain",
     "mean_share",
     "run_system",
+    "settle_tasks",
     "wilson_estimate",
 ]

@@ -1,4 +1,4 @@
-"""Shares, means and ratios with their 95% confidence intervals. Deterministic: resampling has a fixed seed."""
+"""Shares, means and ratios with 95% intervals, and a test against guessing. Deterministic: the seed is fixed."""
 
 from __future__ import annotations
 
@@ -35,6 +35,18 @@ def wilson_estimate(num_correct: int, num_questions: int) -> Estimate:
     centre = (share + z_squared / 2) / (1 + z_squared)
     spread = Z_95 * math.sqrt(share * (1 - share) / num_questions + z_squared / (4 * num_questions)) / (1 + z_squared)
     return Estimate(share, min(share, max(0.0, centre - spread)), max(share, min(1.0, centre + spread)))
+
+
+def chance_of_guessing(num_correct: int, chances: Sequence[float]) -> float:
+    """How probable so many right answers or more are where each question is guessed right with a chance of its own.
+
+    Exact: the upper tail of the binomial distribution where all chances are equal, of the Poisson binomial otherwise.
+    """
+    probs = [1.0]  # probs[k]: of k right answers to the questions so far
+    for chance in chances:
+        wrong, right = [prob * (1 - chance) for prob in probs], [prob * chance for prob in probs]
+        probs = [a + b for a, b in zip([*wrong, 0.0], [0.0, *right], strict=True)]
+    return min(1.0, math.fsum(probs[num_correct:]))
 
 
 def mean_over_tasks(grades: Sequence[Sequence[float]]) -> Estimate:

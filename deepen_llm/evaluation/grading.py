@@ -1,11 +1,12 @@
-"""Whether a generated answer is right: exact match of short answers, the last number, an option's letter."""
+"""Which answer counts, and whether it is right: short answers, the last number, an option by its letter or its text."""
 
 from __future__ import annotations
 
+import math
 import re
 import string
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 LETTERS = string.ascii_uppercase
@@ -49,3 +50,16 @@ def first_letter(text: str, num_options: int) -> int | None:
     """The option that an answer in words names first, by its letter standing alone; None where it names none."""
     named = (LETTERS.index(letter) for letter in _LETTER.findall(text))
     return next((option for option in named if option < num_options), None)
+
+
+def best_option(logprobs: Sequence[float], texts: Sequence[str] | None = None) -> int | None:
+    """The option with the highest log-probability, of equals the first; None where none can be chosen.
+
+    With the options' `texts`, the one with the highest log-probability per byte of its text in UTF-8, which a long
+    option can be as well as a short one (lm-eval's `acc_bytes`; `acc_norm` counts characters). An option without text
+    has nothing to be probable by, and is never chosen.
+    """
+    sizes = [1] * len(logprobs) if texts is None else [len(text.encode()) for text in texts]
+    goodness = [logprob / size if size else -math.inf for logprob, size in zip(logprobs, sizes, strict=True)]
+    best = max(goodness, default=-math.inf)
+    return goodness.index(best) if best > -math.inf else None

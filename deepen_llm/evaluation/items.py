@@ -18,12 +18,21 @@ BETWEEN_EXAMPLES = "\n\n"
 
 @dataclass(frozen=True)
 class Item:
-    """One question. `accepted` are right answers; of a choice, the one right option's position."""
+    """One question. `accepted` are right answers; of a choice there are options instead."""
 
     prompt: str
     accepted: tuple[str, ...] = ()
-    num_options: int = 0
+    options: tuple[str, ...] = ()
+    """The options' texts, without space around them; one may be empty."""
     right_option: int = 0
+    """The right option's position."""
+    text_prompt: str = ""
+    """What is asked where options are scored by their text; empty where the task does not do that."""
+
+    @property
+    def num_options(self) -> int:
+        """How many options there are; 0 where the answer is free."""
+        return len(self.options)
 
 
 def load_items(task: TaskFile, data_folder: Path | None, limit: int | None = None) -> list[Item]:
@@ -62,17 +71,29 @@ def _make_item(task: TaskFile, fields: dict[str, Any], examples: Sequence[dict[s
         if task.examples_like is None or example.get(task.examples_like) == fields.get(task.examples_like)
     ]
     shown = shown[: task.num_examples] if task.num_examples else shown
-    parts = [task.write_introduction(fields), *map(task.write_example, shown), task.write_question(fields)]
-    prompt = BETWEEN_EXAMPLES.join(part for part in parts if part)
+    prompt = _write_prompt(task, fields, shown)
     if task.kind == "choice":
-        num_options, right = len(fields["choices"]), fields["gold"]
-        if not isinstance(right, int) or not 0 <= right < num_options:
-            raise ConfigError(f"{where}: gold must be the position of one of {num_options} choices; got {right!r}")
-        return Item(prompt, num_options=num_options, right_option=right)
+        options, right = tuple(str(option).strip() for option in fields["choices"]), fields["gold"]
+        if not isinstance(right, int) or not 0 <= right < len(options):
+            raise ConfigError(f"{where}: gold must be the position of one of {len(options)} choices; got {right!r}")
+        text_prompt = "" if task.score_by == "letter" else _write_prompt(task, fields, shown, by_text=True)
+        return Item(prompt, options=options, right_option=right, text_prompt=text_prompt)
     accepted = fields["answers"] if task.kind == "short" else [str(fields["gold"])]
     if not isinstance(accepted, list) or not accepted or not all(isinstance(answer, str) for answer in accepted):
         raise ConfigError(f"{where}: answers must be a list of at least one text; got {accepted!r}")
     return Item(prompt, accepted=tuple(accepted))
+
+
+def _write_prompt(
+    task: TaskFile, fields: dict[str, Any], examples: Sequence[dict[str, Any]], *, by_text: bool = False
+) -> str:
+    """The introduction, the examples and the question."""
+    parts = [
+        task.write_introduction(fields, by_text=by_text),
+        *(task.write_example(example, by_text=by_text) for example in examples),
+        task.write_question(fields, by_text=by_text),
+    ]
+    return BETWEEN_EXAMPLES.join(part for part in parts if part)
 
 
 def _read_rows(task: TaskFile, data_folder: Path | None, *, examples: bool) -> list[dict[str, Any]]:

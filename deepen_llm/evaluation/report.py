@@ -24,6 +24,7 @@ def write_json(results: Sequence[SystemResult], tasks: Sequence[Task], settings:
         "machine": describe_machine(),
         "settings": settings,
         "tasks": {task.name: task.about for task in tasks},
+        "score_by": {task.name: task.score_by for task in tasks if task.score_by},
         "results": [
             {
                 "name": result.system.name,
@@ -69,14 +70,16 @@ def write_markdown(
         "# Evaluation",
         "\n".join(f"- {name}: {_escape(str(value))}" for name, value in settings.items() if value not in (None, ())),
         "## Results",
-        "Right answers in %, or bits per byte (lower is better), with the 95% interval; after a task its questions.",
-        _result_table(results, names),
+        "Right answers in %, or bits per byte (lower is better), with the 95% interval; after a task its questions, "
+        "and what of their options was scored.",
+        _result_table(results, tasks),
         *([f"![The results with their intervals]({picture})"] if picture else []),
         *_gain_section(results, names),
         "## Cost",
         "Tokens of the main model, generated or scored, in a second, all requests side by side; answers from an "
-        "earlier run count with the time that they took then. Of a question with options only the letters are scored, "
-        "so that nearly all of the time is its prompt's. Of ensembles, in brackets the share of fused steps.",
+        "earlier run count with the time that they took then. Of a question with options only these are scored, their "
+        "letters or texts, each after the whole prompt, so that most of the time is the prompt's. Of ensembles, in "
+        "brackets the share of fused steps.",
         _table(_header(results), [[name, *(_speed(result, name) for result in results)] for name in names]),
         "## Tasks",
         "\n".join(f"- **{task.name}**: {_escape(task.about)}" for task in tasks),
@@ -140,17 +143,24 @@ def _header(results: Sequence[SystemResult]) -> list[str]:
     return ["", *(result.system.name for result in results)]
 
 
-def _result_table(results: Sequence[SystemResult], names: Sequence[str]) -> str:
+def _result_table(results: Sequence[SystemResult], tasks: Sequence[Task]) -> str:
     """A row for each task, and for the mean of those that count right answers."""
     rows = [
-        [f"{name}, {_num_questions(results, name)}", *(describe_result(result.tasks[name]) for result in results)]
-        for name in names
+        [_describe_size(results, task), *(describe_result(result.tasks[task.name]) for result in results)]
+        for task in tasks
     ]
     means = [mean_share(result) for result in results]
-    if any(means) and sum(name != BITS_PER_BYTE for name in names) > 1:
+    if any(means) and sum(task.name != BITS_PER_BYTE for task in tasks) > 1:
         shown = ("-" if mean is None else format_estimate(mean, is_share=True) for mean in means)
         rows.append(["**mean over tasks**", *shown])
     return _table(_header(results), rows)
+
+
+def _describe_size(results: Sequence[SystemResult], task: Task) -> str:
+    """A task with the number of its questions, and what of their options was scored."""
+    return ", ".join(
+        [task.name, str(_num_questions(results, task.name)), *([f"by {task.score_by}"] if task.score_by else [])]
+    )
 
 
 def _num_questions(results: Sequence[SystemResult], task: str) -> int:

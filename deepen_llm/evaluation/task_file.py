@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import yaml
 from jinja2 import StrictUndefined, TemplateError, UndefinedError
+from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import Field, model_validator
 
@@ -17,6 +19,10 @@ from deepen_llm.evaluation.grading import LETTERS
 
 TASKS_FOLDER = Path(__file__).parent / "tasks"
 Kind = Literal["choice", "short", "number"]
+Way = Literal["letter", "text"]
+"""What of a question's options is scored."""
+ScoreBy = Literal[Way, "auto"]
+"""The same, or whichever a trial of the letters says."""
 NEEDED = {"choice": ("choices", "gold"), "short": ("answers",), "number": ("gold",)}
 """The fields that each kind of question must have, besides those that its prompt uses."""
 
@@ -49,24 +55,37 @@ class HubRows(Settings):
 
 
 class TaskFile(Settings):
-    """One task. `prompt`, `target` and `introduction` are Jinja templates over a question's fields."""
+    """One task. What is written, from `introduction` to `text_prompt`, are Jinja templates over a question's fields."""
+
+    applies: ClassVar[Mapping[str, tuple[str, Any]]] = {
+        "score_by": ("kind", "choice"),
+        "text_introduction": ("kind", "choice"),
+        "text_prompt": ("kind", "choice"),
+    }
 
     task: str
     """What the task is called."""
     about: str
     """One line for `--help` and the report: what is asked and how many examples are shown."""
     kind: Kind
-    """`choice`: the most probable letter counts; `short`: the first line must match; `number`: the last number."""
+    """`choice`: the most probable option counts; `short`: the first line must match; `number`: the last number."""
     local: LocalRows
     hub: HubRows | None = None
     fields: dict[str, str]
     """A Jinja expression over a row for each field of a question."""
+    score_by: ScoreBy = "auto"
+    """Of options: `letter`, the most probable letter counts; `text`, the option whose text, after `text_prompt`, has
+    the highest log-probability per byte; `auto`, by text where no member's letters are above chance on a sample."""
     introduction: str = ""
     """What stands before the examples."""
     prompt: str
     """One question, up to where its answer begins."""
     target: str
     """The answer as an example shows it, after one space."""
+    text_introduction: str = ""
+    """By text: what stands before the examples."""
+    text_prompt: str = "Question: {{ question }}\nAnswer:"
+    """By text: one question, without its options. Its answer, after one space, is an option's text."""
     examples: tuple[dict[str, Any], ...] = ()
     """Fields of questions that are shown with their answers."""
     num_examples: int = Field(default=0, ge=0)
@@ -84,11 +103,23 @@ class TaskFile(Settings):
             raise ValueError(f"a task of kind {self.kind!r} must have `fields` for {', '.join(lacking)}")
         if self.num_examples and self.local.examples_file is None:
             raise ValueError("num_examples needs an examples_file to take them from")
-        for template in (self.introduction, self.prompt, self.target):
+        for template in (self.introduction, self.prompt, self.target, self.text_introduction, self.text_prompt):
             _compile(template)
         for expression in self.fields.values():
             _compile_expression(expression)
+        self._check_text_prompt()
         return self
+
+    def _check_text_prompt(self) -> None:
+        if self.kind != "choice" or self.score_by == "letter":
+            return
+        known = {*self.fields, *(self.hub.fields if self.hub else ())}
+        used = find_undeclared_variables(_ENVIRONMENT.parse(self.text_introduction + self.text_prompt))
+        if lacking := sorted(used - known - set(_ENVIRONMENT.globals)):
+            raise ValueError(
+                f"score_by={self.score_by!r} asks with text_prompt, which uses {', '.join(lacking)}: give `fields` for "
+                "it, write a text_prompt, or take score_by='letter'"
+            )
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -122,17 +153,21 @@ class TaskFile(Settings):
             name: _evaluate(expression, row, f"{where}: field {name!r}") for name, expression in expressions.items()
         }
 
-    def write_question(self, fields: dict[str, Any]) -> str:
-        """A question up to where its answer begins."""
-        return _render(self.prompt, fields, f"task {self.task!r}: prompt")
+    def write_question(self, fields: dict[str, Any], *, by_text: bool = False) -> str:
+        """A question up to where its answer begins; by text, without its options."""
+        name = "text_prompt" if by_text else "prompt"
+        return _render(getattr(self, name), fields, f"task {self.task!r}: {name}")
 
-    def write_example(self, fields: dict[str, Any]) -> str:
-        """A question with its answer."""
-        return f"{self.write_question(fields)} {_render(self.target, fields, f'task {self.task!r}: target').strip()}"
+    def write_example(self, fields: dict[str, Any], *, by_text: bool = False) -> str:
+        """A question with its answer; by text, the right option's."""
+        target = "{{ choices[gold] }}" if by_text else self.target
+        answer = _render(target, fields, f"task {self.task!r}: {'an example by text' if by_text else 'target'}")
+        return f"{self.write_question(fields, by_text=by_text)} {answer.strip()}"
 
-    def write_introduction(self, fields: dict[str, Any]) -> str:
+    def write_introduction(self, fields: dict[str, Any], *, by_text: bool = False) -> str:
         """What stands before the examples."""
-        return _render(self.introduction, fields, f"task {self.task!r}: introduction").strip()
+        name = "text_introduction" if by_text else "introduction"
+        return _render(getattr(self, name), fields, f"task {self.task!r}: {name}").strip()
 
 
 @cache

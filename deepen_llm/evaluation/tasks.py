@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Literal, final
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError
@@ -19,7 +19,7 @@ from deepen_llm.starter import TASKS
 
 if TYPE_CHECKING:
     from deepen_llm.evaluation.items import Item
-    from deepen_llm.evaluation.task_file import TaskFile
+    from deepen_llm.evaluation.task_file import ScoreBy, TaskFile
     from deepen_llm.members.base import Member
     from deepen_llm.starter.tasks import Question
 
@@ -36,6 +36,8 @@ class Task(ABC):
     name: str
     about: str
     num_requests: int
+    score_by: Literal["letter", "text"] | None = None
+    """What of the options is scored; None where there are none, or where that is not settled yet."""
 
     @abstractmethod
     def run(self, runner: Runner) -> Scores:
@@ -54,12 +56,12 @@ class Task(ABC):
 
 @final
 class HarnessTask(Task):
-    """A task file, asked through lm-eval."""
+    """A task file whose answers are generated, asked through lm-eval."""
 
     def __init__(self, task: TaskFile, items: Sequence[Item], *, in_chat: bool = False) -> None:
         self.name = task.task
         self.about = task.about
-        self.num_requests = sum(1 if in_chat else max(1, item.num_options) for item in items)
+        self.num_requests = len(items)
         self._task, self._items, self._in_chat = task, items, in_chat
 
     def run(self, runner: Runner) -> Scores:
@@ -144,20 +146,35 @@ class TextTask(Task):
 
 
 def find_tasks(
-    names: Sequence[str], *, data_folder: Path | None = None, limit: int | None = None, in_chat: bool = False
+    names: Sequence[str],
+    *,
+    data_folder: Path | None = None,
+    limit: int | None = None,
+    in_chat: bool = False,
+    score_by: ScoreBy | None = None,
 ) -> list[Task]:
     """The tasks of these names, or of task files given by their paths.
 
+    Args:
+        names: Tasks, groups of tasks, and paths.
+        data_folder: Where the questions lie; None asks the hub.
+        limit: How many questions of each.
+        in_chat: Ask in the members' chat templates.
+        score_by: What of the options is scored, in all tasks that have some, by letter, by text, or auto; None leaves
+            it to the task files. Tasks with auto, the task files' default, go through `settle_tasks` before they run.
+
     Raises:
         ConfigError: A name that no task has (it lists those that there are), a task file or its questions that cannot
-            be used, a starter task in a chat.
+            be used, a starter task in a chat, `score_by` in a chat.
         MissingDependencyError: A task from a file, and lm-eval is not installed.
     """
     wanted = dict.fromkeys(task for name in names for task in GROUPS.get(name, (name,)))
-    return [_find(name, data_folder, limit, in_chat) for name in wanted]
+    if score_by and in_chat:
+        raise ConfigError(f"in a chat an option is named, not scored: leave out score_by={score_by!r}, or the chat")
+    return [_find(name, data_folder, limit, in_chat=in_chat, score_by=score_by) for name in wanted]
 
 
-def _find(name: str, data_folder: Path | None, limit: int | None, in_chat: bool) -> Task:
+def _find(name: str, data_folder: Path | None, limit: int | None, *, in_chat: bool, score_by: ScoreBy | None) -> Task:
     if name in TASKS:
         if in_chat:
             raise ConfigError(f"the starter task {name!r} is not asked in a chat: leave it out, or leave --chat out")
@@ -175,4 +192,8 @@ def _find(name: str, data_folder: Path | None, limit: int | None, in_chat: bool)
 
     del harness
     task = TaskFile.load(TASKS_FOLDER / f"{name}.yaml" if name in TASK_FILES else Path(name))
-    return HarnessTask(task, load_items(task, data_folder, limit), in_chat=in_chat)
+    if task.kind != "choice" or in_chat:
+        return HarnessTask(task, load_items(task, data_folder, limit), in_chat=in_chat)
+    from deepen_llm.evaluation.choice_task import ChoiceTask
+
+    return ChoiceTask.load(task.replace(score_by=score_by) if score_by else task, data_folder, limit)

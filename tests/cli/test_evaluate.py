@@ -44,7 +44,10 @@ def test_help_teaches_with_examples(deepen):
     result = deepen("eval", "--help")
     assert result.exit_code == 0
     assert "deepen eval starter --limit 20" in result.stdout.split("Examples:")[1]
-    assert all(name in result.stdout for name in ("--method", "--data-dir", "--each-member", "--text", "arc_challenge"))
+    assert all(
+        name in result.stdout
+        for name in ("--method", "--data-dir", "--each-member", "--text", "--score-by", "arc_challenge")
+    )
 
 
 def test_members_and_methods_are_compared_and_a_second_run_asks_nothing(deepen, tmp_path, count_requests):
@@ -114,6 +117,26 @@ def test_questions_are_asked_in_the_members_chat_templates(deepen, tmp_path):
     result = deepen("eval", "piqa", "--chat", "--data-dir", tmp_path, "--no-each-member", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.stderr
     assert '"chat": true' in (tmp_path / "out" / "report.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "way", "why"),
+    [
+        (("--score-by", "letter"), "letter", "By letter: "),
+        (("--score-by", "text"), "text", "By text: "),
+        ((), "text", "no member's letters are above chance"),
+        (("--limit", "3"), "text", "3 questions are too few"),
+    ],
+)
+def test_what_is_scored_of_the_options_is_settled_once_and_told(deepen, tmp_path, arguments, way, why):
+    (tmp_path / "piqa").mkdir()
+    rows = [{"goal": f"to rest {n}", "sol1": "sleep", "sol2": "run", "label": n % 2} for n in range(6)]
+    (tmp_path / "piqa" / "validation.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = deepen("eval", "piqa", "--data-dir", tmp_path, *arguments, "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    values, page = read_report(tmp_path / "out"), (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert values["score_by"] == {"piqa": way} and why in values["tasks"]["piqa"]
+    assert f", by {way} |" in page and why in page and why in " ".join(result.stdout.split())
 
 
 def test_weights_that_each_prompt_chooses_are_a_word_in_the_report(deepen, tmp_path):

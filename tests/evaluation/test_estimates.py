@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from deepen_llm.evaluation.estimates import mean_over_tasks, ratio_estimate, wilson_estimate
+from deepen_llm.evaluation.estimates import chance_of_guessing, mean_over_tasks, ratio_estimate, wilson_estimate
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,19 @@ def test_a_single_question_has_no_interval():
 def test_no_questions_are_refused():
     with pytest.raises(ValueError, match="at least one question"):
         ratio_estimate([], [])
+
+
+@pytest.mark.parametrize(
+    ("num_correct", "chances", "expected"),
+    # By hand: of two questions, both wrong 3/8, both right 1/8.
+    [(0, (0.5, 0.25), 1.0), (1, (0.5, 0.25), 0.625), (2, (0.5, 0.25), 0.125), (0, (), 1.0), (3, (0.5, 0.25), 0.0)],
+)
+def test_guessing_questions_of_different_chances(num_correct, chances, expected):
+    assert chance_of_guessing(num_correct, chances) == expected
+
+
+@pytest.mark.parametrize("chance", [0.5, 0.25, 0.2])
+def test_guessing_questions_of_the_same_chance_is_binomial(chance):
+    for num_correct in range(41):
+        tail = sum(math.comb(40, k) * chance**k * (1 - chance) ** (40 - k) for k in range(num_correct, 41))
+        assert chance_of_guessing(num_correct, [chance] * 40) == pytest.approx(tail, rel=1e-9)

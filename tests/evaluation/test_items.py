@@ -69,6 +69,36 @@ def test_examples_of_the_same_subject_come_before_the_question(write_rows):
     assert (item.num_options, item.right_option) == (4, 1)
 
 
+def test_by_text_the_same_examples_show_the_right_options_text_and_no_options(write_rows):
+    row = {"subject": "botany", "question": " Why? ", "choices": ["w", " x ", "y", 4], "answer": 1}
+    write_rows("mmlu/dev.jsonl", [{**row, "question": f"{n}?"} for n in range(7)])
+    (item,) = load_items(load("mmlu"), write_rows("mmlu/test.jsonl", [row]))
+    shown = "".join(f"Question: {n}?\nAnswer: x\n\n" for n in range(5))
+    assert item.text_prompt == f"Questions on botany, each with its answer.\n\n{shown}Question: Why?\nAnswer:"
+    assert item.options == ("w", "x", "y", "4")
+    assert "letter" in item.prompt and "letter" not in item.text_prompt
+
+
+def test_arc_and_piqa_are_asked_by_text_as_lm_eval_asks_them(write_rows):
+    rows = [{"goal": "rest", "sol1": "sleep", "sol2": "run ", "label": 0}]
+    (item,) = load_items(load("piqa"), write_rows("piqa/validation.jsonl", rows))
+    assert (item.text_prompt, item.options) == ("Question: rest\nAnswer:", ("sleep", "run"))
+    rows = [{"question": "Q?", "A": "one", "B": "two", "C": "three", "D": "", "answer": "B"}]
+    (item,) = load_items(load("arc_challenge"), write_rows("arc_challenge/test.jsonl", rows))
+    assert (item.text_prompt, item.options) == ("Question: Q?\nAnswer:", ("one", "two", "three", ""))
+
+
+def test_a_task_that_is_scored_by_letter_needs_no_examples_by_text(write_rows):
+    task = load("piqa").replace(score_by="letter", examples=({"question": "G", "choices": ["a"], "gold": 7},))
+    folder = write_rows("piqa/validation.jsonl", [{"goal": "rest", "sol1": "sleep", "sol2": "run", "label": 0}])
+    with pytest.raises(
+        ConfigError, match="task 'piqa': an example by text uses a field that the question does not have"
+    ):
+        load_items(task.replace(score_by="text", target="x"), folder)
+    (item,) = load_items(task.replace(target="x"), folder)
+    assert item.text_prompt == ""
+
+
 def test_an_answer_given_as_the_options_number_counts(write_rows):
     options = {"A": "one", "B": "two", "C": "three", "D": "four"}
     rows = [{"question": "Q?", **options, "answer": "3"}, {"question": "Q?", **options, "answer": "C"}]
@@ -129,7 +159,7 @@ def test_the_hub_is_read_by_its_own_fields(monkeypatch):
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     (item,) = load_items(load("arc_challenge"), None)
     assert asked == [("allenai/ai2_arc", "ARC-Challenge", "test")]
-    assert item == Item(item.prompt, num_options=3, right_option=1)
+    assert item == Item(item.prompt, options=("a", "b", "c"), right_option=1, text_prompt="Question: Q?\nAnswer:")
 
 
 def test_a_hub_that_does_not_answer_is_told_with_the_way_out(monkeypatch):

@@ -93,6 +93,15 @@ def test_the_best_member_is_found_task_by_task(results):
     assert line_of(page, "Against", "bits per byte").startswith("| bits per byte | a\\|b | -0.250")
 
 
+def test_what_was_scored_of_the_options_stands_beside_the_result(results):
+    facts, sums = Named("facts"), Named("sums")
+    facts.score_by = "text"
+    page = write_markdown(results, [facts, sums], {}, None)
+    assert line_of(page, "Results", "facts").startswith("| facts, 4, by text | 75.0")
+    assert line_of(page, "Results", "sums").startswith("| sums, 4 |")
+    assert write_json(results, [facts, sums], {})["score_by"] == {"facts": "text"}
+
+
 def test_cost_shows_the_share_of_fused_steps_of_ensembles_only(results):
     line = line_of(write_markdown(results, TASKS, {}, None), "Cost", "facts")
     assert line == "| facts | 15.0 | 15.0 | 15.0 (40%) |"

@@ -20,6 +20,9 @@ TASK = {
 }
 
 
+CHOICE = {"kind": "choice", "fields": {"question": "q", "choices": "[a, b]", "gold": "0"}}
+
+
 @pytest.fixture
 def write_task(tmp_path):
     def write(**changes):
@@ -73,11 +76,27 @@ def test_a_missing_field_is_named_with_the_file(write_task, field):
         ({"prompt": "{{ question"}, "not a Jinja template"),
         ({"fields": {"answers": "a ["}}, "not a Jinja expression"),
         ({"num_examples": 3}, "num_examples needs an examples_file"),
+        ({"score_by": "text"}, "score_by='text' means nothing with kind='short'"),
+        ({"text_prompt": "{{ question }}"}, "text_prompt=.* means nothing with kind='short'"),
+        ({**CHOICE, "score_by": "word"}, "score_by: Input should be 'letter', 'text' or 'auto'; got 'word'"),
+        ({**CHOICE, "text_prompt": "{{ goal }}"}, "score_by='auto' asks with text_prompt, which uses goal: give"),
+        ({**CHOICE, "text_prompt": "{{ goal"}, "not a Jinja template"),
     ],
 )
 def test_what_cannot_be_used_is_refused(write_task, changes, message):
     with pytest.raises(ConfigError, match=message):
         TaskFile.load(write_task(**changes))
+
+
+def test_without_a_question_of_its_own_a_task_is_scored_by_letter_only(write_task):
+    fields = {"goal": "q", "choices": "[a, b]", "gold": "0"}
+    changes = {"kind": "choice", "fields": fields, "prompt": "{{ goal }}"}
+    with pytest.raises(
+        ConfigError, match=r"text_prompt, which uses question: give `fields` for it, .*score_by='letter'"
+    ):
+        TaskFile.load(write_task(**changes))
+    assert TaskFile.load(write_task(**changes, score_by="letter")).score_by == "letter"
+    assert TaskFile.load(write_task(**changes, text_prompt="{{ goal }} {{ LETTERS }}")).score_by == "auto"
 
 
 @pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("- a", "must hold a mapping; got list")])
