@@ -47,7 +47,7 @@ class AdaptiveWeightingConfig(WeightingConfig):
     prior: tuple[float, ...] | None = None
     """The weights at the start of a request, one per member; 0 leaves a member out. None: by how large the models are,
     uniform where that is not known of all of them."""
-    eta: float = Field(default=0.1, ge=0.0, le=1.0)
+    eta: float = Field(default=0.15, ge=0.0, le=1.0)
     """How fast the mixture moves; 0 keeps the prior."""
     alone: float = Field(default=0.4, ge=0.0, lt=1.0)
     """How much the guess counts at the start that a single member is best by itself."""
@@ -72,7 +72,7 @@ class AdaptiveWeighting(Weighting):
     reads_prompt = True
     learns = True
 
-    def __init__(self, prior: Sequence[float], eta: float = 0.1, alone: float = 0.4) -> None:
+    def __init__(self, prior: Sequence[float], eta: float = 0.15, alone: float = 0.4) -> None:
         """See the module; `prior` is one weight per member, summing to 1."""
         self._start = AdaptiveWeights(tuple(alone * weight for weight in prior), 1.0 - alone, tuple(prior), eta)
 
