@@ -99,14 +99,17 @@ class AdaptiveWeights(Weights):
 
     def after_word(self, given: Sequence[float]) -> AdaptiveWeights:
         """See `Weights.after_word`. A word that nobody with weight thinks possible changes nothing."""
-        total = sum(w * g for w, g in zip(self._current, given, strict=True))
-        if not total > 0:
+        most = max((g for w, g in zip(self._current, given, strict=True) if w > 0), default=0.0)
+        if not most > 0:
             return self
+        given = [min(g / most, 1.0) for g in given]  # else their products could round to nothing
+        total = sum(w * g for w, g in zip(self._current, given, strict=True))
         mixed = sum(w * g for w, g in zip(self._mixture, given, strict=True))
         alone = [max(a * g / total, LEAST) if a > 0 else 0.0 for a, g in zip(self._alone, given, strict=True)]
         share, mixture = max(self._share * mixed / total, LEAST), self._mixture
         if mixed > 0:
-            mixture = _scale([w * (1 - self._eta + self._eta * g / mixed) for w, g in zip(mixture, given, strict=True)])
+            moved = [w * (1 - self._eta + self._eta * g / mixed) for w, g in zip(mixture, given, strict=True)]
+            mixture = _scale([max(m, LEAST) if w > 0 else 0.0 for m, w in zip(moved, mixture, strict=True)])
         *alone, share = _scale([*alone, share])
         return AdaptiveWeights(tuple(alone), share, mixture, self._eta)
 
