@@ -24,11 +24,13 @@ hindsight it loses a term of the order of sqrt(N T) over T words (section 4 of t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Literal, Self, final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from deepen_llm.config.ensemble import check_weights
 from deepen_llm.config.weighting import WeightingConfig
+from deepen_llm.errors import ConfigError
 from deepen_llm.weighting.base import Weighting, Weights
 
 if TYPE_CHECKING:
@@ -52,9 +54,26 @@ class AdaptiveWeightingConfig(WeightingConfig):
     alone: float = Field(default=0.4, ge=0.0, lt=1.0)
     """How much the guess counts at the start that a single member is best by itself."""
 
+    @model_validator(mode="after")
+    def _check_prior(self) -> Self:
+        if self.prior is not None:
+            check_weights(self.prior, len(self.prior), "the weights of prior")
+        return self
+
     def build(self, members: Sequence[GuardedMember]) -> AdaptiveWeighting:
-        """See `WeightingConfig.build`."""
-        prior = self.prior or weigh_by_size([member.num_parameters for member in members])
+        """See `WeightingConfig.build`.
+
+        Raises:
+            ConfigError: The prior has more or fewer weights than there are members.
+        """
+        prior = self.prior
+        if prior is None:
+            prior = weigh_by_size([member.num_parameters for member in members])
+        elif len(prior) != len(members):
+            raise ConfigError(
+                f"prior must have one weight a member, in their order: {len(members)} members, got {len(prior)} "
+                f"weights; write one for each, or leave prior out"
+            )
         return AdaptiveWeighting(prior, self.eta, self.alone)
 
 
