@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepen_llm.vocabulary.words import Place, TextEnd, find_beginnings, goes_on, split_words
@@ -51,6 +51,7 @@ def test_an_empty_text_has_no_words():
     assert TextEnd("").place == TextEnd().place == Place.BETWEEN
 
 
+@settings(deadline=None)
 @given(mixed_texts())
 def test_words_cover_the_text_and_end_with_characters(text):
     ends = split_words(text)
@@ -151,6 +152,7 @@ def cut(data, places):
     return [data[left:right] for left, right in pairwise(edges)]
 
 
+@settings(deadline=None)
 @given(mixed_texts(), st.lists(st.integers(0, 10**6), max_size=30))
 def test_words_end_where_they_do_however_whole_characters_are_cut_into_tokens(text, places):
     sizes = [0]
@@ -163,6 +165,7 @@ def test_words_end_where_they_do_however_whole_characters_are_cut_into_tokens(te
     assert place == TextEnd(text).place
 
 
+@settings(deadline=None)
 @given(mixed_texts(), st.lists(st.integers(0, 10**6), max_size=30))
 def test_where_a_text_stands_does_not_depend_on_how_its_bytes_came(text, places):
     data = text.encode()
@@ -170,6 +173,7 @@ def test_where_a_text_stands_does_not_depend_on_how_its_bytes_came(text, places)
         assert ends_of(tokens)[1] == TextEnd(text).place
 
 
+@settings(deadline=None)
 @given(mixed_texts())
 def test_byte_by_byte_words_end_where_they_do_but_before_characters_of_which_a_byte_says_something_else(text):
     data = text.encode()
