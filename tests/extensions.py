@@ -87,6 +87,8 @@ class LoserPaysWeights(Weights):
         return self._weights
 
     def after_word(self, given: Sequence[float]) -> Weights:
+        if min(given) == max(given):
+            return self  # nobody lost; so it is, too, where all others rest
         weights = list(self._weights)
         weights[min(range(len(given)), key=given.__getitem__)] *= self._price
         return LoserPaysWeights(tuple(weight / sum(weights) for weight in weights), self._price)
