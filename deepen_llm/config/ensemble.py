@@ -140,15 +140,15 @@ def _bring_up_to_date(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def check_weights(weights: tuple[float, ...], num_members: int) -> None:
-    """Refuse weights that are not a distribution over the members.
+def check_weights(weights: tuple[float, ...], num_members: int, name: str = "weights") -> None:
+    """Refuse weights that are not a distribution over the members; messages call them by `name`.
 
     Raises:
         ValueError: Wrong number, a negative or infinite weight, or a sum other than 1.
     """
     if len(weights) != num_members:
-        raise ValueError(f"weights must be one a member: {num_members} members, got {len(weights)} weights")
+        raise ValueError(f"{name} must be one a member: {num_members} members, got {len(weights)} weights")
     if any(not math.isfinite(weight) or weight < 0 for weight in weights):
-        raise ValueError(f"weights must be finite and not negative; got {list(weights)}")
+        raise ValueError(f"{name} must be finite and not negative; got {list(weights)}")
     if not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
-        raise ValueError(f"weights must sum to 1; got {list(weights)}, which sums to {sum(weights):g}")
+        raise ValueError(f"{name} must sum to 1; got {list(weights)}, which sums to {sum(weights):g}")
