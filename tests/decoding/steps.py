@@ -27,5 +27,5 @@ def make_sequence(members, prompt=STORY[:9], weights=None, timeout_s=None, **par
     guarded = [GuardedMember(member) for member in members]
     prompts = [member.vocabulary.encode_prompt(prompt) for member in members]
     sequence = GeneratingSequence(guarded, 0, prompts, SamplingParams(**params), Deadline(timeout_s))
-    sequence.weights = FixedWeights(weights or [1 / len(members)] * len(members))
+    sequence.begin(FixedWeights(weights or [1 / len(members)] * len(members)))
     return sequence
