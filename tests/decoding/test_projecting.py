@@ -40,6 +40,9 @@ def load(kind):
 
 
 def text_of(method, **settings):
+    """Relative fusion with everything through its space: what is averaged as it is, the text fusion has."""
+    if method == "relative":
+        settings.setdefault("maps", "all")
     return FusionConfig(method=method, **settings)
 
 
@@ -93,8 +96,8 @@ def test_rows_are_as_they_were_after_every_extension_and_hold_the_main_models_te
     for member in ensemble.members:
         extend, peek = member.start_extend, member.start_peek
 
-        def watched_extend(tokens, member=member, extend=extend):
-            logits = extend(tokens)
+        def watched_extend(tokens, measured=None, member=member, extend=extend):
+            logits = extend(tokens, measured)
             seen[member.name] += [member.text(member.rows[row]) for row in tokens]
             return logits
 
