@@ -42,7 +42,7 @@ def load(kind):
 def text_of(method, **settings):
     """Relative fusion with everything through its space: what is averaged as it is, the text fusion has."""
     if method == "relative":
-        settings.setdefault("maps", "all")
+        settings = {"maps": "all", "max_candidates": None, **settings}
     return FusionConfig(method=method, **settings)
 
 
