@@ -55,6 +55,12 @@ class GeneratingSequence(RunningSequence):
         self._trace: list[StepTrace] = []
         self._num_sent = 0
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether the best token of all is taken, and nothing else of the distribution told."""
+        is_plain = self._generator is None and self._constraint is None and not self.forbidden_ids
+        return is_plain and not self.wants_trace and self.params.logprobs is None
+
     def restrict(self, logprobs: Tensor) -> Tensor:
         """Only the tokens that the structure allows, normalised.
 

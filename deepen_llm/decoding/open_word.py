@@ -16,12 +16,35 @@ Summed over the words of a text, -log of what the mixture gave each is exactly -
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import final
 
 from deepen_llm.fusion.words import Factors
 from deepen_llm.vocabulary.words import Place, TextEnd, goes_on
 from deepen_llm.weighting.base import Weights
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A token, and what is known of it."""
+
+    token: bytes
+    given: Sequence[float]
+    """The probability that each member's projection gave it; NaN for those that were not asked."""
+    own: Sequence[float]
+    """By its own tokens; NaN where that is not known."""
+    begins: Sequence[float]
+    """The probability with which each began a new word there; NaN for those that were not asked."""
+
+    def fill(self, given: Mapping[int, float]) -> Said:
+        """The same with what some members gave that were not asked then; with NaN for what is not known still."""
+        filled = tuple(given.get(member, one) for member, one in enumerate(self.given))
+        begins = tuple(1.0 if member in given else one for member, one in enumerate(self.begins))
+        return replace(self, given=filled, begins=begins)
 
 
 @final
@@ -34,7 +57,7 @@ class OpenWord:
         self._end = TextEnd(text)
         self._given = (1.0,) * len(weights.current)
         self._own = self._given
-        self._ended: Sequence[float] = self._given
+        self._begins: Sequence[float] = self._given
         self._weights_after = weights
 
     @property
@@ -42,23 +65,24 @@ class OpenWord:
         """Where the text stands."""
         return self._end.place
 
-    def weigh(self, ended: Sequence[float]) -> Factors:
+    def weigh(self, begins: Sequence[float]) -> Factors:
         """The factors of the next token.
 
         Args:
-            ended: The probability that each member begins a new word, which is 1 where no word is open.
+            begins: The probability that each member begins a new word, which is 1 where no word is open; NaN for a
+                member that was not asked and has no say.
         """
-        self._ended = ended
-        weights, given = self.weights.current, self._given
-        total = sum(map(_times, weights, given))
-        words = tuple(map(_times, given, ended))
+        self._begins = begins
+        weights = [0.0 if math.isnan(e) else w for w, e in zip(self.weights.current, begins, strict=True)]
+        total = sum(map(_times, weights, self._given))
+        words = _fill(tuple(map(_times, self._given, begins)), weights)
         self._weights_after = self.weights.after_word(words)
-        share = sum(map(_times, weights, words)) / total
-        sayers = [w if e > 0 else 0.0 for w, e in zip(self._weights_after.current, ended, strict=True)]
-        scale = share / (sum(sayers) or 1.0)
+        ends = sum(map(_times, weights, words)) / total
+        sayers = [w if e > 0 else 0.0 for w, e in zip(self._weights_after.current, begins, strict=True)]
+        scale = ends / (sum(sayers) or 1.0)
         return Factors(
-            tuple(scale * w / e if w > 0 else 0.0 for w, e in zip(sayers, ended, strict=True)),
-            tuple(w * g / total for w, g in zip(weights, given, strict=True)),
+            tuple(scale * w / e if w > 0 else 0.0 for w, e in zip(sayers, begins, strict=True)),
+            tuple(w * g / total for w, g in zip(weights, self._given, strict=True)),
         )
 
     @property
@@ -66,24 +90,45 @@ class OpenWord:
         """How much of what each member's projection gave the open word is its own: the rest is the main model's."""
         return self._own
 
+    def bound(self, member: int) -> float:
+        """The most that a member can add to the distribution of the next token."""
+        weights = self.weights.current
+        return weights[member] * (1 + self._given[member] / sum(map(_times, weights, self._given)))
+
+    def copy(self) -> OpenWord:
+        """The same, which goes its own way."""
+        copied = copy.copy(self)
+        copied._end = copy.copy(self._end)
+        return copied
+
     def take(self, token: bytes, given: Sequence[float], own: Sequence[float]) -> None:
         """Go on with a token, of which it is known what each member gave it.
 
         Args:
             token: Its bytes, at least one.
-            given: The probability that each member's projection gave it.
+            given: The probability that each member's projection gave it; NaN for those that were not asked.
             own: The probability that it gave it by its own tokens; NaN where that is not known.
         """
         shares = [min(o / g, 1.0) if g > 0 and o >= 0 else 1.0 for o, g in zip(own, given, strict=True)]
-        if not goes_on(token, self.place):
+        if goes_on(token, self.place):
+            self._own = tuple(map(_times, self._own, shares))
+            given = tuple(map(_times, self._given, given))
+        else:
             self.weights = self._weights_after
             self._own = tuple(shares)
-            given = [g / e if e > 0 else 0.0 for g, e in zip(given, self._ended, strict=True)]
-        else:
-            self._own = tuple(map(_times, self._own, shares))
-            given = list(map(_times, self._given, given))
-        self._set_given(given)
+            given = tuple(0.0 if e == 0 else g / e for g, e in zip(given, self._begins, strict=True))
+        self._set_given(_fill(given, self.weights.current))
         self._end.push(token)
+
+    def retell(self, said: Said) -> None:
+        """Go on with a token of which all is known: as `weigh` and then `take`."""
+        self.weigh(said.begins)
+        self.take(said.token, said.given, said.own)
+
+    @property
+    def begins(self) -> Sequence[float]:
+        """What `weigh` was told last."""
+        return self._begins
 
     def skip(self, token: bytes) -> None:
         """Go on with a token for which the members were not asked: of the word that it is part of nothing is known."""
@@ -92,9 +137,17 @@ class OpenWord:
 
     def _set_given(self, given: Sequence[float]) -> None:
         """Only the proportions count; where nobody with weight gave anything, nothing is known."""
-        counts = [g for g, w in zip(given, self.weights.current, strict=True) if w > 0]
-        most = max(counts, default=0.0)
+        most = max((g for g, w in zip(given, self.weights.current, strict=True) if w > 0), default=0.0)
         self._given = tuple(g / most for g in given) if most > 0 else (1.0,) * len(self._given)
+
+
+def _fill(given: Sequence[float], weights: Sequence[float]) -> tuple[float, ...]:
+    """What members gave, with the mean of the others for those that were not asked: that speaks neither way."""
+    known = [(g, w) for g, w in zip(given, weights, strict=True) if not math.isnan(g)]
+    if len(known) == len(given):
+        return tuple(given)
+    mean = sum(g * w for g, w in known) / (sum(w for _, w in known) or 1.0)
+    return tuple(mean if math.isnan(g) else g for g in given)
 
 
 def _times(left: float, right: float) -> float:

@@ -8,7 +8,8 @@ before it or, where several are fed at once, with their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import final
 
 from torch import Tensor
@@ -44,6 +45,26 @@ class OwnProbability:
         self._logprobs += [*[math.nan] * (num_new - len(measured)), *measured][-num_new:]
         self._next = None
 
+    def last(self, num_tokens: int) -> list[float]:
+        """The logprobs of the last tokens."""
+        return self._logprobs[len(self._logprobs) - num_tokens :]
+
+    def give_each(self, sizes: Sequence[int], said: Sequence[int]) -> list[float]:
+        """The probability of each of the last tokens of other text.
+
+        Args:
+            sizes: The bytes of the member's own tokens, all of them, which spell the same text.
+            said: The bytes of the other ones. A token of the member's counts for the one in which it begins.
+        """
+        ends = dict(_count_back(sizes, self._logprobs))
+        totals = [0.0]
+        reach = 0
+        for size in reversed(said):
+            reach += size
+            totals.append(next((ends[at] for at in range(reach, -1, -1) if at in ends), 0.0))
+        given = [math.exp(min(longer - shorter, 0.0)) for shorter, longer in pairwise(totals)]
+        return given[::-1]
+
     def reach(self, num_before: int, mass: float, probs: Tensor) -> float:
         """The text is fed up to its end.
 
@@ -63,6 +84,15 @@ class OwnProbability:
         passed = sum(self._logprobs[begin:num_before]) - sum(self._logprobs[num_before:begin])
         added = passed + _log(mass) - log_mass
         return math.nan if math.isnan(added) else math.exp(min(added, 0.0))
+
+
+def _count_back(sizes: Sequence[int], logprobs: Sequence[float]) -> Iterator[tuple[int, float]]:
+    """For every beginning of a token the bytes from there to the end, and the logprobs of all tokens from there."""
+    place, total = 0, 0.0
+    yield place, total
+    for size, logprob in zip(reversed(sizes), reversed(logprobs), strict=True):
+        place, total = place + size, total + logprob
+        yield place, total
 
 
 def _log(probability: float) -> float:

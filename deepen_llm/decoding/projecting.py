@@ -21,8 +21,20 @@ from deepen_llm.projection.results import Path, Projection, Queries
 
 logger = logging.getLogger(__name__)
 
-Errors = dict[int, DeepenError]
-"""What went wrong, by the place of the sequence."""
+Errors = dict[RunningSequence, DeepenError]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What one member gives some sequences."""
+
+    sequences: Sequence[RunningSequence]
+    """Those that take part; their tracks are told what the projection took."""
+    logits: Tensor
+    """`(len(sequences), num_logits)`."""
+    main_probs: Tensor
+    """The main model's probs `(len(sequences), num_main_logits)`."""
 
 
 @final
@@ -32,6 +44,7 @@ class _Expanding:
 
     index: int
     projector: Projector
+    sequences: Sequence[RunningSequence]
     probs: Tensor
     """`(rows, num_logits)`."""
     main_probs: Tensor
@@ -88,15 +101,8 @@ class EnsembleProjector:
         ]
         self._warned: set[int] = set()
 
-    def project(
-        self, sequences: Sequence[RunningSequence], logits: Mapping[int, Tensor], main_probs: Tensor
-    ) -> tuple[list[Distribution], Errors]:
-        """One distribution per member in `logits`.
-
-        Args:
-            sequences: Those that take part in the step; their tracks are told what it took.
-            logits: `(len(sequences), num_logits)` per member.
-            main_probs: The main model's probs `(len(sequences), num_main_logits)`.
+    def project(self, asked: Mapping[int, Asked]) -> tuple[list[Distribution], Errors]:
+        """One distribution per member that was asked, over the sequences for which it was.
 
         Returns:
             The distributions, and the errors of sequences for which a member failed while its tokens were expanded;
@@ -104,30 +110,24 @@ class EnsembleProjector:
         """
         found: dict[int, Distribution] = {}
         expanding: list[_Expanding] = []
-        for index, rows in logits.items():
+        for index, one in asked.items():
             projector = self._projectors[index]
             if projector is None:
-                found[index] = self._frame.read_namesake(index, rows)
+                found[index] = self._frame.read_namesake(index, one.logits)
             else:
-                expanding.append(self._begin(index, projector, sequences, rows, main_probs))
+                expanding.append(self._begin(index, projector, one))
         errors: Errors = {}
         while any(member.answers for member in expanding):
-            self._ask(expanding, sequences, errors)
+            self._ask(expanding, errors)
         for member in expanding:
-            found[member.index] = self._finish(member, sequences)
-        return [found[index] for index in logits], errors
+            found[member.index] = self._finish(member)
+        return [found[index] for index in asked], errors
 
-    def _begin(
-        self,
-        index: int,
-        projector: Projector,
-        sequences: Sequence[RunningSequence],
-        logits: Tensor,
-        main_probs: Tensor,
-    ) -> _Expanding:
+    def _begin(self, index: int, projector: Projector, asked: Asked) -> _Expanding:
         """Find the rows in which tokens have to be expanded."""
-        member = _Expanding(index, projector, projector.to_probs(logits.float()), main_probs.to(logits.device))
-        for row, (sequence, is_open) in enumerate(zip(sequences, projector.find_open(member.probs), strict=True)):
+        probs, main_probs = projector.to_probs(asked.logits.float()), asked.main_probs.to(asked.logits.device)
+        member = _Expanding(index, projector, asked.sequences, probs, main_probs)
+        for row, (sequence, is_open) in enumerate(zip(asked.sequences, projector.find_open(member.probs), strict=True)):
             track, probs, expected = sequence.tracks[index], member.probs[row], member.main_probs[row]
             track.reach_text(probs)
             pending = track.boundary.pending
@@ -145,29 +145,32 @@ class EnsembleProjector:
                 )
         return member
 
-    def _ask(self, expanding: Sequence[_Expanding], sequences: Sequence[RunningSequence], errors: Errors) -> None:
+    def _ask(self, expanding: Sequence[_Expanding], errors: Errors) -> None:
         """Answer what the rows ask for next: one pass per member, all members at the same time."""
         started = []
         for member in expanding:
             if wanted := member.advance():
                 asked = [(row, path) for row, paths in wanted.items() for path in paths]
-                branches = [sequences[row].tracks[member.index].branch(path) for row, path in asked]
+                branches = [member.sequences[row].tracks[member.index].branch(path) for row, path in asked]
                 started.append((member, wanted, asked, self._members[member.index].start_peek(branches)))
         for member, wanted, asked, peek in started:
             try:
-                logits = peek.result(partial(name_step, [sequences[row] for row, _ in asked]))
+                logits = peek.result(partial(name_step, [member.sequences[row] for row, _ in asked]))
             except DeepenError as error:
-                errors.update(dict.fromkeys(wanted, error))
+                errors.update({member.sequences[row]: error for row in wanted})
                 continue
-            errors.update({asked[place][0]: error for place, error in logits.errors.items()})
+            errors.update({member.sequences[asked[place][0]]: error for place, error in logits.errors.items()})
             rows = member.projector.to_probs(logits.tensor.float())
             probs = dict(zip(asked, rows, strict=True))
             member.answers = {
-                row: {path: probs[row, path] for path in paths} for row, paths in wanted.items() if row not in errors
+                row: {path: probs[row, path] for path in paths}
+                for row, paths in wanted.items()
+                if member.sequences[row] not in errors
             }
 
-    def _finish(self, member: _Expanding, sequences: Sequence[RunningSequence]) -> Distribution:
+    def _finish(self, member: _Expanding) -> Distribution:
         """The distribution of all rows, those that were expanded among them."""
+        sequences = member.sequences
         for row, projection in member.done.items():
             sequences[row].tracks[member.index].note_projection(projection)
             if not projection.has_mass:

@@ -12,8 +12,9 @@ from typing import Any
 from torch import Tensor
 
 from deepen_llm.decoding.detokenizer import Detokenizer
-from deepen_llm.decoding.open_word import OpenWord
+from deepen_llm.decoding.open_word import OpenWord, Said
 from deepen_llm.decoding.prompt_words import given_words, num_to_measure
+from deepen_llm.decoding.resting import MOST, MOST_CHECKED, Rest, choose_resting
 from deepen_llm.decoding.track import Track
 from deepen_llm.errors import MemberError
 from deepen_llm.members.guarded import GuardedMember
@@ -49,6 +50,8 @@ class RunningSequence(ABC):
         """Also the engine looks at it: who holds a stream and does not read it would not notice."""
         self.given: Sequence[float] | None = None
         """The probability that each member gave the token that was chosen; None where they were not asked."""
+        self.rest: Rest | None = None
+        """The members that are not asked at this step; None where all are."""
         self.num_steps = 0
         self.is_finished = False
         self.is_fused = True
@@ -65,6 +68,8 @@ class RunningSequence(ABC):
         self._reads_prompt = False
         self._untold: list[tuple[bytes, Sequence[float] | None]] = []
         """Tokens that the weights have not been told of, each with what it was given, as far as that is known."""
+        self._woken: Rest | None = None
+        """Members that have rested up to this step."""
 
     @property
     def has_begun(self) -> bool:
@@ -85,25 +90,62 @@ class RunningSequence(ABC):
         for track in self.tracks if reads_prompt else ():
             track.measure_prompt(num_to_measure(len(track.pending)))
 
+    @property
+    def resting(self) -> frozenset[int]:
+        """The members that are not asked at this step."""
+        return frozenset() if self.rest is None else self.rest.members
+
+    @property
+    def is_checked(self) -> bool:
+        """Whether only the best token of all counts, so that it can be checked that it stays the best."""
+        return False
+
+    def choose_resting(self) -> None:
+        """Find the members that need not be asked at the next step."""
+        most = MOST_CHECKED if self.is_checked else MOST
+        if self._reads_prompt:
+            most = 0.0  # their evidence is still to come
+        others = [index for index in range(len(self.tracks)) if index != self.main]
+        before, self.rest = self.rest, choose_resting(self.word, self.rest, others, most)
+        self._woken = before if self.rest is None else None
+
+    def wake(self) -> None:
+        """Have all members asked at this step, after all."""
+        self._woken, self.rest = self.rest, None
+
     def read_text(self) -> None:
         """Tell the weights of the text since they were asked last, now that the members have seen it."""
         self._read_prompt()
         for number, (token, given) in enumerate(self._untold, start=1):
             if given is None:
                 self.word.skip(token)
-            else:
-                is_last = number == len(self._untold)
-                self.word.take(token, given, [track.gave if is_last else math.nan for track in self.tracks])
+                continue
+            is_last = number == len(self._untold)
+            own = [track.gave if is_last else math.nan for track in self.tracks]
+            said = Said(token, given, own, self.word.begins)
+            for rest in filter(None, (self.rest, self._woken)):
+                rest.note(said)
+            self.word.take(token, given, own)
         self._untold.clear()
+        if self._woken is not None:
+            self._word = self._woken.end(lambda member, sizes: self.tracks[member].give_each(sizes))
+            self._woken = None
 
     def _read_prompt(self) -> None:
         """Change the weights by what the members gave the prompt, once all have; it is done once."""
         if not self._reads_prompt:
             return
         self._reads_prompt = False
-        prompts = [track.prompt for track in self.tracks if track.prompt is not None]
-        if len(prompts) == len(self.tracks):
-            self.word.weights = self.word.weights.after_prompt(given_words(prompts, self._prompt.contents))
+        weights = self.word.weights
+        prompts = {
+            index: track.prompt
+            for index, (track, weight) in enumerate(zip(self.tracks, weights.current, strict=True))
+            if weight > 0 and track.prompt is not None
+        }
+        if len(prompts) < sum(weight > 0 for weight in weights.current):
+            return
+        words = given_words(list(prompts.values()), self._prompt.contents)
+        self.word.weights = weights.after_prompt([word.spread(list(prompts), len(self.tracks)) for word in words])
 
     def last_tokens(self, num_bytes: int) -> Path:
         """The last tokens that the main model chose, spelling at least `num_bytes`; none where it chose too few.

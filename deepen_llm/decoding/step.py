@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import final
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from deepen_llm.decoding.gating import Gate
-from deepen_llm.decoding.projecting import EnsembleProjector
+from deepen_llm.decoding.projecting import Asked, EnsembleProjector
+from deepen_llm.decoding.resting import is_certain
 from deepen_llm.decoding.sequence import RunningSequence, name_step
 from deepen_llm.errors import DeepenError
 from deepen_llm.fusion.base import Distributions, Step
@@ -46,7 +48,10 @@ class StepResult:
             if row >= 0:
                 ids[row] = token_id
         given: list[list[float]] = self.distributions.given(ids.to(probs.device)).tolist()
-        return [given[row] if row >= 0 else None for row in self.fused_rows]
+        return [
+            _silence(given[row], sequence.resting) if row >= 0 else None
+            for row, sequence in zip(self.fused_rows, self.sequences, strict=True)
+        ]
 
 
 @final
@@ -82,6 +87,9 @@ class Stepper:
     def run(self, sequences: Sequence[RunningSequence]) -> StepResult:
         """The distributions to choose the next token of every sequence from, for one at least."""
         failed: dict[RunningSequence, DeepenError] = {}
+        if not self._gate.asks_main_first:
+            for sequence in sequences:
+                sequence.choose_resting()
         self._feed((self._main,) if self._gate.asks_main_first else self._order, sequences, failed)
         running = [sequence for sequence in sequences if sequence not in failed]
         if not running:
@@ -104,8 +112,17 @@ class Stepper:
         is_whole = len(chosen) == len(result.sequences)
         places = None if is_whole else torch.tensor(chosen, device=result.logprobs.device)
         logprobs = result.logprobs if places is None else result.logprobs[places]
-        step = self._weigh(sequences, self._read(sequences, logprobs, result.failed), result)
-        fused = self._frame.fuse(step, logprobs)
+        given = Distributions(self._main, logprobs, logprobs.exp(), (), len(self._members))
+        given = self._ask(sequences, [sequence.resting for sequence in sequences], given, result.failed)
+        fused, result.distributions = self._combine(sequences, given)
+        if doubtful := _find_doubtful(sequences, fused):
+            rested = [s.resting if s in doubtful else frozenset() for s in sequences]
+            for sequence in doubtful:
+                sequence.wake()
+            self._feed(self._others, doubtful, result.failed)
+            skipped = [frozenset(self._others) - resting for resting in rested]
+            given = self._ask(sequences, skipped, given, result.failed)
+            fused, result.distributions = self._combine(sequences, given)
         for sequence in sequences:
             sequence.is_fused = True
         result.logprobs = fused if places is None else result.logprobs.index_copy(0, places, fused)
@@ -113,34 +130,47 @@ class Stepper:
         for row, place in enumerate(chosen):
             result.fused_rows[place] = row
 
-    def _read(
-        self, sequences: Sequence[RunningSequence], logprobs: Tensor, failed: dict[RunningSequence, DeepenError]
+    def _ask(
+        self,
+        sequences: Sequence[RunningSequence],
+        skipped: Sequence[Collection[int]],
+        given: Distributions,
+        failed: dict[RunningSequence, DeepenError],
     ) -> Distributions:
-        """The members' distributions of some sequences; those that fail on the way keep a row that means nothing."""
-        logits, probs = {index: self._gather(index, sequences) for index in self._others}, logprobs.exp()
-        if self._projector is None:
-            others = [self._frame.read_tokens(index, rows) for index, rows in logits.items()]
-        else:
-            others, errors = self._projector.project(sequences, logits, probs)
-            failed.update({sequences[place]: error for place, error in errors.items()})
-        return Distributions(self._main, logprobs, probs, others, len(self._members))
+        """What the other members give beside what they have given, but those that each sequence skips.
 
-    def _weigh(self, sequences: Sequence[RunningSequence], given: Distributions, result: StepResult) -> Step:
-        """The step under the weights of each sequence, word by word where distributions were projected.
-
-        The result gets what the members give it.
+        Sequences that fail on the way keep a row that means nothing.
         """
+        asked: dict[int, Asked] = {}
+        rows: dict[int, list[int]] = {}
+        for index in self._others:
+            places = [p for p, s in enumerate(sequences) if index not in skipped[p] and s not in failed]
+            if places:
+                those = [sequences[place] for place in places]
+                probs = given.probs if len(places) == len(sequences) else given.probs[places]
+                asked[index], rows[index] = Asked(those, self._gather(index, those), probs), places
+        if self._projector is None:
+            others = [self._frame.read_tokens(index, one.logits) for index, one in asked.items()]
+        else:
+            others, errors = self._projector.project(asked)
+            failed.update(errors)
+        return given.extended([other.on_rows(rows[other.member], len(sequences)) for other in others])
+
+    def _combine(self, sequences: Sequence[RunningSequence], given: Distributions) -> tuple[Tensor, Distributions]:
+        """The fused logprobs, and what the members give to them: word by word where distributions were projected."""
         for sequence in sequences:
             sequence.read_text()
         if self._words is None:
-            weights = [sequence.word.weights.current for sequence in sequences]
-            return Step.build(given, torch.tensor(weights, dtype=torch.float32))
+            weights = torch.tensor([sequence.word.weights.current for sequence in sequences], dtype=torch.float32)
+            return self._frame.fuse(Step.build(given, weights), given.logprobs), given
         places = [sequence.word.place for sequence in sequences]
         given = self._words.complete(given, [sequence.word.own_shares for sequence in sequences])
         shares = self._words.share_of_beginnings(given, places)
-        result.distributions = given
+        for sequence, share in zip(sequences, shares, strict=True):
+            for index in sequence.resting:
+                share[index] = math.nan
         factors = [sequence.word.weigh(share) for sequence, share in zip(sequences, shares, strict=True)]
-        return self._words.weigh(given, places, factors)
+        return self._frame.fuse(self._words.weigh(given, places, factors), given.logprobs), given
 
     def _feed(
         self, indices: Iterable[int], sequences: Sequence[RunningSequence], failed: dict[RunningSequence, DeepenError]
@@ -148,7 +178,7 @@ class Stepper:
         """Feed members the tokens that they have not seen, all rows in one pass, all members at the same time."""
         started = []
         for index in indices:
-            fed = [sequence for sequence in sequences if sequence.tracks[index].pending]
+            fed = [s for s in sequences if index not in s.resting and s.tracks[index].pending]
             if fed:
                 started.append((index, fed, self._start(index, fed, failed)))
         for index, fed, running in started:
@@ -185,6 +215,24 @@ class Stepper:
         if batch is not None and in_order and len(batch) == len(tracks):
             return batch
         return torch.stack([track.logits for track in tracks if track.logits is not None])
+
+
+def _silence(given: list[float], resting: Collection[int]) -> list[float]:
+    """What members gave, with NaN for those that rest."""
+    return [math.nan if index in resting else one for index, one in enumerate(given)]
+
+
+def _find_doubtful(sequences: Sequence[RunningSequence], logprobs: Tensor) -> list[RunningSequence]:
+    """The sequences whose best token members that rest might change."""
+    checked = [(place, s) for place, s in enumerate(sequences) if s.rest is not None and s.is_checked]
+    if not checked:
+        return []
+    best = logprobs[[place for place, _ in checked]].topk(2, dim=-1).values.exp().tolist()
+    return [
+        sequence
+        for (_, sequence), (first, second) in zip(checked, best, strict=True)
+        if sequence.rest is not None and not is_certain(first, second, sequence.rest.share)
+    ]
 
 
 def _without_failed(result: StepResult) -> StepResult:

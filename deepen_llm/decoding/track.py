@@ -55,7 +55,7 @@ class Track:
         """The probability that the member gave the main model's last token by its own tokens; NaN: not known."""
         self.prompt: MeasuredPrompt | None = None
         """What the member gave the prompt, once it was fed and measured."""
-        self._num_measured = NUM_KNOWN if not takes_main_tokens else 0
+        self._num_prompt, self._num_measured = len(prompt.ids), NUM_KNOWN
         self.num_extra_rows = self.num_extra_passes = self.num_abstained = 0
         self.truncated_mass = 0.0
         """Summed over steps."""
@@ -72,6 +72,13 @@ class Track:
     def own(self) -> OwnProbability:
         """How probable the member finds the text, for a member whose distributions are projected."""
         return OwnProbability()
+
+    def give_each(self, said: Sequence[int]) -> list[float]:
+        """The probability of each of the last tokens of the main model, by their bytes; NaN where it is not known."""
+        if self.takes_main_tokens:
+            return [math.exp(logprob) for logprob in self.own.last(len(said))]
+        tokens = self.member.vocabulary.tokens
+        return self.own.give_each([len(tokens[token_id] or b"") for token_id in self.alignment.ids], said)
 
     def reach_text(self, probs: Tensor) -> None:
         """Find the last boundary of the text as it is; `probs` `(num_logits,)` are the member's after all of it."""
@@ -124,8 +131,10 @@ class Track:
     @property
     def num_measured(self) -> int:
         """How many of the pending tokens are to be measured as they are fed."""
-        at_most = len(self.pending) - 1
-        return min(self._num_measured, at_most) if self.num_fed == 0 else 0 if self.takes_main_tokens else at_most
+        wanted = len(self.pending)
+        if not self.num_fed:
+            wanted += self._num_measured - self._num_prompt
+        return max(min(wanted, len(self.pending) - 1), 0)
 
     def note_fed(self, batch: Tensor, place: int, measured: Sequence[float] | None = None) -> None:
         """Record that the pending tokens went through a forward pass, as one row of it; and what was measured."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self, final
 
 import torch
@@ -29,6 +29,26 @@ class Distribution:
     empty_rows: Sequence[int] = ()
     """Rows in which nothing can be said of the member: there the main model gets its weight."""
 
+    def on_rows(self, rows: Sequence[int], num_rows: int) -> Self:
+        """The same as these rows of a larger batch, whose others hold nothing."""
+        if len(rows) == num_rows:
+            return self
+        projected, own = (
+            None
+            if part is None
+            else part.new_zeros(num_rows, part.shape[1]).index_copy_(0, torch.tensor(rows, device=part.device), part)
+            for part in (self.projected, self.own)
+        )
+        return replace(self, projected=projected, own=own, empty_rows=tuple(rows[row] for row in self.empty_rows))
+
+    def joined(self, other: Self) -> Self:
+        """Both together, where each has rows that the other has not."""
+        projected, own = (
+            right if left is None else left if right is None else left + right
+            for left, right in ((self.projected, other.projected), (self.own, other.own))
+        )
+        return replace(self, projected=projected, own=own, empty_rows=(*self.empty_rows, *other.empty_rows))
+
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -44,6 +64,13 @@ class Distributions:
     others: Sequence[Distribution]
     """Of the other members that were asked."""
     num_members: int
+
+    def extended(self, others: Sequence[Distribution]) -> Self:
+        """With what other members give, or the same ones in other rows."""
+        found = {other.member: other for other in self.others}
+        for other in others:
+            found[other.member] = found[other.member].joined(other) if other.member in found else other
+        return replace(self, others=tuple(found.values()))
 
     def given(self, token_ids: Tensor) -> Tensor:
         """The probs that each member gave tokens of the main model, one per row: `(batch, num_members)`.

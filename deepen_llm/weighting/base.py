@@ -18,6 +18,11 @@ class GivenWord:
     logprobs: tuple[float, ...]
     """Natural logs, one per member; `-inf` where it rules the word out."""
 
+    def spread(self, members: Sequence[int], num_members: int) -> GivenWord:
+        """The same for all members, of which only these have said anything, and the others are without weight."""
+        logprobs = dict(zip(members, self.logprobs, strict=True))
+        return GivenWord(self.num_bytes, tuple(logprobs.get(member, -math.inf) for member in range(num_members)))
+
 
 class Weights(ABC):
     """The weights at one place of one request. They do not change: what comes later has weights of its own."""
