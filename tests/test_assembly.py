@@ -11,13 +11,13 @@ from deepen_llm.fusion.relative.method import RelativeFusion
 from deepen_llm.fusion.relative.rows import RowTables
 
 STORY = "The quick brown fox jumps over the lazy dog."
-SAMPLED = FusionConfig(form="sampled")
+SAMPLED = FusionConfig(maps="all", form="sampled")
 
 
 def test_an_ensemble_answers_in_the_sampled_form_as_in_the_dense_one(make_ensemble):
     params = SamplingParams(max_new_tokens=20)
     answers = [
-        make_ensemble([STORY], fusion=FusionConfig(form=form)).generate("The quick", params).text
+        make_ensemble([STORY], fusion=FusionConfig(maps="all", form=form)).generate("The quick", params).text
         for form in ("dense", "sampled")
     ]
     assert answers[0] == answers[1] != ""

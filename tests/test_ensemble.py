@@ -63,7 +63,13 @@ def test_every_member_conditions_on_the_same_text_at_every_step(make_ensemble, k
     ensemble = make_ensemble(TEXTS, kinds, fusion=FusionConfig(reading="token"))
     seen = {member.name: [] for member in ensemble.members}
     for member in ensemble.members:
-        member.change = lambda text, logits, name=member.name: seen[name].append(text) or logits
+
+        def watched(tokens, measured=None, member=member, start=member.start_extend):
+            logits = start(tokens, measured)
+            seen[member.name] += [member.text(member.rows[row]) for row in tokens]
+            return logits
+
+        member.start_extend = watched
     ensemble.generate(STORY[:10], SamplingParams(max_new_tokens=200))
     main = seen[ensemble.main_name]
     for name in ensemble.member_names[1:]:
@@ -460,7 +466,7 @@ def test_an_ensemble_that_nobody_holds_stops_its_thread(vocabularies):
 
 def test_members_that_share_too_little_are_refused_by_name(make_ensemble):
     with pytest.raises(VocabularyError, match=r"at least 100000 tokens; .*'bpe' with 'unigram' only \d+"):
-        make_ensemble(TEXTS, ("bpe", "unigram"), fusion=FusionConfig(min_common_tokens=100_000))
+        make_ensemble(TEXTS, ("bpe", "unigram"), fusion=FusionConfig(maps="all", min_common_tokens=100_000))
 
 
 @pytest.mark.parametrize(("main", "name"), [(0, "bpe"), (1, "unigram"), ("unigram", "unigram")])

@@ -116,12 +116,12 @@ class OpenWord:
         """
         shares = [o / g if g > 0 and o >= 0 else 1.0 for o, g in zip(own, given, strict=True)]
         if goes_on(token, self.place):
-            self._own = tuple(map(_times, self._own, shares))
+            shares = list(map(_times, self._own, shares))
             given = tuple(map(_times, self._given, given))
         else:
             self.weights = self._weights_after
-            self._own = tuple(shares)
             given = tuple(0.0 if e == 0 else g / e for g, e in zip(given, self._begins, strict=True))
+        self._own = tuple(min(share, 1.0) for share in shares)
         self._set_given(_fill(given, self.weights.current))
         self._end.push(token)
 

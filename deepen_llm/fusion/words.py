@@ -79,6 +79,8 @@ class WordWeigher:
 
         weights = torch.zeros_like(begins)
         probs, weights[:, given.main] = _normalize(scale(given.probs, given.main, given.main))
+        # Without a say it still tells which tokens may come, and stands in for what its tokens cannot express.
+        probs = torch.where(weights[:, given.main, None].to(probs.device) > 0, probs, given.probs)
         others: list[Distribution] = []
         for other in given.others:
             projected = None if other.projected is None else scale(other.projected, other.member, given.main)

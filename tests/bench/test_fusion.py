@@ -9,7 +9,7 @@ from deepen_llm.bench.fusion import FusionBenchmark, compare, compare_with_refer
 from deepen_llm.bench.recording import RecordingFusion, record_steps
 from deepen_llm.bench.synthetic import make_logits, make_members
 from deepen_llm.errors import ConfigError
-from deepen_llm.fusion.base import Distribution, FusionMethod, Step
+from deepen_llm.fusion.base import Distribution, Distributions, FusionMethod, Step
 from deepen_llm.fusion.relative.build import build_from
 from deepen_llm.fusion.relative.method import RelativeFusion
 from deepen_llm.fusion.relative.settings import RelativeConfig
@@ -112,7 +112,7 @@ def test_recording_changes_nothing():
     def make_step(batch):
         main, other = torch.full((batch, 3), 1 / 3), torch.full((batch, 4), 1 / 4)
         weights = torch.tensor([[0.5, 0.5]] * batch)
-        return Step.build(1, main.log(), main, [Distribution(0, None, other)], weights)
+        return Step.build(Distributions(1, main.log(), main, [Distribution(0, None, other)], 2), weights)
 
     method = RecordingFusion(Half())
     first = make_step(2)

@@ -23,9 +23,11 @@ def make_stepper(members, **fusion):
     return build_stepper([GuardedMember(member) for member in members], 0, frame, config)
 
 
-def make_sequence(members, prompt=STORY[:9], weights=None, timeout_s=None, **params):
+def make_sequence(members, prompt=STORY[:9], weights=None, timeout_s=None, *, begins=True, **params):
+    """A sequence; one that does not begin waits for its engine to give it weights."""
     guarded = [GuardedMember(member) for member in members]
     prompts = [member.vocabulary.encode_prompt(prompt) for member in members]
     sequence = GeneratingSequence(guarded, 0, prompts, SamplingParams(**params), Deadline(timeout_s))
-    sequence.weights = FixedWeights(weights or [1 / len(members)] * len(members))
+    if begins:
+        sequence.begin(FixedWeights(weights or [1 / len(members)] * len(members)))
     return sequence

@@ -8,6 +8,7 @@ import pytest
 
 from deepen_llm.decoding.engine import Engine
 from deepen_llm.errors import ClosedError, MemberError, MemberTimeoutError
+from deepen_llm.vocabulary.words import split_words
 from deepen_llm.weighting.base import FixedWeighting, Weighting, Weights
 from tests.decoding.steps import STORY, make_members, make_sequence, make_stepper
 
@@ -27,33 +28,33 @@ def make_engine(vocabularies):
 
 
 def begin(members, prompt=STORY[:9], **params):
-    sequence = make_sequence(members, prompt, **params)
-    sequence.weights = None
-    return sequence
+    return make_sequence(members, prompt, begins=False, **params)
 
 
 class Learned(Weights):
-    def __init__(self):
-        self.given = []
+    """Remembers the words that it was told, and leaves everything to the main model after three."""
+
+    def __init__(self, words=()):
+        self.words = words
 
     @property
     def current(self):
-        return (0.5, 0.5) if len(self.given) < 3 else (1.0, 0.0)
+        return (0.5, 0.5) if len(self.words) < 3 else (1.0, 0.0)
 
-    def update(self, given):
-        self.given.append(tuple(given))
+    def after_word(self, given):
+        return Learned((*self.words, tuple(given)))
+
+    def after_prompt(self, words):
+        return Learned(tuple(word.logprobs for word in words)[:1])
 
 
 class Learning(Weighting):
-    """Remembers what it is told, and leaves everything to the main model after three tokens."""
-
     learns = True
 
-    def __init__(self):
-        self.begun = []
+    def __init__(self, *, reads_prompt=False):
+        self.reads_prompt = reads_prompt
 
-    def begin(self, prompts):
-        self.begun.append([tuple(prompt) for prompt in prompts])
+    def begin(self):
         return Learned()
 
 
@@ -76,32 +77,48 @@ def test_no_more_sequences_run_at_a_time_than_the_batch_holds(make_engine):
     assert max(len(tokens) for tokens in members[0].passes) <= 2
 
 
-def test_weights_begin_with_the_prompts_and_are_told_what_every_member_gave_each_token(make_engine):
-    weighting = Learning()
-    engine, members = make_engine(weighting, method="text")
+def test_weights_are_told_what_every_member_gave_each_word(make_engine):
+    engine, members = make_engine(Learning(), method="text")
     sequence = begin(members)
     engine.submit(sequence)
     generation = sequence.future.result(10)
-    assert weighting.begun == [[member.vocabulary.encode_prompt(STORY[:9]).ids for member in members]]
-    assert len(sequence.weights.given) == len(generation.token_ids)
-    assert all(len(given) == 2 and 0 < min(given) <= max(given) <= 1 for given in sequence.weights.given)
+    words = sequence.word.weights.words
+    answer = b"".join(members[0].vocabulary.tokens[token_id] or b"" for token_id in generation.token_ids).decode()
+    assert 3 < len(words) <= len(split_words(answer))
+    assert all(len(given) == 2 and 0 < min(given) <= max(given) <= 1 for given in words)
     assert generation.fusion.weights == (1.0, 0.0)
 
 
+@pytest.mark.parametrize("reads_prompt", [True, False])
+def test_weights_begin_with_what_the_members_gave_the_prompt_where_they_are_to_read_it(make_engine, reads_prompt):
+    engine, members = make_engine(Learning(reads_prompt=reads_prompt), method="text")
+    sequence = begin(members, STORY[:15], max_new_tokens=1)
+    engine.submit(sequence)
+    sequence.future.result(10)
+    words = sequence.word.weights.words
+    assert len(words) == reads_prompt
+    assert all(len(given) == 2 and max(given) < 0 for given in words)
+
+
 def test_weights_that_fail_to_begin_fail_their_request_only(make_engine):
-    class Failing(Weighting):
-        def begin(self, prompts):
-            if len(prompts[0]) > 6:
-                raise MemberError("no weights for so long a prompt")
+    class Failing(Learning):
+        def __init__(self):
+            self.num_begun = 0
+
+        def begin(self):
+            self.num_begun += 1
+            if self.num_begun == 1:
+                raise MemberError("no weights for the first request")
             return Learned()
 
     engine, members = make_engine(Failing())
     bad, good = begin(members, STORY[:30]), begin(members, STORY[:5])
     engine.submit(bad)
     engine.submit(good)
-    with pytest.raises(MemberError, match="so long a prompt"):
+    with pytest.raises(MemberError, match="for the first request"):
         bad.future.result(10)
     assert good.future.result(10).text == STORY[5:]
+    assert not bad.has_begun
 
 
 def test_a_sequence_whose_own_code_raises_leaves_the_others_be(make_engine, caplog):

@@ -21,8 +21,10 @@ CASES = [("token", "relative"), ("text", "relative"), ("text", "text"), ("token"
 
 
 def make_fusion(reading="token", method="relative", **settings):
-    """`reading` is a setting of relative fusion only."""
-    return FusionConfig(method=method, **({"reading": reading} if method == "relative" else {}), **settings)
+    """`reading` is a setting of relative fusion only; everything goes through its space."""
+    if method == "relative":
+        settings |= {"reading": reading} | ({"maps": "all"} if reading == "text" else {})
+    return FusionConfig(method=method, **settings)
 
 
 def safe(reading="token", method="relative", **settings):

@@ -40,6 +40,9 @@ def load(kind):
 
 
 def text_of(method, **settings):
+    """Relative fusion with everything through its space: what is averaged as it is, the text fusion has."""
+    if method == "relative":
+        settings = {"maps": "all", "max_candidates": None, **settings}
     return FusionConfig(method=method, **settings)
 
 
@@ -93,8 +96,8 @@ def test_rows_are_as_they_were_after_every_extension_and_hold_the_main_models_te
     for member in ensemble.members:
         extend, peek = member.start_extend, member.start_peek
 
-        def watched_extend(tokens, member=member, extend=extend):
-            logits = extend(tokens)
+        def watched_extend(tokens, measured=None, member=member, extend=extend):
+            logits = extend(tokens, measured)
             seen[member.name] += [member.text(member.rows[row]) for row in tokens]
             return logits
 
@@ -284,17 +287,18 @@ def test_a_member_that_cannot_express_the_text_abstains_and_says_so(caplog):
     main = Vocabulary.from_tokenizer(toy_tokenizers.byte_level_bpe(), name="main")
     poor = Vocabulary.from_tokenizer(toy_tokenizers.sentencepiece_bpe(byte_fallback=False), name="poor")
     scores = []
-    for weights in ((0.5, 0.5), (1.0, 0.0)):
+    for weights in ((0.5, 0.5), (0.7, 0.3), (1.0, 0.0)):
         members = [ScriptedMember(main, ["a ☃ dog", "a quick ☃"]), ScriptedMember(poor, ["a quick dog"])]
         config = EnsembleConfig(members=("main", "poor"), weights=weights, fusion=text_of("text"))
         with Ensemble(members, config) as ensemble, caplog.at_level(logging.WARNING):
             generation = ensemble.generate("a ☃", SamplingParams(max_new_tokens=2, logprobs=0))
             scores.append([choice.logprob for choice in generation.logprobs])
             assert generation.text == " dog"
-            assert 1 <= generation.fusion.num_abstained <= generation.fusion.num_steps
-    assert scores[0][0] == pytest.approx(scores[1][0], abs=TOLERANCE)
+            least = 1 if weights[1] else 0  # who has no weight is not asked
+            assert least <= generation.fusion.num_abstained <= least * generation.fusion.num_steps
+    assert [score[0] for score in scores] == pytest.approx([scores[2][0]] * 3, abs=TOLERANCE)
     told = [record.getMessage() for record in caplog.records if "'poor' cannot express the text" in record.getMessage()]
-    assert len(told) == 2  # once an ensemble
+    assert len(told) == 2  # once an ensemble that asks it
     assert "at step 0" in told[0]
 
 

@@ -42,7 +42,7 @@ def test_the_report_sums_up_what_the_tracks_counted(sequence):
     for at, track in enumerate(sequence.tracks, start=1):
         track.num_extra_rows, track.num_extra_passes, track.num_abstained = 4 * at, 2 * at, at
         track.truncated_mass = 0.3
-    sequence.weights = FixedWeights((0.6, 0.4))
+    sequence.begin(FixedWeights((0.6, 0.4)))
     for is_fused in (True, True, False):
         sequence.is_fused = is_fused
         sequence._count_step()

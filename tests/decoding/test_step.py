@@ -48,7 +48,11 @@ def test_passes_of_all_members_are_started_before_any_result_is_taken(vocabulari
 
     for member in members:
         start = member.start_extend
-        member.start_extend = lambda tokens, member=member, start=start: Watched(member.name, start(tokens))
+
+        def watched(tokens, measured=None, member=member, start=start):
+            return Watched(member.name, start(tokens, measured))
+
+        member.start_extend = watched
     make_stepper(members).run([make_sequence(members)])
     assert seen == [("start", "bpe"), ("start", "sentencepiece"), ("result", "bpe"), ("result", "sentencepiece")]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deepen_llm.fusion.base import Distribution, FusionMethod, Step
+from deepen_llm.fusion.base import Distribution, Distributions, FusionMethod, Step
 from deepen_llm.fusion.frame import FusionFrame
 from deepen_llm.fusion.tokens import CanonicalTokens
 
@@ -76,4 +76,5 @@ class Fused:
         logprobs = self.frame.read_main(logits)
         if weights is None:
             weights = torch.tensor([self.weights] * len(logprobs))
-        return self.frame.fuse(Step.build(self.main, logprobs, logprobs.exp(), others, weights))
+        given = Distributions(self.main, logprobs, logprobs.exp(), others, len(self.weights))
+        return self.frame.fuse(Step.build(given, weights), logprobs)

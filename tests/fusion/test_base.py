@@ -5,19 +5,25 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deepen_llm.fusion.base import Distribution, Step, normalize
+from deepen_llm.fusion.base import Distribution, Distributions, Step, normalize
 from tests.rounding import rounding
 
 
-def make_step(weights, empty_rows=(), projected=True):
+def make_given(batch=2, empty_rows=(), own_share=0.0):
+    """What three members give, the second the main model: of the others' mass a share is in tokens of their own."""
     generator = torch.Generator().manual_seed(3)
-    logprobs = torch.randn(len(weights), 5, generator=generator).log_softmax(dim=-1)
+    logprobs = torch.randn(batch, 5, generator=generator).log_softmax(dim=-1)
     others = []
     for member in (0, 2):
-        probs = torch.randn(len(weights), 5, generator=generator).softmax(dim=-1)
+        projected, own = torch.randn(2, batch, 5, generator=generator).softmax(dim=-1)
         rows = empty_rows if member == 2 else ()
-        others.append(Distribution(member, probs if projected else None, None if projected else probs, rows))
-    return Step.build(1, logprobs, logprobs.exp(), others, torch.tensor(weights))
+        parts = [(1 - own_share) * projected, own_share * own]
+        others.append(Distribution(member, *(part if part.any() else None for part in parts), rows))
+    return Distributions(1, logprobs, logprobs.exp(), others, 3)
+
+
+def make_step(weights, empty_rows=()):
+    return Step.build(make_given(len(weights), empty_rows), torch.tensor(weights))
 
 
 def test_a_member_without_weight_in_every_row_takes_no_part():
@@ -44,20 +50,32 @@ def test_where_a_member_has_nothing_to_give_the_main_model_gets_its_weight():
 def test_the_weights_that_were_given_stay_as_they_were():
     weights = torch.tensor([[0.25, 0.5, 0.25]])
     probs = torch.full((1, 2), 0.5)
-    Step.build(1, probs.log(), probs, [Distribution(0, probs, None, (0,))], weights)
+    given = Distributions(1, probs.log(), probs, [Distribution(0, probs, None, (0,))], 3)
+    assert Step.build(given, weights).weights.tolist() == [[0.0, 0.75, 0.25]]
     assert weights.tolist() == [[0.25, 0.5, 0.25]]
 
 
-@pytest.mark.parametrize("projected", [True, False])
-def test_what_each_member_gave_a_token_is_its_own_or_the_main_models(projected):
-    step = make_step([[0.25, 0.5, 0.25], [0.5, 0.25, 0.25]], empty_rows=[1], projected=projected)
+@pytest.mark.parametrize("own_share", [0.0, 0.3, 1.0])
+def test_what_each_member_gave_a_token_is_its_own_or_the_main_models(own_share):
+    """The main model's count where nothing is said, and for the mass that its tokens cannot express."""
+    given = make_given(empty_rows=[1], own_share=own_share)
     token_ids = torch.tensor([3, 0])
-    given = step.given(token_ids)
+    found = given.given(token_ids)
     for row, token_id in enumerate(token_ids.tolist()):
-        main = step.probs[row, token_id]
-        others = {other.member: other.projected[row, token_id] if projected else main for other in step.others}
-        expected = [others[0], main, main if row == 1 else others[2]]
-        assert given[row].tolist() == [float(one) for one in expected]
+        main = float(given.probs[row, token_id])
+        first, last = (
+            main * own_share + (0.0 if other.projected is None else float(other.projected[row, token_id]))
+            for other in given.others
+        )
+        expected = [first, main, main if row == 1 else last]
+        assert found[row].tolist() == pytest.approx(expected, abs=rounding(5, 2))
+
+
+def test_a_member_that_was_not_asked_gave_what_the_main_model_gave():
+    given = make_given()
+    asked = Distributions(1, given.logprobs, given.probs, given.others[1:], 3)
+    found = asked.given(torch.tensor([3, 0]))
+    assert torch.equal(found[:, 0], found[:, 1]) and not torch.equal(found[:, 2], found[:, 1])
 
 
 def test_rows_are_normalized_and_a_row_of_nothing_stays_one():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deepen_llm.fusion.base import FusionMethod, Step
+from deepen_llm.fusion.base import Distributions, FusionMethod, Step
 from deepen_llm.fusion.frame import FusionFrame
 from deepen_llm.fusion.tokens import CanonicalTokens
 from tests.fusion.fused import Fused
@@ -80,8 +80,19 @@ def test_an_ensemble_of_one_has_no_method():
     tokens = CanonicalTokens.build([0, 1, 2, 3, -1], torch.device("cpu"))
     frame = FusionFrame(None, [tokens], 0)
     logprobs = frame.read_main(LOGITS[0])
-    assert torch.equal(frame.fuse(Step.build(0, logprobs, logprobs.exp(), [], torch.ones(2, 1))), logprobs)
+    step = Step.build(Distributions(0, logprobs, logprobs.exp(), [], 1), torch.ones(2, 1))
+    assert frame.fuse(step, logprobs) is logprobs
     assert (logprobs[:, 4] == -torch.inf).all() and frame.num_bytes == tokens.num_bytes
+
+
+@pytest.mark.parametrize("settings", [{"trust": 0.0}, {"trust": 0.3}, {"main_ends": True}])
+def test_what_is_the_main_models_alone_is_what_it_said_whatever_the_step_holds_in_its_place(settings):
+    """Inside a word, the step holds the main model's distribution as it is weighed."""
+    fused, alone = make(**settings), LOGITS[0].log_softmax(dim=-1)
+    weighed = torch.full((2, 5), 0.2)
+    given = Distributions(0, weighed.log(), weighed, [fused.frame.read_tokens(1, LOGITS[1])], 2)
+    found = fused.frame.fuse(Step.build(given, torch.full((2, 2), 0.5)), alone)
+    assert torch.equal(found, make(**settings).fuse(LOGITS))
 
 
 def test_a_namesakes_tokens_are_the_main_models():

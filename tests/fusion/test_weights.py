@@ -27,6 +27,11 @@ RELATIVE = {
     "published": {"search": "gradient", "main_ends": True},
     "trusted by half": {"max_candidates": 6, "trust": 0.5},
 }
+AVERAGED = {
+    "exact, the rest": {"max_candidates": None, "maps": "rest"},
+    "candidates, the rest": {"max_candidates": 6, "maps": "rest"},
+    "published, the rest": {"search": "gradient", "maps": "rest", "main_ends": True},
+}
 
 
 def bytewise(name, weights=None, seed=0):
@@ -60,9 +65,9 @@ def make_projections(num_tokens, batch=3, seed=0):
 def of_projections(name, weights=None, seed=0):
     """The methods that take projections, each over main-model logits and two projections."""
     given = weights or [1 / 3] * 3
-    if name in RELATIVE:
+    if name in RELATIVE | AVERAGED:
         spaces = relative.make_spaces((23, 17, 9), 7)
-        fusion = relative.make_fusion(spaces, weights=given, **RELATIVE[name])
+        fusion = relative.make_fusion(spaces, weights=given, **(RELATIVE | AVERAGED)[name])
         logits = relative.make_logits(spaces, seed=seed)[0]
     else:
         [main] = make_members([23])
@@ -77,7 +82,7 @@ def of_projections(name, weights=None, seed=0):
 METHODS = [
     *((bytewise, name) for name in BYTEWISE),
     *((in_relative_space, name) for name in RELATIVE),
-    *((of_projections, name) for name in (*RELATIVE, "arithmetic", "geometric")),
+    *((of_projections, name) for name in (*RELATIVE, *AVERAGED, "arithmetic", "geometric")),
 ]
 every_method = pytest.mark.parametrize(("make", "name"), METHODS)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deepen_llm.errors import NumericalError
-from deepen_llm.fusion.base import Distribution, Step
+from deepen_llm.fusion.base import Distribution, Distributions, Step
 from deepen_llm.fusion.relative.candidates import Contribution
 from deepen_llm.fusion.relative.dense import DenseTables, FullSearch
 from deepen_llm.fusion.relative.inverse import InverseSearch
@@ -59,7 +59,7 @@ def test_without_steps_the_search_over_every_token_gives_what_it_began_with(kind
     tables = [DenseTables.build(SPACE, CPU)] * 2
     logprobs = torch.randn(2, 30, generator=torch.Generator().manual_seed(2)).log_softmax(dim=-1)
     other = Distribution(1, None, logprobs.flip(0).exp())
-    step = Step.build(0, logprobs, logprobs.exp(), [other], torch.full((2, 2), 0.5))
+    step = Step.build(Distributions(0, logprobs, logprobs.exp(), [other], 2), torch.full((2, 2), 0.5))
     given = [Contribution(tables[1], step.weight(1), other.own)]
     assert FullSearch(tables, 0, InverseSearch(kind, 0, 0.15)).find(step, given) is logprobs
     assert not torch.equal(FullSearch(tables, 0, InverseSearch(kind, 5, 0.15)).find(step, given), logprobs)

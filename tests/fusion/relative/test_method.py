@@ -37,12 +37,15 @@ def make_spaces(sizes, num_common, hidden=12, num_special=1, seed=0):
 
 
 def make_fusion(spaces, **settings):
-    """Relative fusion in its frame; over every token unless `max_candidates` says otherwise, or the form is sampled."""
+    """Relative fusion in its frame; over every token unless `max_candidates` says otherwise, or the form is sampled.
+
+    What was projected goes through the anchors, too, unless `maps` says otherwise.
+    """
     main, weights = settings.pop("main", 0), settings.pop("weights", None)
     store, progress = settings.pop("store", None), settings.pop("progress", None)
     if settings.get("form") != "sampled":
         settings.setdefault("max_candidates", None)
-    config = RelativeConfig(reading="token", **settings)
+    config = RelativeConfig(**{"maps": "all", **settings})
     method = build_from(spaces, config, main, store=store, progress=progress)
     return Fused(
         method,
