@@ -134,7 +134,8 @@ def _resolve(member: MemberConfig, folder: Path) -> MemberConfig:
 def _describe(member: MemberConfig) -> dict[str, Any]:
     """What was set of a member, as JSON values."""
     quantization = getattr(member, "quantization_config", None)
-    if quantization is not None and hasattr(quantization, "to_dict"):  # dumping an object of transformers would lose settings without a word
+    if quantization is not None and hasattr(quantization, "to_dict"):
+        # Dumping an object of transformers would lose settings without a word.
         member = member.replace(quantization_config=quantization.to_dict())
     try:
         values: dict[str, Any] = member.model_dump(mode="json", exclude_unset=True)
