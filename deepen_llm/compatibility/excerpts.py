@@ -14,7 +14,7 @@ def read_excerpts(path: Path, max_bytes: int, *, excerpt_bytes: int = EXCERPT_BY
     """A file whole and exactly as it is where it has at most `max_bytes`, else pieces of it, evenly spread.
 
     A piece begins after the end of a line, or else after a space, and ends before one, where that costs no more than
-    half of it. The pieces have `max_bytes` together at most; the same file gives the same ones.
+    a quarter of it on either side. The pieces have `max_bytes` together at most; the same file gives the same ones.
 
     Raises:
         OSError: The file cannot be read.
@@ -41,9 +41,9 @@ def _trim(data: bytes, *, is_start: bool, is_end: bool) -> str:
         cut_off = next((at for at, byte in enumerate(data[: MOST_CUT_OFF + 1]) if byte & 0xC0 != 0x80), 0)
         data = data[cut_off:]
     text = _decode(data, is_end=is_end)
-    half = len(text) // 2
-    begin = 0 if is_start else next((at + 1 for mark in "\n " if (at := text.find(mark, 0, half)) >= 0), 0)
-    end = len(text) if is_end else next((at for mark in "\n " if (at := text.rfind(mark, half)) >= 0), len(text))
+    early, late = len(text) // 4, len(text) - len(text) // 4
+    begin = 0 if is_start else next((at + 1 for mark in "\n " if (at := text.find(mark, 0, early)) >= 0), 0)
+    end = len(text) if is_end else next((at for mark in "\n " if (at := text.rfind(mark, late)) >= 0), len(text))
     return text[begin:end]
 
 

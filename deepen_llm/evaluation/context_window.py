@@ -112,7 +112,8 @@ def _last_fitting(members: Sequence[Member], text: str, share: int, limit: int |
     # Without a seam within the limit, the piece is longer: better that than none.
     for near in dict.fromkeys(text[:length] for length in (min(limit or longest, longest), longest)):
         for seams in (_PARAGRAPHS, _SENTENCES, _WORDS):
-            ends = [match.start() for match in seams.finditer(near)] + [len(text)] * (near == text)
+            # A space at the very beginning is no seam: the piece before it would be empty, for ever.
+            ends = [match.start() for match in seams.finditer(near, 1)] + [len(text)] * (near == text)
             fitting = bisect_left(ends, True, key=lambda end: not _takes_share(members, text[:end], share))
             if fitting:
                 return ends[fitting - 1]
