@@ -64,7 +64,7 @@ SAMPLE: dict[str, str] = {
 
 
 MAX_BYTES = 16_000
-"""So much is read of a user's text: it takes a small model some seconds, and tells a weak model from a strong one."""
+"""So much is read of a user's text: a small model takes a minute for it on a CPU, and a weak one shows."""
 
 
 @final
