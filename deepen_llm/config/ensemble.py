@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticSerializationError
 
 from deepen_llm.config.fusion import FusionConfig
 from deepen_llm.config.members import MemberConfig
@@ -90,10 +91,28 @@ class EnsembleConfig(Settings):
         return config.replace(members=tuple(_resolve(member, file.parent) for member in config.members))
 
     def save(self, path: str | Path, comment: str = "") -> None:
-        """Write a YAML file that `load` reads back, over what was there: models in folders by their whole path.
+        """Write a YAML file that `load` reads back, over what was there; see `to_yaml`.
+
+        Raises:
+            ConfigError: A setting that no file can hold, or a file that cannot be written.
+        """
+        text = self.to_yaml(comment)
+        try:
+            Path(path).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"a configuration must go to a file in a folder that exists; {str(path)!r} cannot be written "
+                f"({error.strerror}): give another path"
+            ) from error
+
+    def to_yaml(self, comment: str = "") -> str:
+        """What `save` writes: models in folders by their whole path.
 
         The settings of fusion are written in full, so that the file keeps its meaning where a default changes; of the
         members, what was set. The lines of `comment` go before it.
+
+        Raises:
+            ConfigError: A setting that no file can hold, such as an object of torch; it names the member.
         """
         import yaml
 
@@ -102,24 +121,40 @@ class EnsembleConfig(Settings):
             "main": self.main,
             **self.model_dump(mode="json", exclude={"members", "main"}),
         }
-        head = "".join(f"# {line}\n" for line in comment.splitlines())
-        body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
-        Path(path).write_text(head + body, encoding="utf-8")
+        head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
+        return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _resolve(member: MemberConfig, folder: Path) -> MemberConfig:
     """The member with its model's path made absolute where that path exists beside the configuration file."""
     beside = folder / member.model
-    return member.replace(model=str(beside.resolve())) if beside.exists() else member
+    return member.replace(model=_whole_path(beside)) if beside.exists() else member
 
 
 def _describe(member: MemberConfig) -> dict[str, Any]:
-    values: dict[str, Any] = member.model_dump(mode="json", exclude_unset=True)
+    """What was set of a member, as JSON values."""
+    quantization = getattr(member, "quantization_config", None)
+    if quantization is not None and hasattr(quantization, "to_dict"):
+        # Dumping an object of transformers would lose settings without a word.
+        member = member.replace(quantization_config=quantization.to_dict())
+    try:
+        values: dict[str, Any] = member.model_dump(mode="json", exclude_unset=True)
+    except PydanticSerializationError as error:
+        raise ConfigError(
+            f"a file holds numbers, words, lists and mappings; a setting of member {member.model!r} is something "
+            f"else: {error}: write it as words (dtype='float16'), or keep this ensemble in Python"
+        ) from error
     for name in ("model", "tokenizer"):
         place = values.get(name)
         if place is not None and Path(place).exists():
-            values[name] = str(Path(place).resolve())
+            values[name] = _whole_path(Path(place))
     return values
+
+
+def _whole_path(path: Path) -> str:
+    """The absolute path. Its last part stays as it is, also of a link: the member is called by it."""
+    is_named = path.name not in ("", "..")
+    return str(path.parent.resolve() / path.name if is_named else path.resolve())
 
 
 def _bring_up_to_date(values: dict[str, Any]) -> dict[str, Any]:
