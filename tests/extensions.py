@@ -69,8 +69,6 @@ class LoserConfig(WeightingConfig):
 
 
 class LoserPays(Weighting):
-    learns = True
-
     def __init__(self, num_members: int, price: float) -> None:
         self._num_members, self._price = num_members, price
 

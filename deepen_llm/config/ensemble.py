@@ -22,8 +22,10 @@ class EnsembleConfig(Settings):
     members: tuple[MemberConfig, ...]
     """The models, the main model first unless `main` says otherwise."""
     weights: tuple[float, ...] | WeightingConfig | None = None
-    """One weight per member, summing to 1; None is uniform. A word gives each request weights of its own: "prompt",
-    from how well each member predicts its prompt; with settings, `{kind: prompt, temperature: 0.2}`."""
+    """One weight per member, summing to 1, or a word for weights that each request has for itself: "adaptive", which
+    learn from its prompt and its answer whom to trust, or "prompt", from how well each member predicts the prompt; with
+    settings, `{kind: adaptive, prior: [0.7, 0.3]}`. None is adaptive, and uniform for a fusion method that does not take
+    distributions as text."""
     main: int | str = 0
     """The main model, by position or by name: the ensemble speaks its vocabulary."""
     fusion: FusionConfig = Field(default_factory=FusionConfig)
@@ -63,6 +65,13 @@ class EnsembleConfig(Settings):
             instead = "weights={'kind': 'prompt', 'temperature': ...}"
             return f"{cls.__name__} has no setting {name!r} any more: write {instead}"
         return super().explain_unknown(name)
+
+    @property
+    def request_weights(self) -> tuple[float, ...] | WeightingConfig:
+        """The weights that are given, or else what stands for them: see `weights`."""
+        if self.weights is None and self.fusion.projects and len(self.members) > 1:
+            return WeightingConfig(kind="adaptive")
+        return self.fixed_weights if self.weights is None else self.weights
 
     @property
     def fixed_weights(self) -> tuple[float, ...]:

@@ -89,7 +89,6 @@ class AdaptiveWeighting(Weighting):
     """Begins every request with the prior."""
 
     reads_prompt = True
-    learns = True
 
     def __init__(self, prior: Sequence[float], eta: float = 0.15, alone: float = 0.4) -> None:
         """See the module; `prior` is one weight per member, summing to 1."""

@@ -9,7 +9,6 @@ from deepen_llm.weighting.base import FixedWeighting, GivenWord, Weights
 
 def test_fixed_weights_are_the_same_for_every_request_whatever_they_are_told():
     weighting = FixedWeighting([0.25, 0.75])
-    assert not weighting.learns
     assert not weighting.reads_prompt
     weights = weighting.begin()
     told = weights.after_word([0.1, 0.9]).after_prompt([GivenWord(4, (-math.inf, -0.5))])

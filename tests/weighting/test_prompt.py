@@ -95,7 +95,7 @@ def test_a_member_that_rules_the_prompt_out_gets_nothing_unless_all_do():
 
 
 def test_weights_stay_as_they_are_once_the_prompt_is_read():
-    assert PromptWeighting.reads_prompt and not PromptWeighting.learns
+    assert PromptWeighting.reads_prompt
     begun = PromptWeighting(2, 1.0).begin()
     weights = begun.after_prompt([GivenWord(30, (-10.0, -14.0))])
     assert weights.after_word((0.1, 0.9)).current == weights.current != begun.current == (0.5, 0.5)
