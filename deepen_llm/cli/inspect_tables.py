@@ -84,6 +84,8 @@ def describe_fusion(ensemble: Ensemble) -> list[tuple[str, int]]:
     fusion = ensemble.fusion
     if not isinstance(fusion, RelativeFusion):
         return [("fusion", 0 if fusion is None else fusion.num_bytes)]
+    if not fusion.member_bytes:
+        return [("fusion: text says all, no relative rows", 0)]
     names = [f"relative rows of {name}, {fusion.form}" for name in ensemble.member_names]
     names[0] += f" (all in {fusion.build_s:.2f} s)"
     return list(zip(names, fusion.member_bytes, strict=True))

@@ -20,7 +20,7 @@ def read_recommended(stdout):
 
 
 def test_members_vocabularies_common_tokens_and_memory_are_shown(deepen, use_ensemble, make_ensemble):
-    ensemble = make_ensemble(["a story."], kinds=("bpe", "sentencepiece", "unigram"))
+    ensemble = make_ensemble(["a story."], ("bpe", "sentencepiece", "unigram"), fusion={"reading": "token"})
     use_ensemble(ensemble)
     vocabularies = [member.vocabulary for member in ensemble.members]
     result = deepen("inspect")
@@ -42,6 +42,13 @@ def test_members_vocabularies_common_tokens_and_memory_are_shown(deepen, use_ens
         row = next(line for line in memory.splitlines() if f"relative rows of {vocabulary.name}, dense" in line)
         assert format_bytes(num_bytes) in row
     assert f"(all in {ensemble.fusion.build_s:.2f} s)" in memory
+
+
+def test_a_relative_fusion_that_needs_no_rows_says_so(deepen, use_ensemble, make_ensemble):
+    ensemble = make_ensemble(["a story."], ("bpe", "bpe"), fusion={"reading": "text"})
+    assert not ensemble.fusion.member_bytes
+    use_ensemble(ensemble)
+    assert re.search(r"fusion: text says all, no relative rows +0 B", deepen("inspect").stdout)
 
 
 def test_one_member_has_nothing_in_common_with_others(deepen, use_ensemble, make_ensemble):
