@@ -94,7 +94,7 @@ class Ensemble:
         Args:
             models: Folders, hub names, or a `MemberConfig` for a member with settings of its own.
             weights: One weight per member, summing to 1, or a word or settings for weights that each request has for
-                itself: see `EnsembleConfig.weights`. By default they learn from the prompt and the answer whom to trust.
+                itself: see `EnsembleConfig.weights`. By default they learn from prompt and answer whom to trust.
             main: The main model's position or name: its vocabulary is spoken.
             fusion: How the members' distributions become one.
             max_batch_size: The most sequences that run at the same time.

@@ -24,8 +24,8 @@ class EnsembleConfig(Settings):
     weights: tuple[float, ...] | WeightingConfig | None = None
     """One weight per member, summing to 1, or a word for weights that each request has for itself: "adaptive", which
     learn from its prompt and its answer whom to trust, or "prompt", from how well each member predicts the prompt; with
-    settings, `{kind: adaptive, prior: [0.7, 0.3]}`. None is adaptive, and uniform for a fusion method that does not take
-    distributions as text."""
+    settings, `{kind: adaptive, prior: [0.7, 0.3]}`. None is adaptive, and uniform for a fusion method that does not
+    take distributions as text."""
     main: int | str = 0
     """The main model, by position or by name: the ensemble speaks its vocabulary."""
     fusion: FusionConfig = Field(default_factory=FusionConfig)
