@@ -72,7 +72,9 @@ class Fed:
 
     def recut(self, ids):
         """Other tokens for a longer text: the first ones stay."""
-        kept = next((at for at, (old, new) in enumerate(zip(self.ids, ids)) if old != new), min(len(self.ids), len(ids)))
+        kept = next(
+            (at for at, (old, new) in enumerate(zip(self.ids, ids)) if old != new), min(len(self.ids), len(ids))
+        )
         if kept == len(ids) < self.num_fed:
             kept -= 1
         self.own.keep(kept)

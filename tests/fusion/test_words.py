@@ -128,9 +128,7 @@ def pick(given, rows):
         return None if part is None else part[rows]
 
     others = [
-        Distribution(
-            o.member, of(o.projected), of(o.own), [at for at, row in enumerate(rows) if row in o.empty_rows]
-        )
+        Distribution(o.member, of(o.projected), of(o.own), [at for at, row in enumerate(rows) if row in o.empty_rows])
         for o in given.others
     ]
     return Distributions(given.main, given.logprobs[rows], given.probs[rows], others, given.num_members)
@@ -139,9 +137,7 @@ def pick(given, rows):
 @pytest.mark.parametrize("places", list(itertools.product(Place, repeat=2)))
 def test_the_share_of_beginnings_is_that_of_the_loop(places):
     given = make_given(batch=2, empty_rows=((1,), ()))
-    for found, expected in zip(
-        WEIGHER.share_of_beginnings(given, places), share_by_loop(given, places), strict=True
-    ):
+    for found, expected in zip(WEIGHER.share_of_beginnings(given, places), share_by_loop(given, places), strict=True):
         assert found == pytest.approx(expected, abs=TOLERANCE)
 
 
@@ -245,6 +241,8 @@ def test_a_member_that_has_only_tokens_of_its_own_is_completed_and_weighed_too()
     torch.testing.assert_close(completed.projected, 0.5 * given.probs)
     torch.testing.assert_close(completed.own, 0.5 * own)
     for place in Place:
-        expected = [sum(p for t, p in zip(TOKENS[0], row, strict=True) if begins_word(t, place)) for row in own.tolist()]
+        expected = [
+            sum(p for t, p in zip(TOKENS[0], row, strict=True) if begins_word(t, place)) for row in own.tolist()
+        ]
         found = WEIGHER.share_of_beginnings(given, [place] * len(PLACES))
         assert [row[0] for row in found] == pytest.approx(expected, abs=TOLERANCE)
