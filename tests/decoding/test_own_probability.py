@@ -73,7 +73,8 @@ class Fed:
     def recut(self, ids):
         """Other tokens for a longer text: the first ones stay."""
         kept = next(
-            (at for at, (old, new) in enumerate(zip(self.ids, ids)) if old != new), min(len(self.ids), len(ids))
+            (at for at, (old, new) in enumerate(zip(self.ids, ids, strict=False)) if old != new),
+            min(len(self.ids), len(ids)),
         )
         if kept == len(ids) < self.num_fed:
             kept -= 1
@@ -167,7 +168,7 @@ def test_of_a_text_that_was_not_reached_before_nothing_is_known():
 
 
 def test_of_several_tokens_that_were_not_measured_nothing_is_known_until_they_lie_behind():
-    fed, rng = begin(2)
+    fed, _ = begin(2)
     fed.reach(len(fed.ids))
     fed.recut([*fed.ids, 0, 1])
     fed.feed(len(fed.ids), 0)
