@@ -96,17 +96,30 @@ def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFram
 
 def build_weighting(members: Sequence[GuardedMember], config: EnsembleConfig) -> Weighting:
     """What gives each request its weights."""
-    if len(members) > 1 and isinstance(config.weights, WeightingConfig):
-        return config.weights.build(members)
-    return FixedWeighting(config.fixed_weights)
+    weights = config.request_weights
+    if len(members) > 1 and isinstance(weights, WeightingConfig):
+        return weights.build(members)
+    return FixedWeighting(weights if isinstance(weights, tuple) else config.fixed_weights)
 
 
 def describe(config: EnsembleConfig, members: Sequence[Member], main: int) -> dict[str, object]:
     """What tells one ensemble's answers from another's, as JSON values."""
-    weights = config.weights
+    weights = config.request_weights
     return {
         "members": [dict(member.identity) for member in members],
         "main": members[main].name,
-        "weights": weights.model_dump() if isinstance(weights, WeightingConfig) else list(config.fixed_weights),
+        "weights": weights.model_dump() if isinstance(weights, WeightingConfig) else list(weights),
         "fusion": config.fusion.model_dump(),
     }
+
+
+def summarize(config: EnsembleConfig, members: Sequence[Member], main: int) -> str:
+    """The members, the main model, the method and the weights in one line, as arguments are written."""
+    weights = config.weights
+    if isinstance(weights, WeightingConfig):
+        said = repr(weights.kind)
+    else:
+        said = f"[{', '.join(f'{weight:.3g}' for weight in config.fixed_weights)}]"
+    names = [member.name for member in members]
+    method = config.fusion.method if len(members) > 1 else None
+    return f"members={names!r}, main={names[main]!r}, method={method!r}, weights={said}"

@@ -9,7 +9,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, final, overload
 
-from deepen_llm.assembly import build_frame, build_stepper, build_weighting, describe, find_main, load_members
+from deepen_llm.assembly import (
+    build_frame,
+    build_stepper,
+    build_weighting,
+    describe,
+    find_main,
+    load_members,
+    summarize,
+)
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams, WeightingConfig
 from deepen_llm.decoding.engine import Engine
 from deepen_llm.decoding.generation import GeneratingSequence
@@ -42,12 +50,13 @@ class Ensemble:
     """
 
     def __init__(self, members: Sequence[Member], config: EnsembleConfig | None = None) -> None:
-        """Wrap members that are loaded already; `config` says how they are fused.
+        """Wrap members that are loaded already; `config` says how they are fused, and where `save` finds them again.
 
         Raises:
             ConfigError: No members, or settings that do not fit them.
             VocabularyError: Members with too few common tokens.
         """
+        self._is_configured = config is not None
         self.config = config or EnsembleConfig(members=tuple(MemberConfig(model=member.name) for member in members))
         if len(self.config.members) != len(members):
             raise ConfigError(f"the configuration names {len(self.config.members)} members; got {len(members)}")
@@ -84,9 +93,8 @@ class Ensemble:
 
         Args:
             models: Folders, hub names, or a `MemberConfig` for a member with settings of its own.
-            weights: One weight per member, summing to 1; uniform where not given. "prompt" gives each request weights
-            of
-                its own, from how well each member predicts its prompt.
+            weights: One weight per member, summing to 1, or a word or settings for weights that each request has for
+                itself: see `EnsembleConfig.weights`. By default they learn from prompt and answer whom to trust.
             main: The main model's position or name: its vocabulary is spoken.
             fusion: How the members' distributions become one.
             max_batch_size: The most sequences that run at the same time.
@@ -261,9 +269,29 @@ class Ensemble:
         """`score` for many pairs in one batch."""
         return wait(self._submit_all(lambda pair: self._submit_score(*pair), pairs), Deadline(None))
 
+    def save(self, path: str | Path, comment: str = "") -> None:
+        """Write an `ensemble.yaml`, over what was there: `from_config` makes an equal ensemble of it.
+
+        The lines of `comment` go before it. Also after `close`.
+
+        Raises:
+            ConfigError: Members that were handed over loaded, without a configuration that says where they come from; a
+                setting that no file can hold; a file that cannot be written.
+        """
+        if not self._is_configured:
+            raise ConfigError(
+                "a file can name only members whose configuration is known; these were handed over loaded: "
+                f"{', '.join(self.member_names)}: say where they come from, Ensemble(members, config)"
+            )
+        self.config.save(path, comment)
+
     def close(self) -> None:
         """Stop the engine and free the models. What still runs fails with `ClosedError`."""
         self._finalizer()
+
+    def __repr__(self) -> str:
+        closed = ", closed" if self.is_closed else ""
+        return f"Ensemble({summarize(self.config, self._members, self._main)}{closed})"
 
     def __enter__(self) -> Self:
         return self

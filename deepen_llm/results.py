@@ -56,7 +56,7 @@ class FusionReport:
     """How often a member could not be projected, because its vocabulary cannot express the text: its weight went to the
     main model."""
     weights: tuple[float, ...] = ()
-    """The members' weights in this answer, in their order, summing to 1."""
+    """The members' weights as they were last, in their order, summing to 1."""
     num_forced: int = 0
     """Steps at which a structure left no choice: no member was asked."""
 
@@ -95,6 +95,8 @@ class StepTrace:
     fused: tuple[Candidate, ...]
     changed_by: tuple[str, ...] = ()
     is_fused: bool = True
+    weights: tuple[float, ...] = ()
+    """The members' weights when the step was taken, summing to 1; empty where a structure left no choice."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,31 +62,31 @@ class LoserConfig(WeightingConfig):
 
     kind: Literal["loser_pays"] = "loser_pays"
     price: float = Field(default=0.5, gt=0.0, lt=1.0)
-    """What is left of the weight of the member that gave the last token least."""
+    """What is left of the weight of the member that gave the last word least."""
 
     def build(self, members) -> Weighting:
         return LoserPays(len(members), self.price)
 
 
 class LoserPays(Weighting):
-    learns = True
-
     def __init__(self, num_members: int, price: float) -> None:
         self._num_members, self._price = num_members, price
 
-    def begin(self, prompts: Sequence[Sequence[int]]) -> Weights:
-        return LoserPaysWeights([1 / self._num_members] * self._num_members, self._price)
+    def begin(self) -> Weights:
+        return LoserPaysWeights((1 / self._num_members,) * self._num_members, self._price)
 
 
 class LoserPaysWeights(Weights):
-    def __init__(self, weights: list[float], price: float) -> None:
+    def __init__(self, weights: tuple[float, ...], price: float) -> None:
         self._weights, self._price = weights, price
 
     @property
     def current(self) -> tuple[float, ...]:
-        return tuple(self._weights)
+        return self._weights
 
-    def update(self, given: Sequence[float]) -> None:
-        self._weights[min(range(len(given)), key=given.__getitem__)] *= self._price
-        total = sum(self._weights)
-        self._weights = [weight / total for weight in self._weights]
+    def after_word(self, given: Sequence[float]) -> Weights:
+        if min(given) == max(given):
+            return self  # nobody lost; so it is, too, where all others rest
+        weights = list(self._weights)
+        weights[min(range(len(given)), key=given.__getitem__)] *= self._price
+        return LoserPaysWeights(tuple(weight / sum(weights) for weight in weights), self._price)

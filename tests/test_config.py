@@ -209,6 +209,22 @@ def test_weights_by_prompt_are_a_word_or_settings(tmp_path):
     assert EnsembleConfig.load(tmp_path / "ensemble.yaml") == config
 
 
+def test_weights_that_learn_are_a_word_or_settings(tmp_path):
+    config = EnsembleConfig(members=("a", "b"), weights={"kind": "adaptive", "eta": 0.2, "prior": [0.25, 0.75]})
+    word = EnsembleConfig(members=("a", "b"), weights="adaptive").weights
+    assert word == WeightingConfig(kind="adaptive") == WeightingConfig()
+    assert (word.eta, word.alone, word.prior) == (0.1, 0.4, None)
+    assert config.weights.prior == (0.25, 0.75) and config.fixed_weights == (0.5, 0.5)
+    (tmp_path / "ensemble.yaml").write_text(
+        "members: [a, b]\nweights: {kind: adaptive, eta: 0.2, prior: [0.25, 0.75]}\n"
+    )
+    assert EnsembleConfig.load(tmp_path / "ensemble.yaml") == config
+    config.save(tmp_path / "again.yaml")
+    assert EnsembleConfig.load(tmp_path / "again.yaml") == config
+    for copied in (copy.deepcopy(config), pickle.loads(pickle.dumps(config))):
+        assert copied == config and type(copied.weights) is type(word)
+
+
 def test_a_file_of_an_earlier_version_with_every_setting_written_out_still_loads(tmp_path):
     fusion = {
         **{"method": "text", "top_k": 10, "mean": "geometric", "reading": "text", "min_mass": 0.02, "max_rows": 4},
@@ -230,18 +246,21 @@ def test_a_file_of_an_earlier_version_with_every_setting_written_out_still_loads
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"weights": "promt"}, "weights: weights must be numbers, .* or the word 'prompt'; got 'promt'$"),
+        ({"weights": "promt"}, "weights: weights must be numbers, .* or the word 'adaptive' or 'prompt'; got 'promt'$"),
         ({"weights": {"kind": "prompt", "temperature": 0.0}}, "temperature.*greater than 0"),
         ({"weights": {"kind": "prompt", "temperature": float("inf")}}, "temperature.*finite"),
         ({"weights": {"kind": "prompt", "temperature": float("nan")}}, "temperature"),
-        ({"weights": {"kind": "prophet"}}, "WeightingConfig.kind must be one of 'prompt'; got 'prophet'"),
+        ({"weights": {"kind": "prophet"}}, "WeightingConfig.kind must be one of 'adaptive', 'prompt'; got 'prophet'"),
+        ({"weights": {"kind": "prompt", "eta": 0.1}}, "'eta', which belongs to kind='adaptive': leave it out"),
+        ({"weights": {"kind": "adaptive", "temperature": 1}}, "'temperature', which belongs to kind='prompt'"),
+        ({"weights": {"eta": 1.5}}, "eta.*less than or equal to 1.*got 1.5"),
         (
             {"weights": "prompt", "weights_temperature": 0.3},
             "no setting 'weights_temperature' any more: write",
         ),
     ],
 )
-def test_weights_by_prompt_that_cannot_be_used_are_refused(settings, message):
+def test_weights_of_each_request_that_cannot_be_used_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         EnsembleConfig(members=("a", "b"), **settings)
 

@@ -505,3 +505,54 @@ def test_the_identity_tells_ensembles_apart_and_is_json(make_ensemble):
     dumped = [json.dumps(ensemble.identity, sort_keys=True) for ensemble in identities]
     assert len(set(dumped)) == 4
     assert json.dumps(make_ensemble(TEXTS, kinds).identity, sort_keys=True) == dumped[0]
+
+
+def test_an_ensemble_shows_itself_in_one_line(make_ensemble):
+    ensemble = make_ensemble(TEXTS, ("bpe", "unigram"), main="unigram", fusion=FusionConfig(method="text"))
+    assert repr(ensemble) == ("Ensemble(members=['bpe', 'unigram'], main='unigram', method='text', weights=[0.7, 0.3])")
+    ensemble.close()
+    assert repr(ensemble).endswith("weights=[0.7, 0.3], closed)")
+    assert "weights='prompt'" in repr(make_ensemble(TEXTS, weights="prompt"))
+    thirds = make_ensemble(TEXTS, ("bpe", "unigram", "sentencepiece"), weights=None)
+    assert "weights=[0.333, 0.333, 0.333]" in repr(thirds)
+    assert repr(make_ensemble(TEXTS, ("bpe",))) == "Ensemble(members=['bpe'], main='bpe', method=None, weights=[1])"
+
+
+def test_what_an_ensemble_writes_makes_an_equal_one(tmp_path):
+    file = tmp_path / "ensemble.yaml"
+    settings = {"main": "qwen2", "weights": [0.4, 0.6], "fusion": FusionConfig(method="text", trust=0.5)}
+    with Ensemble.starter(["llama", "qwen2"], max_batch_size=3, **settings) as ensemble:
+        ensemble.save(file, "chosen by hand")
+        with Ensemble.from_config(file) as again:
+            assert again.config == ensemble.config
+            assert again.identity == ensemble.identity
+            assert repr(again) == repr(ensemble)
+            prompt, params = "Question: What is the capital of Kenya?\nAnswer:", SamplingParams(max_new_tokens=4)
+            assert again.generate(prompt, params) == ensemble.generate(prompt, params)
+    assert file.read_text().startswith("# chosen by hand\nmembers:\n")
+    ensemble.save(file)  # also when it is closed
+    assert file.read_text().startswith("members:\n")
+
+
+def test_members_that_are_there_twice_keep_their_names_in_the_file(tmp_path):
+    with Ensemble.starter(["llama", "llama"], main="llama#2", fusion=FusionConfig(method="text")) as ensemble:
+        ensemble.save(tmp_path / "twice.yaml")
+        with Ensemble.from_config(tmp_path / "twice.yaml") as again:
+            assert again.member_names == ("llama", "llama#2")
+            assert again.main_name == "llama#2"
+
+
+def test_members_that_no_file_can_name_are_not_saved(vocabularies, tmp_path):
+    members = [ScriptedMember(vocabularies["bpe"], TEXTS), ScriptedMember(vocabularies["unigram"], TEXTS)]
+    with Ensemble(members) as ensemble:
+        with pytest.raises(ConfigError, match=r"handed over loaded: bpe, unigram: say where they come from"):
+            ensemble.save(tmp_path / "ensemble.yaml")
+        assert not (tmp_path / "ensemble.yaml").exists()
+        assert repr(ensemble).startswith("Ensemble(members=['bpe', 'unigram'], main='bpe'")
+
+
+def test_loaded_members_with_a_configuration_are_saved_as_it_says(vocabularies, tmp_path):
+    config = EnsembleConfig(members=("org/one", "org/two"), weights=(0.9, 0.1))
+    with Ensemble([ScriptedMember(vocabularies[kind], TEXTS) for kind in ("bpe", "unigram")], config) as ensemble:
+        ensemble.save(tmp_path / "ensemble.yaml")
+    assert EnsembleConfig.load(tmp_path / "ensemble.yaml") == config

@@ -58,5 +58,5 @@ def test_new_weights_change_during_a_request_and_are_told_in_its_report(make_ens
     ensemble = make_ensemble([], texts_of={"bpe": [STORY], "sentencepiece": ["The quick red car is fast."]}, **settings)
     ensemble.members[1].change = lambda text, logits: torch.zeros_like(logits)
     generation = ensemble.generate(STORY[:9], SamplingParams(max_new_tokens=8))
-    assert generation.text and generation.fusion.weights[0] > 0.99
+    assert generation.text and generation.fusion.weights[0] > 0.98  # a member with less rests
     assert EnsembleConfig(members=("a", "b"), weights="loser_pays").weights.price == 0.5

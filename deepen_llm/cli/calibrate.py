@@ -13,8 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deepen_llm.cli.console import err, go_offline, open_ensemble, out, say
-from deepen_llm.cli.parameters import ENSEMBLE, check_writable, take_options
-from deepen_llm.errors import ConfigError
+from deepen_llm.cli.parameters import ENSEMBLE, check_new, take_options
 from deepen_llm.frontends.source import EnsembleSource
 
 if TYPE_CHECKING:
@@ -103,9 +102,7 @@ def _check_arguments(file: Path | None, source: EnsembleSource, out_file: Path, 
         raise typer.BadParameter("calibrate chooses the weights: leave --weight out")
     if file is None and not source.is_starter:
         raise typer.BadParameter("give a development set: a .jsonl file of prompts with answers, or a text")
-    check_writable(out_file, "--out")
-    if out_file.exists() and not force:
-        raise ConfigError(f"{str(out_file)!r} is there already: give another --out, or --force to write over it")
+    check_new(out_file, "--out", force=force)
 
 
 def _load(file: Path | None, delimiter: str) -> DevelopmentSet:

@@ -166,3 +166,10 @@ def check_writable(file: Path | None, option: str) -> None:
     """
     if file is not None and (file.is_dir() or not file.parent.is_dir()):
         raise ConfigError(f"{option} must name a file in a folder that exists; got {str(file)!r}")
+
+
+def check_new(file: Path | None, option: str, *, force: bool) -> None:
+    """`check_writable`, and that nothing is written over unless that is wanted. Raises the same."""
+    check_writable(file, option)
+    if file is not None and file.exists() and not force:
+        raise ConfigError(f"{str(file)!r} is there already: give another {option}, or --force to write over it")

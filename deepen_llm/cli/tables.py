@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -40,6 +44,34 @@ def logprobs_table(logprobs: Sequence[TokenLogprob]) -> Table:
     for entry in logprobs:
         table.add_row(_quoted(entry.text), f"{entry.logprob:.3f}", _candidates(entry.top, len(entry.top)))
     return table
+
+
+def narrow_table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, loose: Sequence[int] = (0,)
+) -> Group:
+    """A blank line, the title and a table for 80 columns in which nothing is cut.
+
+    Columns of figures are as wide as their figures need, and only their headings wrap; the columns at the places
+    `loose` hold words, wrap, and fold a name that is too long for them.
+    """
+    table = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
+    for place, heading in enumerate(columns):
+        width = max([_heading_width(heading), *(cell_len(row[place]) for row in rows)])
+        table.add_column(
+            heading,
+            justify="left" if place == 0 else "right",
+            overflow="fold",
+            width=None if place in loose else width,
+        )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return Group("", Text(title, style="bold"), table)
+
+
+def _heading_width(heading: str) -> int:
+    """The least width at which a heading takes two lines and no word of it is cut."""
+    longest = max(map(len, heading.split()))
+    return next(width for width in range(longest, len(heading) + 1) if len(wrap(heading, width)) <= 2)
 
 
 def estimate_cell(estimate: Estimate | None, *, is_share: bool) -> Text:

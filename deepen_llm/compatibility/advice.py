@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deepen_llm.compatibility.fit import Cuts, Fit, MemberFit, PairFit
+from deepen_llm.config import EnsembleConfig
 
 NUM_CHARACTERS = 8
 CONSEQUENCES: dict[Cuts, str] = {
@@ -58,11 +59,19 @@ def describe_main(fit: Fit) -> str:
     return f"{text} Which model is the better one, only questions with answers can tell: `deepen calibrate`."
 
 
-def recommend(fit: Fit) -> str:
-    """The settings that follow, as lines of an ensemble.yaml."""
-    reading = "text" if fit.needs_text else "token"
-    note = "" if fit.needs_text else "  # or text: they cut alike"
-    return f"main: {fit.best_main.name}\nfusion:\n  reading: {reading}{note}"
+def recommend(config: EnsembleConfig, fit: Fit) -> EnsembleConfig:
+    """The configuration with the settings that follow: the main model, and how distributions are read."""
+    fusion = config.fusion
+    if "reading" in type(fusion).model_fields:
+        fusion = fusion.replace(reading="text" if fit.needs_text else "token")
+    return config.replace(main=fit.best_main.name, fusion=fusion)
+
+
+def explain_recommended(fit: Fit) -> str:
+    """A comment to the file of what `recommend` gives, in lines."""
+    if fit.needs_text:
+        return "Recommended by deepen inspect.\nreading: text, since members spell differently"
+    return "Recommended by deepen inspect.\nreading: token; or text, since they cut alike"
 
 
 def quote_missing(member: MemberFit) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Self, final
@@ -66,16 +66,16 @@ def token_ends(vocabulary: Vocabulary, text: str) -> Set[int]:
     return {places[start] for start in cut.starts if 0 < start < len(text)}
 
 
-def comparable_texts(first: Vocabulary, second: Vocabulary, texts: Iterable[str]) -> list[str]:
-    """The texts that both can express; of any other text, those of its lines that both can, without line ends."""
+def comparable_texts(vocabularies: Sequence[Vocabulary], texts: Iterable[str]) -> list[str]:
+    """The texts that all can express; of any other text, those of its lines that all can, without line ends."""
     kept: list[str] = []
     for text in texts:
-        if _both_express(first, second, text):
+        if _all_express(vocabularies, text):
             kept.append(text)
         else:
-            kept += [line for line in text.splitlines() if line and _both_express(first, second, line)]
+            kept += [line for line in text.splitlines() if line and _all_express(vocabularies, line)]
     return kept
 
 
-def _both_express(first: Vocabulary, second: Vocabulary, text: str) -> bool:
-    return first.can_express(text) and second.can_express(text)
+def _all_express(vocabularies: Sequence[Vocabulary], text: str) -> bool:
+    return all(vocabulary.can_express(text) for vocabulary in vocabularies)

@@ -127,7 +127,7 @@ def judge_fit(members: Sequence[tuple[str, Vocabulary]], main: str, sample: Mapp
     texts = list(sample.values())
     pairs = []
     for (first_name, first), (second_name, second) in combinations(members, 2):
-        comparable = comparable_texts(first, second, texts)
+        comparable = comparable_texts((first, second), texts)
         agreement = Agreement.over(first, second, comparable) if comparable else None
         pairs.append(PairFit(first_name, second_name, agreement))
     return Fit(tuple(measure_member(name, vocabulary, texts) for name, vocabulary in members), tuple(pairs), main)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticSerializationError
 
 from deepen_llm.config.fusion import FusionConfig
 from deepen_llm.config.members import MemberConfig
@@ -21,8 +22,10 @@ class EnsembleConfig(Settings):
     members: tuple[MemberConfig, ...]
     """The models, the main model first unless `main` says otherwise."""
     weights: tuple[float, ...] | WeightingConfig | None = None
-    """One weight per member, summing to 1; None is uniform. A word gives each request weights of its own: "prompt",
-    from how well each member predicts its prompt; with settings, `{kind: prompt, temperature: 0.2}`."""
+    """One weight per member, summing to 1, or a word for weights that each request has for itself: "adaptive", which
+    learn from its prompt and its answer whom to trust, or "prompt", from how well each member predicts the prompt; with
+    settings, `{kind: adaptive, prior: [0.7, 0.3]}`. None is adaptive, and uniform for a fusion method that does not
+    take distributions as text."""
     main: int | str = 0
     """The main model, by position or by name: the ensemble speaks its vocabulary."""
     fusion: FusionConfig = Field(default_factory=FusionConfig)
@@ -64,6 +67,13 @@ class EnsembleConfig(Settings):
         return super().explain_unknown(name)
 
     @property
+    def request_weights(self) -> tuple[float, ...] | WeightingConfig:
+        """The weights that are given, or else what stands for them: see `weights`."""
+        if self.weights is None and self.fusion.projects and len(self.members) > 1:
+            return WeightingConfig(kind="adaptive")
+        return self.fixed_weights if self.weights is None else self.weights
+
+    @property
     def fixed_weights(self) -> tuple[float, ...]:
         """One weight per member, for every request that brings none of its own; uniform where none are given."""
         return self.weights if isinstance(self.weights, tuple) else (1.0 / len(self.members),) * len(self.members)
@@ -90,10 +100,28 @@ class EnsembleConfig(Settings):
         return config.replace(members=tuple(_resolve(member, file.parent) for member in config.members))
 
     def save(self, path: str | Path, comment: str = "") -> None:
-        """Write a YAML file that `load` reads back, over what was there: models in folders by their whole path.
+        """Write a YAML file that `load` reads back, over what was there; see `to_yaml`.
+
+        Raises:
+            ConfigError: A setting that no file can hold, or a file that cannot be written.
+        """
+        text = self.to_yaml(comment)
+        try:
+            Path(path).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(
+                f"a configuration must go to a file in a folder that exists; {str(path)!r} cannot be written "
+                f"({error.strerror}): give another path"
+            ) from error
+
+    def to_yaml(self, comment: str = "") -> str:
+        """What `save` writes: models in folders by their whole path.
 
         The settings of fusion are written in full, so that the file keeps its meaning where a default changes; of the
         members, what was set. The lines of `comment` go before it.
+
+        Raises:
+            ConfigError: A setting that no file can hold, such as an object of torch; it names the member.
         """
         import yaml
 
@@ -102,24 +130,40 @@ class EnsembleConfig(Settings):
             "main": self.main,
             **self.model_dump(mode="json", exclude={"members", "main"}),
         }
-        head = "".join(f"# {line}\n" for line in comment.splitlines())
-        body = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
-        Path(path).write_text(head + body, encoding="utf-8")
+        head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
+        return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
 def _resolve(member: MemberConfig, folder: Path) -> MemberConfig:
     """The member with its model's path made absolute where that path exists beside the configuration file."""
     beside = folder / member.model
-    return member.replace(model=str(beside.resolve())) if beside.exists() else member
+    return member.replace(model=_whole_path(beside)) if beside.exists() else member
 
 
 def _describe(member: MemberConfig) -> dict[str, Any]:
-    values: dict[str, Any] = member.model_dump(mode="json", exclude_unset=True)
+    """What was set of a member, as JSON values."""
+    quantization = getattr(member, "quantization_config", None)
+    if quantization is not None and hasattr(quantization, "to_dict"):
+        # Dumping an object of transformers would lose settings without a word.
+        member = member.replace(quantization_config=quantization.to_dict())
+    try:
+        values: dict[str, Any] = member.model_dump(mode="json", exclude_unset=True)
+    except PydanticSerializationError as error:
+        raise ConfigError(
+            f"a file holds numbers, words, lists and mappings; a setting of member {member.model!r} is something "
+            f"else: {error}: write it as words (dtype='float16'), or keep this ensemble in Python"
+        ) from error
     for name in ("model", "tokenizer"):
         place = values.get(name)
         if place is not None and Path(place).exists():
-            values[name] = str(Path(place).resolve())
+            values[name] = _whole_path(Path(place))
     return values
+
+
+def _whole_path(path: Path) -> str:
+    """The absolute path. Its last part stays as it is, also of a link: the member is called by it."""
+    is_named = path.name not in ("", "..")
+    return str(path.parent.resolve() / path.name if is_named else path.resolve())
 
 
 def _bring_up_to_date(values: dict[str, Any]) -> dict[str, Any]:
@@ -140,15 +184,15 @@ def _bring_up_to_date(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def check_weights(weights: tuple[float, ...], num_members: int) -> None:
-    """Refuse weights that are not a distribution over the members.
+def check_weights(weights: tuple[float, ...], num_members: int, name: str = "weights") -> None:
+    """Refuse weights that are not a distribution over the members; messages call them by `name`.
 
     Raises:
         ValueError: Wrong number, a negative or infinite weight, or a sum other than 1.
     """
     if len(weights) != num_members:
-        raise ValueError(f"weights must be one a member: {num_members} members, got {len(weights)} weights")
+        raise ValueError(f"{name} must be one a member: {num_members} members, got {len(weights)} weights")
     if any(not math.isfinite(weight) or weight < 0 for weight in weights):
-        raise ValueError(f"weights must be finite and not negative; got {list(weights)}")
+        raise ValueError(f"{name} must be finite and not negative; got {list(weights)}")
     if not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
-        raise ValueError(f"weights must sum to 1; got {list(weights)}, which sums to {sum(weights):g}")
+        raise ValueError(f"{name} must sum to 1; got {list(weights)}, which sums to {sum(weights):g}")

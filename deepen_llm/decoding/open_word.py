@@ -29,6 +29,9 @@ from deepen_llm.weighting.base import Weights
 ROUNDING = 1e-4
 """A share that was borrowed is told from rounding above this one: the main model may give the next token a thousand
 times what the member does, and multiplies it."""
+BORROWED = 0.5
+"""How far what a projection borrowed from the main model speaks against the member: 0 not at all, 1 as if it had given
+the word only what is its own."""
 
 
 @final
@@ -80,7 +83,8 @@ class OpenWord:
         weights = [0.0 if math.isnan(e) else w for w, e in zip(self.weights.current, begins, strict=True)]
         total = sum(map(_times, weights, self._given))
         words = _fill(tuple(map(_times, self._given, begins)), weights)
-        self._weights_after = self.weights.after_word(words)
+        evidence = (word * share**BORROWED for word, share in zip(words, self.own_shares, strict=True))
+        self._weights_after = self.weights.after_word(list(evidence))
         ends = sum(map(_times, weights, words)) / total
         sayers = [w if e > 0 else 0.0 for w, e in zip(self._weights_after.current, begins, strict=True)]
         scale = ends / (sum(sayers) or 1.0)
@@ -92,7 +96,7 @@ class OpenWord:
     @property
     def own_shares(self) -> tuple[float, ...]:
         """How much of what each member's projection gave the open word is its own: the rest is the main model's."""
-        return self._own
+        return tuple(min(share, 1.0) for share in self._own)
 
     def bound(self, member: int) -> float:
         """The most that a member can add to the distribution of the next token."""

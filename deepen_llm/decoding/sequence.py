@@ -42,8 +42,13 @@ class RunningSequence(ABC):
         """
         vocabulary = members[main].vocabulary
         self.tracks = [
-            Track(member, prompt, takes_main_tokens=member.vocabulary.fingerprint == vocabulary.fingerprint)
-            for member, prompt in zip(members, prompts, strict=True)
+            Track(
+                member,
+                prompt,
+                takes_main_tokens=member.vocabulary.fingerprint == vocabulary.fingerprint,
+                is_main=index == main,
+            )
+            for index, (member, prompt) in enumerate(zip(members, prompts, strict=True))
         ]
         self.future: Future[Any] = Future()
         self.deadline = deadline

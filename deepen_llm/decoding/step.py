@@ -156,13 +156,15 @@ class Stepper:
             failed.update(errors)
         return given.extended([other.on_rows(rows[other.member], len(sequences)) for other in others])
 
-    def _combine(self, sequences: Sequence[RunningSequence], given: Distributions) -> tuple[Tensor, Distributions]:
-        """The fused logprobs, and what the members give to them: word by word where distributions were projected."""
+    def _combine(
+        self, sequences: Sequence[RunningSequence], given: Distributions
+    ) -> tuple[Tensor, Distributions | None]:
+        """The fused logprobs, and what the members give to words; None where nothing is weighed word by word."""
         for sequence in sequences:
             sequence.read_text()
         if self._words is None:
             weights = torch.tensor([sequence.word.weights.current for sequence in sequences], dtype=torch.float32)
-            return self._frame.fuse(Step.build(given, weights), given.logprobs), given
+            return self._frame.fuse(Step.build(given, weights), given.logprobs), None
         places = [sequence.word.place for sequence in sequences]
         given = self._words.complete(given, [sequence.word.own_shares for sequence in sequences])
         shares = self._words.share_of_beginnings(given, places)

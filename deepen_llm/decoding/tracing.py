@@ -26,7 +26,7 @@ def trace_step(sequence: RunningSequence, logprobs: Tensor, token_id: int) -> St
     logits = {
         index: track.logits
         for index, track in enumerate(sequence.tracks)
-        if track.logits is not None and (index == main or sequence.is_fused)
+        if track.logits is not None and (index == main or sequence.is_fused) and index not in sequence.resting
     }
     views = tuple(
         MemberTrace(
@@ -44,6 +44,7 @@ def trace_step(sequence: RunningSequence, logprobs: Tensor, token_id: int) -> St
         fused=describe_best(members[main].vocabulary, logprobs.exp(), NUM_TOP),
         changed_by=_changed_by(members, main, logits, token_id),
         is_fused=sequence.is_fused,
+        weights=sequence.word.weights.current,
     )
 
 

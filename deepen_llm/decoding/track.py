@@ -27,7 +27,9 @@ NUM_KNOWN = 8
 class Track:
     """A row of a member's cache, kept in step with the sequence's text, and what was counted on the way."""
 
-    def __init__(self, member: GuardedMember, prompt: EncodedText, *, takes_main_tokens: bool) -> None:
+    def __init__(
+        self, member: GuardedMember, prompt: EncodedText, *, takes_main_tokens: bool, is_main: bool = False
+    ) -> None:
         """Prepare a row for a prompt; nothing runs yet.
 
         Args:
@@ -35,6 +37,7 @@ class Track:
             prompt: In the member's tokens.
             takes_main_tokens: The member has the main model's vocabulary, and takes its tokens as they are, however it
                 would cut the text itself.
+            is_main: It is the main model, whose tokens are known as it chooses them.
 
         Raises:
             ContextLengthError: The prompt leaves no room for an answer in this member's context.
@@ -55,7 +58,8 @@ class Track:
         """The probability that the member gave the main model's last token by its own tokens; NaN: not known."""
         self.prompt: MeasuredPrompt | None = None
         """What the member gave the prompt, once it was fed and measured."""
-        self._num_prompt, self._num_measured = len(prompt.ids), NUM_KNOWN
+        self._is_main, self._num_prompt = is_main, len(prompt.ids)
+        self._num_measured = 0 if takes_main_tokens else NUM_KNOWN
         self.num_extra_rows = self.num_extra_passes = self.num_abstained = 0
         self.truncated_mass = 0.0
         """Summed over steps."""
@@ -131,9 +135,9 @@ class Track:
     @property
     def num_measured(self) -> int:
         """How many of the pending tokens are to be measured as they are fed."""
-        wanted = len(self.pending)
+        wanted = 0 if self._is_main else len(self.pending)
         if not self.num_fed:
-            wanted += self._num_measured - self._num_prompt
+            wanted = self._num_measured + len(self.pending) - self._num_prompt if self._num_measured else 0
         return max(min(wanted, len(self.pending) - 1), 0)
 
     def note_fed(self, batch: Tensor, place: int, measured: Sequence[float] | None = None) -> None:

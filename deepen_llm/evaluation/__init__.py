@@ -2,6 +2,8 @@
 
 from deepen_llm.evaluation.comparison import best_on_average, mean_gain, mean_share
 from deepen_llm.evaluation.estimates import Estimate, wilson_estimate
+from deepen_llm.evaluation.own_text import MemberOnText, OwnText, TextComparison, compare_on_text
+from deepen_llm.evaluation.own_text_verdict import describe_comparison
 from deepen_llm.evaluation.request_cache import RequestCache
 from deepen_llm.evaluation.runner import Runner
 from deepen_llm.evaluation.scores import Cost, Scores
@@ -23,6 +25,8 @@ __all__ = [
     "METHODS",
     "Cost",
     "Estimate",
+    "MemberOnText",
+    "OwnText",
     "RequestCache",
     "Runner",
     "Scores",
@@ -30,9 +34,12 @@ __all__ = [
     "SystemResult",
     "Task",
     "TaskResult",
+    "TextComparison",
     "TextTask",
     "best_on_average",
+    "compare_on_text",
     "count_trial_requests",
+    "describe_comparison",
     "each_alone",
     "find_method",
     "find_tasks",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -67,17 +68,18 @@ def fits(member: Member, prompt: str, room: int | str) -> bool:
     return taken < member.context_length
 
 
-def split_passages(members: Sequence[Member], text: str) -> list[Passage]:
+def split_passages(members: Sequence[Member], text: str, *, max_characters: int | None = None) -> list[Passage]:
     """The text in passages, the same for each of these members and for all of them together.
 
     A passage is scored from its second word on: a model without a BOS cannot say how probable the first one is. Blank
-    lines between passages are not scored.
+    lines between passages are not scored. Passages are as long as contexts allow, or of `max_characters` unless there
+    is no space for so long.
 
     Raises:
         ContextLengthError: A stretch without a space that is too long for a member.
     """
     passages = []
-    for piece in _pieces(members, text, share=1):
+    for piece in _pieces(members, text, share=1, limit=max_characters):
         words = piece.strip("\n").lstrip(" ")
         cut = re.search(r"(?<=\S)\s", words)
         if cut is not None and words[cut.start() :].strip():
@@ -95,29 +97,26 @@ def split_rolling(members: Sequence[Member], text: str) -> list[tuple[str, str]]
     return list(zip(["", *whole[:-1]], whole, strict=True)) if text else []
 
 
-def _pieces(members: Sequence[Member], text: str, share: int) -> Iterator[str]:
+def _pieces(members: Sequence[Member], text: str, share: int, limit: int | None = None) -> Iterator[str]:
     """Pieces that join to the text, as many paragraphs, else sentences, else words in each as fit."""
     rest = text
     while rest:
-        end = _last_fitting(members, rest, share)
+        end = _last_fitting(members, rest, share, limit)
         yield rest[:end]
         rest = rest[end:]
 
 
-def _last_fitting(members: Sequence[Member], text: str, share: int) -> int:
+def _last_fitting(members: Sequence[Member], text: str, share: int, limit: int | None) -> int:
     """Where the longest piece at the text's beginning ends that takes a `share`-th of every context."""
-    near = text[: CHARACTERS_PER_TOKEN * min(member.context_length for member in members)]
-    for seams in (_PARAGRAPHS, _SENTENCES, _WORDS):
-        ends = [match.start() for match in seams.finditer(near)] + [len(text)] * (near == text)
-        low, high = 0, len(ends)
-        while low < high:
-            middle = (low + high) // 2
-            if _takes_share(members, text[: ends[middle]], share):
-                low = middle + 1
-            else:
-                high = middle
-        if low:
-            return ends[low - 1]
+    longest = CHARACTERS_PER_TOKEN * min(member.context_length for member in members)
+    # Without a seam within the limit, the piece is longer: better that than none.
+    for near in dict.fromkeys(text[:length] for length in (min(limit or longest, longest), longest)):
+        for seams in (_PARAGRAPHS, _SENTENCES, _WORDS):
+            # A space at the very beginning is no seam: the piece before it would be empty, for ever.
+            ends = [match.start() for match in seams.finditer(near, 1)] + [len(text)] * (near == text)
+            fitting = bisect_left(ends, True, key=lambda end: not _takes_share(members, text[:end], share))
+            if fitting:
+                return ends[fitting - 1]
     raise ContextLengthError(
         f"a stretch without a space is too long for the members, it begins {text[:40]!r}: break it"
     )

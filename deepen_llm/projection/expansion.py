@@ -14,6 +14,9 @@ from deepen_llm.projection.limits import ExpansionLimits
 from deepen_llm.projection.results import Path, Projection, Queries
 from deepen_llm.projection.tables import LEAST_EXPECTED, ProjectionTables, TokenMap
 
+NUM_CHECKED = 64
+"""Of so many tokens after pending bytes it is looked at whether they may follow the main model's last ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
@@ -97,24 +100,29 @@ class Expansion:
         ]
         table = tables.after(inside)
         masses = probs.index_select(0, table.ids) * parent.mass
-        if not parent.path:
-            self._least *= float(masses.sum()) + sum(child.mass for child in shorter)
         if self._tail:
             masses = self._drop_unfit(table, len(inside), masses)
+        if not parent.path:
+            self._least *= float(masses.sum()) + sum(child.mass for child in shorter if self._is_real(child))
         children, counted = self._split(parent, table, masses)
         self._add_at(table.main_ids, counted * table.can_map)
         self._projection.truncated_mass += float((counted * ~table.can_map).sum())
         return children + shorter
 
     def _drop_unfit(self, table: TokenMap, num_inside: int, masses: Tensor) -> Tensor:
-        """Masses without those of tokens that go on as the text cannot: the main model would have chosen another."""
-        real = (masses > self._least).nonzero().flatten()
-        unfit = []
-        for place, token_id in zip(real.tolist(), table.ids[real].tolist(), strict=True):
-            beyond = (self._tables.member.tokens[token_id] or b"")[num_inside:]
-            if beyond and not self._tables.first.may_follow(self._tail, beyond):
-                unfit.append(place)
-        return masses.index_fill(0, torch.tensor(unfit, device=masses.device), 0.0) if unfit else masses
+        """Masses without those of tokens that go on as the text cannot: the main model would have chosen another.
+
+        The best are looked at one by one; of the others as large a share is left out.
+        """
+        best = masses.topk(min(len(masses), NUM_CHECKED))
+        texts = [(self._tables.member.tokens[i] or b"")[num_inside:] for i in table.ids[best.indices].tolist()]
+        fits = [not text or self._tables.first.may_follow(self._tail, text) for text in texts]
+        if all(fits):
+            return masses
+        kept = best.values * torch.tensor(fits, device=masses.device)
+        goes_beyond = torch.tensor([bool(text) for text in texts], device=masses.device)
+        share = (kept * goes_beyond).sum() / (best.values * goes_beyond).sum()
+        return (masses * share.nan_to_num(1.0)).scatter(0, best.indices, kept)
 
     def _expand_beyond(self, parent: Hypothesis, beyond: bytes, probs: Tensor) -> list[Hypothesis]:
         """One token further after the pending bytes; end-of-sequence leaves the text as it stands."""
@@ -206,10 +214,11 @@ class Expansion:
         """Whether a hypothesis is worth expanding.
 
         Within the pending bytes a tokenizer has one way, and the member knows its own; what it gives the others is
-        noise, but it can be more than what it gave this text.
+        noise, but it can be more than what it gave this text. Others count that were its own before the last bytes
+        came, and may be again.
         """
         if len(hypothesis.text) <= len(self._pending) and not self._limits.is_exact:
-            return self._is_own(hypothesis.path)
+            return self._is_own(hypothesis.path) or hypothesis.path in self._known
         return hypothesis.mass > self._least
 
     def _is_own(self, path: Path) -> bool:

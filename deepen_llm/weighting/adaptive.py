@@ -24,11 +24,13 @@ hindsight it loses a term of the order of sqrt(N T) over T words (section 4 of t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Literal, Self, final
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from deepen_llm.config.ensemble import check_weights
 from deepen_llm.config.weighting import WeightingConfig
+from deepen_llm.errors import ConfigError
 from deepen_llm.weighting.base import Weighting, Weights
 
 if TYPE_CHECKING:
@@ -47,14 +49,31 @@ class AdaptiveWeightingConfig(WeightingConfig):
     prior: tuple[float, ...] | None = None
     """The weights at the start of a request, one per member; 0 leaves a member out. None: by how large the models are,
     uniform where that is not known of all of them."""
-    eta: float = Field(default=0.1, ge=0.0, le=1.0)
+    eta: float = Field(default=0.15, ge=0.0, le=1.0)
     """How fast the mixture moves; 0 keeps the prior."""
     alone: float = Field(default=0.4, ge=0.0, lt=1.0)
     """How much the guess counts at the start that a single member is best by itself."""
 
+    @model_validator(mode="after")
+    def _check_prior(self) -> Self:
+        if self.prior is not None:
+            check_weights(self.prior, len(self.prior), "the weights of prior")
+        return self
+
     def build(self, members: Sequence[GuardedMember]) -> AdaptiveWeighting:
-        """See `WeightingConfig.build`."""
-        prior = self.prior or weigh_by_size([member.num_parameters for member in members])
+        """See `WeightingConfig.build`.
+
+        Raises:
+            ConfigError: The prior has more or fewer weights than there are members.
+        """
+        prior = self.prior
+        if prior is None:
+            prior = weigh_by_size([member.num_parameters for member in members])
+        elif len(prior) != len(members):
+            raise ConfigError(
+                f"prior must have one weight a member, in their order: {len(members)} members, got {len(prior)} "
+                f"weights; write one for each, or leave prior out"
+            )
         return AdaptiveWeighting(prior, self.eta, self.alone)
 
 
@@ -70,9 +89,8 @@ class AdaptiveWeighting(Weighting):
     """Begins every request with the prior."""
 
     reads_prompt = True
-    learns = True
 
-    def __init__(self, prior: Sequence[float], eta: float = 0.1, alone: float = 0.4) -> None:
+    def __init__(self, prior: Sequence[float], eta: float = 0.15, alone: float = 0.4) -> None:
         """See the module; `prior` is one weight per member, summing to 1."""
         self._start = AdaptiveWeights(tuple(alone * weight for weight in prior), 1.0 - alone, tuple(prior), eta)
 
@@ -99,14 +117,17 @@ class AdaptiveWeights(Weights):
 
     def after_word(self, given: Sequence[float]) -> AdaptiveWeights:
         """See `Weights.after_word`. A word that nobody with weight thinks possible changes nothing."""
-        total = sum(w * g for w, g in zip(self._current, given, strict=True))
-        if not total > 0:
+        most = max((g for w, g in zip(self._current, given, strict=True) if w > 0), default=0.0)
+        if not most > 0:
             return self
+        given = [min(g / most, 1.0) for g in given]  # else their products could round to nothing
+        total = sum(w * g for w, g in zip(self._current, given, strict=True))
         mixed = sum(w * g for w, g in zip(self._mixture, given, strict=True))
         alone = [max(a * g / total, LEAST) if a > 0 else 0.0 for a, g in zip(self._alone, given, strict=True)]
         share, mixture = max(self._share * mixed / total, LEAST), self._mixture
         if mixed > 0:
-            mixture = _scale([w * (1 - self._eta + self._eta * g / mixed) for w, g in zip(mixture, given, strict=True)])
+            moved = [w * (1 - self._eta + self._eta * g / mixed) for w, g in zip(mixture, given, strict=True)]
+            mixture = _scale([max(m, LEAST) if w > 0 else 0.0 for m, w in zip(moved, mixture, strict=True)])
         *alone, share = _scale([*alone, share])
         return AdaptiveWeights(tuple(alone), share, mixture, self._eta)
 

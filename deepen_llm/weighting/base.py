@@ -36,7 +36,8 @@ class Weights(ABC):
         """The weights once a word has ended.
 
         Args:
-            given: The probability that each member gave it, in their order, up to a factor that they share.
+            given: The probability that each member gave it, in their order, up to a factor that they share. A member
+                that was not asked has the mean of the others, which speaks neither for it nor against it.
         """
         del given
         return self
@@ -56,8 +57,6 @@ class Weighting(ABC):
 
     reads_prompt: ClassVar[bool] = False
     """Whether `Weights.after_prompt` is to be called."""
-    learns: ClassVar[bool] = False
-    """Whether `Weights.after_word` says anything: members are then fused word by word, projected as text."""
 
     @abstractmethod
     def begin(self) -> Weights:

@@ -107,14 +107,14 @@ def test_every_end_lies_inside_the_text(text):
 def test_of_a_text_that_one_cannot_express_the_lines_that_both_can_are_compared():
     every, some = load_toy("llama"), load_toy("llama without bytes")
     texts = ["the dog and the fox", "the lazy dog\n🙂 🙂\nthe capital of France"]
-    assert comparable_texts(every, some, texts) == ["the dog and the fox", "the lazy dog", "the capital of France"]
-    assert comparable_texts(every, every, texts) == texts
-    assert comparable_texts(every, some, ["🙂"]) == []
+    assert comparable_texts((every, some), texts) == ["the dog and the fox", "the lazy dog", "the capital of France"]
+    assert comparable_texts((every, every), texts) == texts
+    assert comparable_texts((every, some), ["🙂"]) == []
 
 
 def test_a_member_without_newlines_is_compared_line_by_line():
     characters, pieces = load_real("babyllama-tok105"), load_real("stories260K")
-    texts = comparable_texts(pieces, characters, ["She saw a cat.\nIt ran."])
+    texts = comparable_texts((pieces, characters), ["She saw a cat.\nIt ran."])
     assert texts == ["She saw a cat.", "It ran."]
     agreement = Agreement.over(pieces, characters, texts)
     assert agreement.share_of_first == 1.0

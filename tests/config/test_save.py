@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import pytest
+
 from deepen_llm import EnsembleConfig, FusionConfig, MemberConfig
+from deepen_llm.errors import ConfigError
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -37,3 +40,50 @@ def test_weights_by_prompt_are_read_back(tmp_path):
     config = EnsembleConfig(members=("one", "two"), weights={"kind": "prompt", "temperature": 0.25})
     config.save(tmp_path / "ensemble.yaml")
     assert EnsembleConfig.load(tmp_path / "ensemble.yaml") == config
+
+
+def test_a_link_keeps_the_name_that_the_member_goes_by(tmp_path, monkeypatch):
+    (tmp_path / "blobs" / "4f2a").mkdir(parents=True)
+    (tmp_path / "small").symlink_to(tmp_path / "blobs" / "4f2a")
+    monkeypatch.chdir(tmp_path)
+    EnsembleConfig(members=("small", "other"), main="small").save("ensemble.yaml")
+    assert EnsembleConfig.load("ensemble.yaml").members[0].model == str(tmp_path.resolve() / "small")
+
+
+def test_a_folder_named_from_within_or_from_above_is_written_by_its_own_name(tmp_path, monkeypatch):
+    (tmp_path / "one" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "one" / "inner")
+    EnsembleConfig(members=(".", "..")).save(tmp_path / "ensemble.yaml")
+    names = [member.model for member in EnsembleConfig.load(tmp_path / "ensemble.yaml").members]
+    assert names == [str((tmp_path / "one" / "inner").resolve()), str((tmp_path / "one").resolve())]
+
+
+def test_every_setting_of_a_quantization_is_written(tmp_path):
+    from transformers import BitsAndBytesConfig
+
+    quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype="bfloat16")
+    EnsembleConfig(members=(MemberConfig(model="one", quantization_config=quantization),)).save(tmp_path / "a.yaml")
+    loaded = EnsembleConfig.load(tmp_path / "a.yaml").members[0].quantization_config
+    assert loaded == quantization.to_dict()
+    assert loaded["bnb_4bit_quant_type"] == "nf4" and loaded["bnb_4bit_compute_dtype"] == "bfloat16"
+
+
+def test_a_setting_that_no_file_can_hold_is_refused_and_nothing_is_written(tmp_path):
+    config = EnsembleConfig(members=(MemberConfig(model="org/one", model_kwargs={"hook": object()}), "two"))
+    with pytest.raises(ConfigError, match=r"a setting of member 'org/one' is something else"):
+        config.save(tmp_path / "ensemble.yaml")
+    assert not (tmp_path / "ensemble.yaml").exists()
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere/ensemble\.yaml.*No such file or directory"):
+        EnsembleConfig(members=("one",)).save(tmp_path / "nowhere" / "ensemble.yaml")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        EnsembleConfig(members=("one",)).save(tmp_path)
+
+
+def test_what_is_shown_is_what_is_written(tmp_path):
+    config = EnsembleConfig(members=("one", "two"))
+    config.save(tmp_path / "ensemble.yaml", "why\n\nand how")
+    assert (tmp_path / "ensemble.yaml").read_text() == config.to_yaml("why\n\nand how")
+    assert config.to_yaml("why\n\nand how").startswith("# why\n#\n# and how\nmembers:\n")

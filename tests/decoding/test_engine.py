@@ -49,8 +49,6 @@ class Learned(Weights):
 
 
 class Learning(Weighting):
-    learns = True
-
     def __init__(self, *, reads_prompt=False):
         self.reads_prompt = reads_prompt
 

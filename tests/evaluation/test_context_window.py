@@ -47,6 +47,21 @@ def test_a_stretch_without_a_space_that_is_too_long_is_refused(make_members):
         split_passages(make_members(40), "xy" * 400)
 
 
+def test_a_stretch_that_is_too_long_is_refused_also_after_a_space(make_members):
+    with pytest.raises(ContextLengthError, match="a stretch without a space"):
+        split_passages(make_members(40), "the " + "x" * 1000 + " end")
+
+
+def test_passages_are_no_longer_than_asked_for_unless_there_is_no_space_for_so_long(make_members):
+    members = make_members(10_000)
+    assert len(split_passages(members, TEXT)) == 1
+    short = split_passages(members, TEXT, max_characters=150)
+    assert all(len(passage.beginning + passage.continuation) <= 150 for passage in short)
+    assert " ".join(passage.beginning + passage.continuation for passage in short).split() == TEXT.split()
+    long = split_passages(members, "the fox " + "x" * 1000 + " end of it", max_characters=150)
+    assert [(passage.beginning, len(passage.continuation)) for passage in long] == [("the", 4), ("x" * 1000, 10)]
+
+
 def test_rolling_pieces_join_to_the_text_and_follow_the_piece_before(make_members):
     members = make_members(100)
     pairs = split_rolling(members, TEXT)

@@ -44,13 +44,28 @@ def test_a_pass_that_is_ready_has_its_logits():
     logits = torch.zeros(2, 3)
     assert isinstance(Ready(logits), Pending)
     assert Ready(logits).result() is logits
+    assert Ready(logits).measured == {}
+    measured = {7: torch.zeros(4)}
+    assert Ready(logits, measured).measured is measured
+
+
+def test_a_pass_measures_nothing_unless_it_says_so(vocabularies):
+    member = Slow(vocabularies["bpe"], ["the cat sat."])
+    member.log = []
+    started = member.start_extend({member.open(): [5, 6]}, {0: 1})
+    started.result()
+    assert started.measured == {}
+
+
+def test_a_member_that_does_not_say_how_large_it_is_has_no_number_of_parameters(vocabularies):
+    assert ScriptedMember(vocabularies["bpe"], []).num_parameters is None
 
 
 class Slow(ScriptedMember):
     """Notes what is started and what is waited for."""
 
-    def start_extend(self, tokens):
-        return Noted(self, "extend", super().start_extend(tokens))
+    def start_extend(self, tokens, measured=None):
+        return Noted(self, "extend", super().start_extend(tokens, measured))
 
     def start_peek(self, branches):
         return Noted(self, "peek", super().start_peek(branches))

@@ -100,19 +100,19 @@ class PeeksAtOneBranch(ScriptedMember):
 
 
 class SortsRows(ScriptedMember):
-    def start_extend(self, tokens):
-        return super().start_extend(dict(sorted(tokens.items())))
+    def start_extend(self, tokens, measured=None):
+        return super().start_extend(dict(sorted(tokens.items())), measured)
 
 
 class SeesTheLastPortion(ScriptedMember):
-    def start_extend(self, tokens):
+    def start_extend(self, tokens, measured=None):
         for row in tokens:
             self.rows[row] = []
-        return super().start_extend(tokens)
+        return super().start_extend(tokens, measured)
 
 
 class StartsLate(ScriptedMember):
-    def start_extend(self, tokens):
+    def start_extend(self, tokens, measured=None):
         return Late(super().start_extend(tokens).result) if len(tokens) > 1 else self._begin_late(dict(tokens))
 
     def _begin_late(self, tokens):
@@ -137,18 +137,49 @@ class KeepsWhatWasReleased(ScriptedMember):
         return self.__dict__.setdefault("_released", set())
 
 
-class MeasuresTheFirst(ScriptedMember):
-    def measure(self, ids):
-        return torch.cat([torch.zeros(min(len(ids), 1)), super().measure(ids)])
+class MeasuresOthers(ScriptedMember):
+    """Changes what it measures, which is asked for by row."""
+
+    def start_extend(self, tokens, measured=None):
+        started = super().start_extend(tokens, measured)
+        return Ready(started.result(), self.alter({row: found.clone() for row, found in started.measured.items()}))
 
 
-class MeasuresInBits(ScriptedMember):
-    def measure(self, ids):
-        return super().measure(ids) / 0.6931
+class MeasuresOneMore(MeasuresOthers):
+    def alter(self, measured):
+        return {row: torch.cat([torch.zeros(1), found]) for row, found in measured.items()}
+
+
+class MeasuresInBits(MeasuresOthers):
+    def alter(self, measured):
+        return {row: found / 0.6931 for row, found in measured.items()}
+
+
+class MeasuresInFloat64(MeasuresOthers):
+    def alter(self, measured):
+        return {row: found.double() for row, found in measured.items()}
+
+
+class MeasuresRowsUnasked(MeasuresOthers):
+    def alter(self, measured):
+        return {row: found for found in measured.values() for row in self.rows}
+
+
+class MeasuresTheNextToken(ScriptedMember):
+    """Each token under the logits that came after it."""
+
+    def _measure(self, ids, num):
+        ends = range(len(ids) - num, len(ids))
+        return torch.tensor([float(self._logits(ids[: end + 1]).log_softmax(dim=-1)[ids[end]]) for end in ends])
+
+
+class MeasuresNothing(ScriptedMember):
+    def start_extend(self, tokens, measured=None):
+        return super().start_extend(tokens)
 
 
 class PadsLogits(ScriptedMember):
-    def start_extend(self, tokens):
+    def start_extend(self, tokens, measured=None):
         return Ready(torch.nn.functional.pad(super().start_extend(tokens).result(), (0, 1)))
 
 
@@ -190,8 +221,11 @@ FAULTY = {
     StartsLate: "test_passes_take_effect_in_the_order_of_their_start",
     ReusesHandles: "test_handles_of_open_rows_are_distinct",
     KeepsWhatWasReleased: "test_a_new_row_begins_empty_whatever_was_released",
-    MeasuresTheFirst: "test_nothing_is_measured_of_a_first_token",
-    MeasuresInBits: "test_measure_equals_the_logprobs_of_extend",
+    MeasuresOneMore: "test_what_is_measured_on_the_way_equals_the_logprobs_of_extend",
+    MeasuresInBits: "test_what_is_measured_on_the_way_equals_the_logprobs_of_extend",
+    MeasuresInFloat64: "test_what_is_measured_on_the_way_equals_the_logprobs_of_extend",
+    MeasuresRowsUnasked: "test_what_is_measured_on_the_way_equals_the_logprobs_of_extend",
+    MeasuresTheNextToken: "test_what_is_measured_on_the_way_equals_the_logprobs_of_extend",
     PadsLogits: "test_logits_are_one_per_token_of_the_vocabulary",
     FlatEmbeddings: "test_embeddings_are_none_or_a_matrix",
     NoJson: "test_identity_is_json",
@@ -215,6 +249,10 @@ def test_a_member_with_a_fault_is_found_out(faulty):
     run(make_scripted, FAULTY[faulty])
     with pytest.raises((AssertionError, TypeError)):
         run(lambda: make_scripted(faulty), FAULTY[faulty])
+
+
+def test_a_member_need_not_measure():
+    run(lambda: make_scripted(MeasuresNothing), "test_what_is_measured_on_the_way_equals_the_logprobs_of_extend")
 
 
 def shake(size):

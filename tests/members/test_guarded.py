@@ -36,13 +36,10 @@ class Spoiled(ScriptedMember):
 
     told: object = None
 
-    def start_extend(self, tokens):
+    def start_extend(self, tokens, measured=None):
         return self._say()
 
     def start_peek(self, branches):
-        return self._say()
-
-    def measure(self, ids):
         return self._say()
 
     def open(self):
@@ -171,7 +168,6 @@ def test_without_a_place_only_the_member_is_named(spoiled, start, vocabularies):
 
 CALLS = {
     "while a row was opened": lambda member: member.open(),
-    "while it measured the prompt": lambda member: member.measure([5, 6]),
     "while tokens were taken back": lambda member: member.rollback(0, 1),
     "while a row was released": lambda member: member.release(0),
 }
@@ -194,10 +190,15 @@ def test_a_row_without_a_handle_is_refused(spoiled, told, described):
         spoiled(told).open()
 
 
+def pass_of_two(spoiled, vocabularies, measured, due):
+    """A pass over the rows 0 and 1 with fine logits that says this of what was measured."""
+    logits = torch.zeros(2, len(vocabularies["bpe"]))
+    return spoiled(Ready(logits, measured)).start_extend({0: [5], 1: [6, 7, 8]}, due)
+
+
 @pytest.mark.parametrize(
     ("told", "described"),
     [
-        (None, "None"),
         ([-0.5, -0.5], "a list"),
         (torch.zeros(3), "a float32 tensor of shape (3,)"),
         (torch.zeros(1), "a float32 tensor of shape (1,)"),
@@ -205,28 +206,45 @@ def test_a_row_without_a_handle_is_refused(spoiled, told, described):
         (torch.zeros(2, dtype=torch.long), "a int64 tensor of shape (2,)"),
     ],
 )
-def test_what_is_not_the_measure_of_a_prompt_is_refused(spoiled, told, described):
-    what = f"it must return 2 log-probabilities; got {described}"
-    with pytest.raises(MemberError, match=wording("while it measured the prompt", what)):
-        spoiled(told).measure([5, 6, 7])
+def test_what_is_not_the_measure_of_a_row_is_refused(spoiled, vocabularies, told, described):
+    what = f"it must return 2 log-probabilities of a row; got {described}"
+    with pytest.raises(MemberError, match=wording(RUNNING, what)):
+        pass_of_two(spoiled, vocabularies, {1: told}, {1: 2}).result()
 
 
-@pytest.mark.parametrize(("bad", "what"), [(math.nan, "NaN"), (math.inf, "infinity")])
-def test_a_measure_that_is_no_number_names_the_member(spoiled, bad, what):
-    message = f"^{what} in what 'bpe' makes of the prompt: try another dtype, such as float32, or fixed weights$"
-    with pytest.raises(NumericalError, match=message):
-        spoiled(torch.tensor([-0.5, bad, -math.inf])).measure([5, 6, 7, 8])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 0.1])
+def test_a_measure_that_is_no_log_probability_fails_its_row_only(spoiled, vocabularies, bad):
+    measured = {1: torch.tensor([-0.5, bad]), 0: torch.tensor([-0.5])}
+    checked = pass_of_two(spoiled, vocabularies, measured, {1: 2, 0: 1}).result(lambda place: f"at step {place}")
+    assert list(checked.errors) == [1] and isinstance(checked.errors[1], NumericalError)
+    message = "NaN or infinity in the logits of 'bpe' at step 1: try another dtype, such as float32"
+    assert str(checked.errors[1]) == message
+    assert checked.measured[0] == [-0.5]
 
 
-def test_a_measure_comes_in_float32_and_may_rule_tokens_out(spoiled):
-    measured = spoiled(torch.tensor([-0.5, -math.inf], dtype=torch.float16)).measure([5, 6, 7])
-    assert measured.dtype == torch.float32
-    assert measured.tolist() == [-0.5, -math.inf]
+def test_the_row_that_fails_is_found_by_its_place_and_not_by_its_handle(spoiled, vocabularies):
+    logits = torch.zeros(2, len(vocabularies["bpe"]))
+    started = spoiled(Ready(logits, {9: torch.tensor([math.nan])})).start_extend({12: [5], 9: [6, 7]}, {9: 1})
+    assert list(started.result().errors) == [1]
 
 
-@pytest.mark.parametrize("ids", [[], [5]])
-def test_of_a_first_token_nothing_is_measured(spoiled, ids):
-    assert spoiled(torch.zeros(0)).measure(ids).shape == (0,)
+def test_a_measure_may_come_in_any_precision_and_rule_tokens_out(spoiled, vocabularies):
+    told = {1: torch.tensor([-0.5, -math.inf], dtype=torch.float16), 0: torch.tensor([5e-4])}
+    checked = pass_of_two(spoiled, vocabularies, told, {1: 2, 0: 1}).result()
+    assert not checked.errors
+    assert checked.measured == {1: [-0.5, -math.inf], 0: [pytest.approx(5e-4)]}  # rounding is not an error
+
+
+@pytest.mark.parametrize("told", [{}, {0: torch.zeros(4)}])
+def test_a_member_that_does_not_measure_what_was_asked_is_no_error(spoiled, vocabularies, told):
+    checked = pass_of_two(spoiled, vocabularies, told, {1: 2}).result()
+    assert not checked.errors and checked.measured == {}
+
+
+@pytest.mark.parametrize("due", [None, {}])
+def test_where_nothing_was_asked_nothing_is_read(spoiled, vocabularies, due):
+    checked = pass_of_two(spoiled, vocabularies, {1: "nonsense"}, due).result()
+    assert not checked.errors and checked.measured == {}
 
 
 def test_an_interrupt_is_no_failure_of_the_member(spoiled, monkeypatch):
@@ -244,14 +262,15 @@ def test_a_member_that_works_is_handed_through(vocabularies):
     scripted = ScriptedMember(vocabularies["bpe"], ["the cat sat."], context_length=99)
     member = GuardedMember(scripted)
     row, ids = member.open(), scripted.vocabulary.encode("the cat")
-    checked = member.start_extend({row: ids}).result()
+    checked = member.start_extend({row: ids}, {row: 1}).result()
     assert not checked.errors and checked.tensor.shape == (1, len(scripted.vocabulary))
+    assert set(checked.measured) == {row} and scripted.measured == [ids[-1:]]
     peeked = member.start_peek([Branch(row, 1, ids[:1])]).result()
     assert torch.equal(peeked.tensor, scripted.peek([Branch(row, 1, ids[:1])]))
-    assert torch.equal(member.measure(ids), scripted.measure(ids))
     member.rollback(row, 1)
     assert scripted.rows == {row: ids[:-1]}
     member.release(row)
     assert not scripted.rows
     assert (member.name, member.context_length, member.device.type) == ("bpe", 99, "cpu")
+    assert member.num_parameters is None
     assert member.vocabulary is scripted.vocabulary and member.embeddings is scripted.embeddings

@@ -43,14 +43,14 @@ def test_the_best_token_stands_out_by_the_confidence(vocabularies):
 def test_every_call_is_noted(member):
     ids = member.vocabulary.encode("the cat")
     one, two = member.open(), member.open()
-    member.extend({one: ids, two: ids[:1]})
+    started = member.start_extend({one: ids, two: ids[:1]}, {one: len(ids) - 1})
     member.peek([Branch(one, 1, [5, 6]), Branch(two, 0, [7])])
-    member.measure(ids)
     member.rollback(one, 1)
     member.release(two)
     assert member.passes == [{one: ids, two: ids[:1]}]
     assert member.peeks == [[[*ids[:-1], 5, 6], [*ids[:1], 7]]]
-    assert member.measured == [ids]
+    assert member.measured == [ids[1:]]
+    assert set(started.measured) == {one} and started.measured[one].shape == (len(ids) - 1,)
     assert member.rows == {one: ids[:-1]} and member.num_rolled_back == 1
 
 

@@ -23,10 +23,10 @@ def recompute(model, ids):
 @torch.inference_mode()
 def test_one_row_rolls_back_without_dead_slots():
     _, rows = make_rows()
-    rows.extend({0: [1, 2, 3, 4]})
+    rows.extend({0: [1, 2, 3, 4]}, {})
     rows.rollback(0, 2)
     assert rows._cache.num_slots == 2
-    rows.extend({0: [5]})
+    rows.extend({0: [5]}, {})
     assert rows._cache.num_slots == 3
     assert rows._cache.lengths == [3]
 
@@ -34,11 +34,11 @@ def test_one_row_rolls_back_without_dead_slots():
 @torch.inference_mode()
 def test_dead_slots_are_squeezed_out():
     _, rows = make_rows()
-    rows.extend({0: [1], 1: [2]})
+    rows.extend({0: [1], 1: [2]}, {})
     for _ in range(100):
-        rows.extend({0: [3]})
+        rows.extend({0: [3]}, {})
     for _ in range(60):
-        rows.extend({1: [3]})
+        rows.extend({1: [3]}, {})
     assert rows._cache.num_slots < 170
     assert rows._cache.lengths == [101, 61]
 
@@ -46,7 +46,7 @@ def test_dead_slots_are_squeezed_out():
 @torch.inference_mode()
 def test_releasing_the_last_row_frees_the_cache():
     _, rows = make_rows()
-    rows.extend({0: [1, 2, 3], 1: [4]})
+    rows.extend({0: [1, 2, 3], 1: [4]}, {})
     rows.release(0)
     assert rows._cache.num_slots == 1
     rows.release(1)
@@ -58,11 +58,11 @@ def test_releasing_the_last_row_frees_the_cache():
 def test_a_sliding_window_counts_tokens_and_not_dead_slots():
     model, rows = make_rows("mistral-sliding")
     contexts = {0: list(range(1, 13)), 1: [9]}
-    rows.extend(contexts)
+    rows.extend(contexts, {})
     for step in range(20):
-        rows.extend({1: [step + 2]})
+        rows.extend({1: [step + 2]}, {})
         contexts[1].append(step + 2)
-    got = rows.extend({0: [5], 1: [6]})
+    got = rows.extend({0: [5], 1: [6]}, {}).logits
     torch.testing.assert_close(got[0], recompute(model, [*contexts[0], 5]), atol=2e-4, rtol=1e-4)
     torch.testing.assert_close(got[1], recompute(model, [*contexts[1], 6]), atol=2e-4, rtol=1e-4)
 
@@ -70,11 +70,11 @@ def test_a_sliding_window_counts_tokens_and_not_dead_slots():
 @torch.inference_mode()
 def test_a_row_that_begins_is_prefilled_apart_and_does_not_widen_the_pass_of_the_others():
     model, rows = make_rows()
-    rows.extend({0: [1, 2, 3]})
+    rows.extend({0: [1, 2, 3]}, {})
     widths, forward = [], model.forward
     model.forward = lambda **given: widths.append(tuple(given["input_ids"].shape)) or forward(**given)
     rows._model = model
-    logits = rows.extend({1: list(range(4, 20)), 0: [9]})
+    logits = rows.extend({1: list(range(4, 20)), 0: [9]}, {}).logits
     assert sorted(widths) == [(1, 1), (1, 16)]
     torch.testing.assert_close(logits[1], recompute(model, [1, 2, 3, 9]), atol=2e-4, rtol=1e-4)
 
@@ -82,7 +82,7 @@ def test_a_row_that_begins_is_prefilled_apart_and_does_not_widen_the_pass_of_the
 @torch.inference_mode()
 def test_a_peek_leaves_the_cache_as_it_is():
     _, rows = make_rows()
-    rows.extend({0: [1, 2, 3], 1: [4]})
+    rows.extend({0: [1, 2, 3], 1: [4]}, {})
     slots, lengths = rows._cache.num_slots, list(rows._cache.lengths)
     rows.peek([Branch(0, 2, [5, 6, 7, 8]), Branch(1, 0, [9])])
     assert (rows._cache.num_slots, rows._cache.lengths) == (slots, lengths)
@@ -92,7 +92,7 @@ def test_a_peek_leaves_the_cache_as_it_is():
 def test_the_memory_of_a_token_is_its_keys_and_values_in_every_layer(kind):
     _, rows = make_rows(kind)
     with torch.inference_mode():
-        rows.extend({0: [1, 2, 3, 4]})
+        rows.extend({0: [1, 2, 3, 4]}, {})
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in rows._cache.keys_values.layers)
     assert rows.bytes_per_token == held // 4
 

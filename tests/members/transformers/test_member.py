@@ -99,6 +99,7 @@ def test_device_map_goes_through_accelerate(checkpoints):
     member = TransformersMember.load(MemberConfig(model=checkpoints[0], device_map={"": "cpu"}))
     assert member.device == torch.device("cpu")
     assert member.weight_bytes > 0
+    assert member.num_parameters == sum(part.numel() for part in member._model.parameters())
     assert member.cache_bytes_per_token == 2 * 2 * 2 * 8 * 4
 
 

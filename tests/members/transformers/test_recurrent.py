@@ -23,9 +23,9 @@ def recompute(model, ids):
 def grow(rows, row, num_tokens):
     """A row of so many tokens, fed one at a time after the first two."""
     ids = [token_id % 60 + 1 for token_id in range(num_tokens)]
-    rows.extend({row: ids[:2]})
+    rows.extend({row: ids[:2]}, {})
     for token_id in ids[2:]:
-        rows.extend({row: [token_id]})
+        rows.extend({row: [token_id]}, {})
     return ids
 
 
@@ -45,7 +45,7 @@ def test_a_row_goes_back_to_its_snapshot_and_runs_again_from_there(model):
     assert SNAPSHOT_EVERY_TOKENS <= taken < len(ids)
     rows.rollback(0, 2)
     fed = count_fed(rows)
-    got = rows.extend({0: [9]})[0]
+    got = rows.extend({0: [9]}, {}).logits[0]
     assert fed == [1] * (len(ids) - 2 - taken + 1)
     torch.testing.assert_close(got, recompute(model, [*ids[:-2], 9]), atol=2e-4, rtol=1e-4)
 
@@ -58,7 +58,7 @@ def test_a_row_goes_back_to_the_beginning_where_the_snapshot_is_too_young(model)
     rows.rollback(0, len(ids) - kept)
     assert rows._rows[0].snapshot is None
     fed = count_fed(rows)
-    got = rows.extend({0: [9]})[0]
+    got = rows.extend({0: [9]}, {}).logits[0]
     assert fed == [kept + 1]
     torch.testing.assert_close(got, recompute(model, [*ids[:kept], 9]), atol=2e-4, rtol=1e-4)
 
@@ -72,7 +72,7 @@ def test_a_peek_leaves_state_and_snapshot_as_they_are(model):
     for logits, context in zip(got, ([*ids[:-1], 5, 6], [ids[0], 7]), strict=True):
         torch.testing.assert_close(logits, recompute(model, context), atol=2e-4, rtol=1e-4)
     assert rows._rows[0] is state and state.ids == ids and state.num_in_snapshot == taken
-    torch.testing.assert_close(rows.extend({0: [3]})[0], recompute(model, [*ids, 3]), atol=2e-4, rtol=1e-4)
+    torch.testing.assert_close(rows.extend({0: [3]}, {}).logits[0], recompute(model, [*ids, 3]), atol=2e-4, rtol=1e-4)
 
 
 def test_taking_nothing_back_and_releasing_a_row_that_never_ran_do_nothing(model):

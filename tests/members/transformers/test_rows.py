@@ -51,7 +51,7 @@ def test_rows_that_join_grow_roll_back_and_leave_equal_recomputation(kind):
             next_row += 1
         if not fed:
             continue
-        logits = rows.extend(fed)
+        logits = rows.extend(fed, {}).logits
         for row, ids in fed.items():
             contexts[row] += ids
         for row, got in zip(fed, logits, strict=True):
