@@ -26,6 +26,9 @@ from deepen_llm.fusion.words import Factors
 from deepen_llm.vocabulary.words import Place, TextEnd, goes_on
 from deepen_llm.weighting.base import Weights
 
+ROUNDING = 1e-4
+"""A share that was borrowed is told from rounding above this one: the main model may give the next token a thousand
+times what the member does, and multiplies it."""
 BORROWED = 0.5
 """How far what a projection borrowed from the main model speaks against the member: 0 not at all, 1 as if it had given
 the word only what is its own."""
@@ -121,7 +124,7 @@ class OpenWord:
         else:
             self.weights = self._weights_after
             given = tuple(0.0 if e == 0 else g / e for g, e in zip(given, self._begins, strict=True))
-        self._own = tuple(min(share, 1.0) for share in shares)
+        self._own = tuple(share if share < 1 - ROUNDING else 1.0 for share in shares)
         self._set_given(_fill(given, self.weights.current))
         self._end.push(token)
 
