@@ -83,8 +83,7 @@ class OpenWord:
         weights = [0.0 if math.isnan(e) else w for w, e in zip(self.weights.current, begins, strict=True)]
         total = sum(map(_times, weights, self._given))
         words = _fill(tuple(map(_times, self._given, begins)), weights)
-        evidence = (word * share**BORROWED for word, share in zip(words, self.own_shares, strict=True))
-        self._weights_after = self.weights.after_word(list(evidence))
+        self._weights_after = self.weights.after_word(list(map(_times, words, self._credit)))
         ends = sum(map(_times, weights, words)) / total
         sayers = [w if e > 0 else 0.0 for w, e in zip(self._weights_after.current, begins, strict=True)]
         scale = ends / (sum(sayers) or 1.0)
@@ -98,10 +97,20 @@ class OpenWord:
         """How much of what each member's projection gave the open word is its own: the rest is the main model's."""
         return tuple(min(share, 1.0) for share in self._own)
 
+    @property
+    def _credit(self) -> tuple[float, ...]:
+        """How far what each member gave the open word counts as evidence for it."""
+        return tuple(share**BORROWED for share in self.own_shares)
+
     def bound(self, member: int) -> float:
-        """The most that a member can add to the distribution of the next token."""
+        """The most that a member can add to the distribution of the next token.
+
+        Inside the word its share of that, w F / sum_i w_i F_i; behind it, as much of the evidence, which the others may
+        have given by as little as their credit, and its weight before the word.
+        """
         weights = self.weights.current
-        return weights[member] * (1 + self._given[member] / sum(map(_times, weights, self._given)))
+        inside = weights[member] * self._given[member] / sum(map(_times, weights, self._given))
+        return weights[member] + inside / min(self._credit)
 
     def copy(self) -> OpenWord:
         """The same, which goes its own way."""
