@@ -98,7 +98,7 @@ def test_a_weight_that_is_neither_a_number_nor_that_word_is_wrong_usage(deepen, 
     given = [argument for weight in weights for argument in ("--weight", weight)]
     result = deepen("generate", "the cat", "-m", "one", "-m", "two", *given)
     assert result.exit_code == 2
-    assert "--weight is a number, once per member, or once 'prompt'" in " ".join(
+    assert "--weight is a number, once per member, or once 'adaptive' or 'prompt'" in " ".join(
         result.stderr.replace("│", " ").split()
     )
 
