@@ -22,8 +22,8 @@ CACHE_TOKENS = 1000
 def members_table(ensemble: Ensemble) -> Group:
     """Who takes part, with which weight, and where. Of weights that learn, those with which a request begins."""
     members, way, learning = ensemble.members, ensemble.config.request_weights, _describe_learning(ensemble)
-    by = f"by {way.kind}" if isinstance(way, WeightingConfig) and not learning else None
-    weights = [by or f"{weight:.3g}" for weight in ensemble.prior_weights]
+    kind = way.kind if isinstance(way, WeightingConfig) and len(members) > 1 else None
+    weights = [f"by {kind}" if kind and not learning else f"{weight:.3g}" for weight in ensemble.prior_weights]
     rows = [
         (
             member.name,
