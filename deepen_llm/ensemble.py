@@ -68,9 +68,12 @@ class Ensemble:
         self._canonical_ids = frame.tokens[self._main].canonical_ids
         self._guarded = tuple(map(GuardedMember, members))
         self._compiler = StructureCompiler(self._vocabulary)
+        weighting = build_weighting(self._guarded, self.config)
+        self.prior_weights = weighting.begin().current
+        """The weights with which a request begins, one a member, before anything of it is read."""
         self._engine = Engine(
             build_stepper(self._guarded, self._main, frame, self.config.fusion),
-            build_weighting(self._guarded, self.config),
+            weighting,
             self.config.max_batch_size,
             num_threads=choose_num_threads(self._guarded),
         )
