@@ -12,7 +12,6 @@ from deepen_llm.config.fusion import ProjectingConfig
 if TYPE_CHECKING:
     from deepen_llm.fusion.relative.method import RelativeFusion
     from deepen_llm.members.base import Member
-    from deepen_llm.vocabulary import Vocabulary
 
 
 class RelativeConfig(ProjectingConfig):
@@ -84,11 +83,14 @@ class RelativeConfig(ProjectingConfig):
         from deepen_llm.fusion.relative.build import build_relative
         from deepen_llm.fusion.relative.method import RelativeFusion
 
-        if self.projects and self.maps == "rest" and _says_all(members[main].vocabulary, align_eos=self.align_eos):
+        if self.projects and self.maps == "rest" and self._says_all(members, main):
             return RelativeFusion(None, main, form=None)
         return build_relative(self, members, main)
 
-
-def _says_all(vocabulary: Vocabulary, *, align_eos: bool) -> bool:
-    """Whether a vocabulary has a token for every byte, and for the end: no token of a member is beyond it."""
-    return None not in vocabulary.byte_ids and bool(vocabulary.eos_ids) and align_eos
+    def _says_all(self, members: Sequence[Member], main: int) -> bool:
+        """Whether no member's token is beyond the main model's vocabulary, single bytes that it lacks left aside."""
+        vocabulary = members[main].vocabulary
+        missing = {byte for byte, token_id in enumerate(vocabulary.byte_ids) if token_id is None}
+        tokens = (token for member in members for token in member.vocabulary.tokens if token and len(token) > 1)
+        can_end = bool(vocabulary.eos_ids) and self.align_eos
+        return can_end and (not missing or not any(missing.intersection(token) for token in tokens))
