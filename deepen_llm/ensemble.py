@@ -66,7 +66,8 @@ class Ensemble:
         self.fusion = frame.method
         """The fusion method that runs at every step; None for one member alone."""
         self._canonical_ids = frame.tokens[self._main].canonical_ids
-        self._guarded = tuple(map(GuardedMember, members))
+        temperatures = (member.temperature for member in self.config.members)
+        self._guarded = tuple(map(GuardedMember, members, temperatures))
         self._compiler = StructureCompiler(self._vocabulary)
         self._engine = Engine(
             build_stepper(self._guarded, self._main, frame, self.config.fusion),
