@@ -581,3 +581,27 @@ def test_a_members_temperature_is_that_of_a_model_whose_logits_are_divided_by_it
 def test_a_temperature_that_is_none_is_refused(temperature):
     with pytest.raises(ConfigError, match=r"MemberConfig\.temperature"):
         MemberConfig(model="one", temperature=temperature)
+
+
+def test_a_reply_is_scored_in_each_members_own_template(make_ensemble, vocabularies):
+    ensemble = make_ensemble(TEXTS)
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What?"}]
+    plain = ensemble.score_chat(messages, "The quick fox")
+    for member in ensemble.members:
+        prompt = next(iter(member.passes[0].values()))
+        said = member.text(prompt)
+        member.texts.append(said + b"The quick fox")
+    known, other = ensemble.score_chat_batch([(messages, "The quick fox"), (messages, "a dog")])
+    assert known.is_greedy and known.logprob > -1 > plain.logprob
+    assert not other.is_greedy and other.logprob < known.logprob
+    assert known.num_tokens == len(vocabularies["bpe"].encode("The quick fox", at_start=False))
+
+
+def test_a_reply_that_cannot_be_scored_is_refused(make_ensemble):
+    ensemble = make_ensemble(TEXTS)
+    with pytest.raises(PromptError, match="continuation to score is empty"):
+        ensemble.score_chat([{"role": "user", "content": "What?"}], "")
+    with pytest.raises(PromptError):
+        ensemble.score_chat([], "x")
+    with pytest.raises(PromptError, match="continuation to score is empty"):
+        ensemble.score("What? ", "")

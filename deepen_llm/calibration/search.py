@@ -1,8 +1,11 @@
 """The choice of main model, weights, temperatures and trust on a development set: the same every time.
 
-A temperature is what suits a member alone; all else is a coordinate search over the ensemble. A choice is scored by the
-bits per byte of the answers, which is smoother than the share of right ones; where scores do not decide, right answers
-do. The winner of a search looks better on its development set than it is: report it on other questions.
+First comes the temperature that suits each member alone; all else is a coordinate search over the ensemble, how far to
+go towards those temperatures as well: members that know different things may be of more use as sure as they are.
+
+A choice is scored by the bits per byte of the answers, which is smoother than the share of right ones; where scores do
+not decide, right answers do. The winner of a search looks better on its development set than it is: report it on other
+questions.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ ALONES = (0.0, 0.2, 0.4, 0.6, 0.8)
 ROUNDING = 1e-6
 
 Measure = Callable[[Choice], Trial]
+Temperatures = tuple[float, ...] | None
 
 
 def calibrate(
@@ -70,7 +74,7 @@ def calibrate(
         search.attempt(_alone(fitted, main))
     for main in mains:
         search.attempt(replace(fitted, main=main))
-    search.run(mains)
+    search.run(mains, _on_the_way(start.temperatures, fitted.temperatures))
     calibration = Calibration(tuple(search.trials.values()), begun, fits)
     if calibration.best.score.value == -math.inf:
         raise ConfigError(
@@ -99,8 +103,9 @@ class _Search:
 
     def attempt(self, choice: Choice) -> Trial:
         """Score a choice, or remember its score."""
-        trial = self._score(choice)
-        return self.trials.setdefault(trial.choice, trial)
+        if choice not in self.trials:
+            self.trials[choice] = replace(self._score(choice), choice=choice)
+        return self.trials[choice]
 
     def fit_temperatures(self) -> tuple[Fit, ...]:
         """Each member's, alone; none where they stay as they are."""
@@ -108,8 +113,8 @@ class _Search:
             return ()
         return tuple(map(self._fit, range(len(self._start.weights))))
 
-    def run(self, mains: Sequence[int]) -> None:
-        """From the best trial of several members, put on the grid."""
+    def run(self, mains: Sequence[int], temperatures: Sequence[Temperatures]) -> None:
+        """From the best trial of several members, put on the grid; temperatures are among these."""
         start = best_of([trial for trial in self.trials.values() if not trial.choice.is_alone]).choice
         best = self.attempt(replace(start, weights=self._on_grid(start)))
         previous: Trial | None = None
@@ -119,9 +124,10 @@ class _Search:
                 best = self._better(best, replace(best.choice, main=main))
             best = self._move_weights(best)
             if best.choice.learns:
-                best = self._move_along(best, "eta", ETAS)
-                best = self._move_along(best, "alone", ALONES)
-            best = self._move_along(best, "trust", TRUSTS)
+                best = self._move_along(best, "eta", _ascending(ETAS, best.choice.eta))
+                best = self._move_along(best, "alone", _ascending(ALONES, best.choice.alone))
+            best = self._move_along(best, "trust", _ascending(TRUSTS, best.choice.trust))
+            best = self._move_along(best, "temperatures", temperatures)
 
     def _score(self, choice: Choice) -> Trial:
         """A member alone is the same whatever is said of the others and of how it is weighed and trusted."""
@@ -150,9 +156,10 @@ class _Search:
                 previous, best = best, self._better(best, self._move_part(best.choice, giver, taker))
         return best
 
-    def _move_along(self, best: Trial, name: str, grid: Sequence[float]) -> Trial:
-        """Up and down from value to value, as long as that helps."""
-        values = sorted({*grid, getattr(best.choice, name)})
+    def _move_along(self, best: Trial, name: str, values: Sequence[float | Temperatures]) -> Trial:
+        """Down and up from value to value, as long as that helps; of a member alone nothing changes."""
+        if best.choice.is_alone:
+            return best
         for step in (-1, 1):
             previous = None
             while best is not previous and 0 <= (at := values.index(getattr(best.choice, name)) + step) < len(values):
@@ -187,6 +194,19 @@ def _alone(choice: Choice, member: int, temperature: float | None = None) -> Cho
     if temperatures is not None and temperature is not None:
         temperatures = (*temperatures[:member], temperature, *temperatures[member + 1 :])
     return replace(choice, main=member, weights=weights, temperatures=temperatures)
+
+
+def _ascending(grid: Sequence[float], value: float | None) -> list[float]:
+    """The values of a grid and the one that is there."""
+    return sorted({*grid, *(() if value is None else (value,))})
+
+
+def _on_the_way(start: Temperatures, fitted: Temperatures) -> list[Temperatures]:
+    """Temperatures as they were, as they suit each member alone, and halfway."""
+    if start is None or fitted is None or start == fitted:
+        return [start]
+    halfway = tuple(round(math.sqrt(a * b), 2) for a, b in zip(start, fitted, strict=True))
+    return [start, halfway, fitted]
 
 
 def _temperature(choice: Choice) -> float | None:

@@ -19,14 +19,14 @@ def label_choice(choice: Choice) -> str:
     if choice.is_alone:
         at = "" if choice.temperatures is None else f" at {choice.temperatures[choice.main]:.3g}"
         return f"member {choice.main + 1} alone{at}"
-    return f"main {choice.main + 1}, weights {_list(choice.weights)}"
+    return f"main {choice.main + 1}, weights {_list(choice.weights)}%"
 
 
 def members_table(calibration: Calibration, names: Sequence[str]) -> Group:
     """The members' numbers and, where temperatures were fitted, what each alone has of its own."""
     if not calibration.fits:
         return narrow_table(
-            "Members", ("", "member"), [(str(at), name) for at, name in enumerate(names, 1)], loose=(1,)
+            "Members", ("no.", "member"), [(str(at), name) for at, name in enumerate(names, 1)], loose=(1,)
         )
     rows = []
     for number, (name, fit) in enumerate(zip(names, calibration.fits, strict=True), start=1):
@@ -41,14 +41,14 @@ def members_table(calibration: Calibration, names: Sequence[str]) -> Group:
                 "" if fit.after is fit.before else f"{gain.low:.3f} to {gain.high:.3f}",
             )
         )
-    columns = ("", "member alone", "bits per byte", "temperature", "bits per byte", "saved, 95% interval")
+    columns = ("no.", "member alone", "bits per byte", "temperature", "bits per byte", "saved, 95% interval")
     return narrow_table("Members", columns, rows, loose=(1,))
 
 
 def trials_table(calibration: Calibration) -> Group:
     """Everything that was tried, in order. `exact`: what greedy decoding would get right to the last token."""
-    learns, chosen, start = calibration.start.choice.learns, calibration.chosen, calibration.start
-    columns = ["main", "prior" if learns else "weights", *(("eta", "alone") if learns else ()), "trust"]
+    learns, chosen = calibration.start.choice.learns, calibration.chosen
+    columns = ["main", "prior, %" if learns else "weights, %", *(("eta", "alone") if learns else ()), "trust"]
     rows = []
     for trial in calibration.trials:
         choice, bits = trial.choice, trial.bits_per_byte
@@ -60,16 +60,16 @@ def trials_table(calibration: Calibration) -> Group:
                 _list(choice.weights),
                 *("" if choice.is_alone else way for way in ways),
                 "" if choice.is_alone else f"{choice.trust:.3g}",
-                "as before" if choice.temperatures == start.choice.temperatures else "fitted",
+                "" if choice.is_alone else _say_tempered(choice, calibration),
                 f"{bits.value:.3f}",
                 f"{bits.low:.3f} to {bits.high:.3f}",
                 f"{trial.accuracy.value:.1%}",
             )
         )
-    columns += ["temperatures", "bits per byte", "95% interval", "exact"]
-    if len({row[-4] for row in rows}) == 1:
+    columns += ["tempered", "bits per byte", "95% interval", "exact"]
+    if all(fit.after is fit.before for fit in calibration.fits):
         rows = [(*row[:-4], *row[-3:]) for row in rows]
-        columns.remove("temperatures")
+        columns.remove("tempered")
     return narrow_table("What was tried; * is written", columns, rows, loose=(1,))
 
 
@@ -105,15 +105,26 @@ def _say(trial: Trial, names: Sequence[str]) -> str:
     word = "prior" if choice.learns else "weights"
     weights = ", ".join(f"{name} {weight:.3g}" for name, weight in zip(names, choice.weights, strict=True))
     ways = f", eta {choice.eta:.3g}, alone {choice.alone:.3g}" if choice.learns else ""
-    return f"main model {names[choice.main]}, {word} {weights}{ways}, trust {choice.trust:g}"
+    heat = choice.temperatures or ()
+    tempered = f", temperatures {', '.join(f'{t:.3g}' for t in heat)}" if any(t != 1 for t in heat) else ""
+    return f"main model {names[choice.main]}, {word} {weights}{ways}, trust {choice.trust:g}{tempered}"
 
 
 def _say_gain(gain: Estimate) -> str:
     return f"{gain.value:.3f} bits per byte (95% interval {gain.low:+.3f} to {gain.high:+.3f})"
 
 
+def _say_tempered(choice: Choice, calibration: Calibration) -> str:
+    """How far the temperatures are those that suit each member alone."""
+    if choice.temperatures == calibration.start.choice.temperatures:
+        return "no"
+    fitted = tuple(_temperature(fit.after) for fit in calibration.fits)
+    return "fully" if choice.temperatures == fitted else "halfway"
+
+
 def _list(weights: Sequence[float]) -> str:
-    return " ".join(f"{weight:.2g}" for weight in weights)
+    """In percent."""
+    return " ".join(f"{100 * weight:.0f}" for weight in weights)
 
 
 def _temperature(trial: Trial) -> float:
