@@ -120,11 +120,11 @@ def _identify(member: Member, temperature: float) -> dict[str, object]:
 
 def summarize(config: EnsembleConfig, members: Sequence[Member], main: int) -> str:
     """The members, the main model, the method and the weights in one line, as arguments are written."""
-    weights = config.weights
+    weights = config.request_weights
     if isinstance(weights, WeightingConfig):
         said = repr(weights.kind)
     else:
-        said = f"[{', '.join(f'{weight:.3g}' for weight in config.fixed_weights)}]"
+        said = f"[{', '.join(f'{weight:.3g}' for weight in weights)}]"
     names = [member.name for member in members]
     method = config.fusion.method if len(members) > 1 else None
     return f"members={names!r}, main={names[main]!r}, method={method!r}, weights={said}"

@@ -69,9 +69,12 @@ class Ensemble:
         temperatures = (member.temperature for member in self.config.members)
         self._guarded = tuple(map(GuardedMember, members, temperatures))
         self._compiler = StructureCompiler(self._vocabulary)
+        weighting = build_weighting(self._guarded, self.config)
+        self.prior_weights = weighting.begin().current
+        """The weights with which a request begins, one a member, before anything of it is read."""
         self._engine = Engine(
             build_stepper(self._guarded, self._main, frame, self.config.fusion),
-            build_weighting(self._guarded, self.config),
+            weighting,
             self.config.max_batch_size,
             num_threads=choose_num_threads(self._guarded),
         )

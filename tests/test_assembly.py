@@ -59,4 +59,5 @@ def test_weights_by_prompt_are_named_in_the_identity_with_their_temperature(make
     identity = make_ensemble([STORY], weights="prompt").identity
     assert identity["weights"] == {"kind": "prompt", "temperature": 0.2}
     assert make_ensemble([STORY], weights={"kind": "prompt", "temperature": 0.4}).identity != identity
-    assert make_ensemble([STORY], weights=None).identity["weights"] == [0.5, 0.5]
+    assert make_ensemble([STORY], weights=(0.5, 0.5)).identity["weights"] == [0.5, 0.5]
+    assert make_ensemble([STORY], weights=None).identity["weights"]["kind"] == "adaptive"

@@ -213,7 +213,7 @@ def test_weights_that_learn_are_a_word_or_settings(tmp_path):
     config = EnsembleConfig(members=("a", "b"), weights={"kind": "adaptive", "eta": 0.2, "prior": [0.25, 0.75]})
     word = EnsembleConfig(members=("a", "b"), weights="adaptive").weights
     assert word == WeightingConfig(kind="adaptive") == WeightingConfig()
-    assert (word.eta, word.alone, word.prior) == (0.1, 0.4, None)
+    assert (word.eta, word.alone, word.prior) == (0.15, 0.4, None)
     assert config.weights.prior == (0.25, 0.75) and config.fixed_weights == (0.5, 0.5)
     (tmp_path / "ensemble.yaml").write_text(
         "members: [a, b]\nweights: {kind: adaptive, eta: 0.2, prior: [0.25, 0.75]}\n"

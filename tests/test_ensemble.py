@@ -513,7 +513,9 @@ def test_an_ensemble_shows_itself_in_one_line(make_ensemble):
     ensemble.close()
     assert repr(ensemble).endswith("weights=[0.7, 0.3], closed)")
     assert "weights='prompt'" in repr(make_ensemble(TEXTS, weights="prompt"))
-    thirds = make_ensemble(TEXTS, ("bpe", "unigram", "sentencepiece"), weights=None)
+    three = ("bpe", "unigram", "sentencepiece")
+    assert "weights='adaptive'" in repr(make_ensemble(TEXTS, three, weights=None))
+    thirds = make_ensemble(TEXTS, three, weights=None, fusion=FusionConfig(method="union"))
     assert "weights=[0.333, 0.333, 0.333]" in repr(thirds)
     assert repr(make_ensemble(TEXTS, ("bpe",))) == "Ensemble(members=['bpe'], main='bpe', method=None, weights=[1])"
 

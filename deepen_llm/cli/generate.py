@@ -47,11 +47,14 @@ def generate(
         if as_json:
             typer.echo(json.dumps(dataclasses.asdict(ensemble.generate(text, params)), ensure_ascii=False, indent=2))
             return
+        names = ensemble.member_names
         chunks = _stream(ensemble, text, params)
     if params.logprobs is not None:
         out.print(logprobs_table([logprob for chunk in chunks for logprob in chunk.logprobs or ()]))
     if params.trace:
-        out.print(trace_table([step for chunk in chunks for step in chunk.trace or ()]))
+        report = chunks[-1].fusion
+        steps = [step for chunk in chunks for step in chunk.trace or ()]
+        out.print(trace_table(steps, names, report.weights if report else ()))
     if params.is_structured:
         _check_whole(chunks[-1])
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from rich.console import Group
+from rich.text import Text
 
 from deepen_llm.cli.tables import format_bytes, narrow_table
 from deepen_llm.config import WeightingConfig
@@ -19,10 +20,10 @@ CACHE_TOKENS = 1000
 
 
 def members_table(ensemble: Ensemble) -> Group:
-    """Who takes part, with which weight, and where."""
-    config, members = ensemble.config, ensemble.members
-    way = config.weights.kind if isinstance(config.weights, WeightingConfig) else None
-    weights = [f"{weight:.3g}" if way is None else f"by {way}" for weight in config.fixed_weights]
+    """Who takes part, with which weight, and where. Of weights that learn, those with which a request begins."""
+    members, way, learning = ensemble.members, ensemble.config.request_weights, _describe_learning(ensemble)
+    kind = way.kind if isinstance(way, WeightingConfig) and len(members) > 1 else None
+    weights = [f"by {kind}" if kind and not learning else f"{weight:.3g}" for weight in ensemble.prior_weights]
     rows = [
         (
             member.name,
@@ -35,8 +36,32 @@ def members_table(ensemble: Ensemble) -> Group:
         )
         for member, weight in zip(members, weights, strict=True)
     ]
-    columns = ("member", "main", "weight", "dtype", "device", "context in tokens", "chat template")
-    return narrow_table("Members", columns, rows)
+    columns = (
+        "member",
+        "main",
+        "first weight" if learning else "weight",
+        "dtype",
+        "device",
+        "context in tokens",
+        "chat template",
+    )
+    table = narrow_table("Members", columns, rows)
+    return Group(table, Text(learning, style="dim")) if learning else table
+
+
+def _describe_learning(ensemble: Ensemble) -> str:
+    """What is learnt of adaptive weights, and how they begin; nothing of other weights, or of one member's."""
+    from deepen_llm.weighting.adaptive import AdaptiveWeightingConfig
+
+    way = ensemble.config.request_weights
+    if not isinstance(way, AdaptiveWeightingConfig) or len(ensemble.members) == 1:
+        return ""
+    start = "uniform, since not every member tells its size"
+    if way.prior is not None:
+        start = "as the given prior says"
+    elif all(member.num_parameters for member in ensemble.members):
+        start = "by size, larger models with more"
+    return f"Weights are adaptive: each request's prompt and answer move them, word by word. They begin {start}."
 
 
 def vocabularies_table(ensemble: Ensemble) -> Group:

@@ -138,8 +138,8 @@ def _read_weights(given: list[str]) -> tuple[float, ...] | str | None:
 
 MODEL_HELP = "A folder or a name on the Hugging Face hub; once per member. Without any: the bundled models."
 WEIGHT_HELP = (
-    "A member's weight; once per member, in their order, summing to 1. Uniform if not given. 'prompt': each request "
-    "has weights of its own, from how well each member predicts its prompt."
+    "A member's weight; once per member, in their order, summing to 1. If not given, they are learnt from each prompt "
+    "and answer ('adaptive'). 'prompt': from how well each member predicts the prompt."
 )
 MAIN_HELP = "The main model's name or position; the first one if not given."
 DTYPE_HELP = "Number format of the --model members, such as bfloat16."

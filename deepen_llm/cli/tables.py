@@ -21,10 +21,21 @@ NUM_SHOWN = 3
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
-def trace_table(steps: Sequence[StepTrace]) -> Table:
-    """Each step: the token, the best tokens of every member and of the fusion, and who changed the choice."""
+def trace_table(steps: Sequence[StepTrace], names: Sequence[str], last_weights: Sequence[float] = ()) -> Group:
+    """Each step: the token, the best tokens of every member and of the fusion, and who changed the choice.
+
+    Where the weights changed, each member's stands below its tokens; below the table, what became of them.
+
+    Args:
+        steps: The answer's.
+        names: The members', in the ensemble's order.
+        last_weights: The weights after the answer.
+    """
+    from deepen_llm.explain.weight_curve import WeightCurve
+    from deepen_llm.explain.wording import describe_course
+
     table = Table("step", "token", show_lines=True)
-    names = list(dict.fromkeys(view.member for step in steps for view in step.members))
+    curve = WeightCurve.trace(names, steps, last_weights)
     for name in names:
         table.add_column(Text(name))
     table.add_column("fused")
@@ -32,10 +43,21 @@ def trace_table(steps: Sequence[StepTrace]) -> Table:
     for step in steps:
         tops = {view.member: view.top for view in step.members}
         views = [_candidates(tops.get(name, ())) for name in names]
+        if not curve.is_level and step.weights:
+            views = [_with_weight(view, weight) for view, weight in zip(views, step.weights, strict=True)]
         table.add_row(
             str(step.step), _quoted(step.text), *views, _candidates(step.fused), Text(", ".join(step.changed_by))
         )
-    return table
+    is_told = len(names) > 1 and curve.points
+    return Group(table, Text(describe_course(curve))) if is_told else Group(table)
+
+
+def _with_weight(view: Text, weight: float) -> Text:
+    """A member's best tokens with its weight on a line of its own; the weight alone where it was not asked."""
+    from deepen_llm.explain.wording import format_weight
+
+    told = Text(f"weight {format_weight(weight)}", style="dim")
+    return Text("\n").join([view, told]) if view else told
 
 
 def logprobs_table(logprobs: Sequence[TokenLogprob]) -> Table:

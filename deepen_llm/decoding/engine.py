@@ -191,6 +191,8 @@ class Engine:
 
 def _pick_best(sequences: Sequence[RunningSequence], logprobs: Tensor) -> list[int]:
     """The best token of each sequence that is not forbidden: the one place where a choice comes back to the host."""
+    if not sequences:
+        return []
     if any(sequence.forbidden_ids for sequence in sequences):
         places = [(row, token_id) for row, sequence in enumerate(sequences) for token_id in sequence.forbidden_ids]
         rows, ids = torch.tensor(places, device=logprobs.device).T

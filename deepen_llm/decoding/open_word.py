@@ -26,6 +26,9 @@ from deepen_llm.fusion.words import Factors
 from deepen_llm.vocabulary.words import Place, TextEnd, goes_on
 from deepen_llm.weighting.base import Weights
 
+ROUNDING = 1e-4
+"""A share that was borrowed is told from rounding above this one: the main model may give the next token a thousand
+times what the member does, and multiplies it."""
 BORROWED = 0.5
 """How far what a projection borrowed from the main model speaks against the member: 0 not at all, 1 as if it had given
 the word only what is its own."""
@@ -80,8 +83,7 @@ class OpenWord:
         weights = [0.0 if math.isnan(e) else w for w, e in zip(self.weights.current, begins, strict=True)]
         total = sum(map(_times, weights, self._given))
         words = _fill(tuple(map(_times, self._given, begins)), weights)
-        evidence = (word * share**BORROWED for word, share in zip(words, self.own_shares, strict=True))
-        self._weights_after = self.weights.after_word(list(evidence))
+        self._weights_after = self.weights.after_word(list(map(_times, words, self._credit)))
         ends = sum(map(_times, weights, words)) / total
         sayers = [w if e > 0 else 0.0 for w, e in zip(self._weights_after.current, begins, strict=True)]
         scale = ends / (sum(sayers) or 1.0)
@@ -95,10 +97,20 @@ class OpenWord:
         """How much of what each member's projection gave the open word is its own: the rest is the main model's."""
         return tuple(min(share, 1.0) for share in self._own)
 
+    @property
+    def _credit(self) -> tuple[float, ...]:
+        """How far what each member gave the open word counts as evidence for it."""
+        return tuple(share**BORROWED for share in self.own_shares)
+
     def bound(self, member: int) -> float:
-        """The most that a member can add to the distribution of the next token."""
+        """The most that a member can add to the distribution of the next token.
+
+        Inside the word its share of that, w F / sum_i w_i F_i; behind it, as much of the evidence, which the others may
+        have given by as little as their credit, and its weight before the word.
+        """
         weights = self.weights.current
-        return weights[member] * (1 + self._given[member] / sum(map(_times, weights, self._given)))
+        inside = weights[member] * self._given[member] / sum(map(_times, weights, self._given))
+        return weights[member] + inside / min(self._credit)
 
     def copy(self) -> OpenWord:
         """The same, which goes its own way."""
@@ -121,7 +133,7 @@ class OpenWord:
         else:
             self.weights = self._weights_after
             given = tuple(0.0 if e == 0 else g / e for g, e in zip(given, self._begins, strict=True))
-        self._own = tuple(min(share, 1.0) for share in shares)
+        self._own = tuple(share if share < 1 - ROUNDING else 1.0 for share in shares)
         self._set_given(_fill(given, self.weights.current))
         self._end.push(token)
 

@@ -39,8 +39,8 @@ class OwnProbability:
 
     def feed(self, num_fed: int, ids: Sequence[int], measured: Sequence[float]) -> None:
         """Tokens were fed after `num_fed` others, and the last of them measured; the first may be known already."""
-        if len(ids) > len(measured) and self._next is not None and num_fed == len(self._logprobs):
-            measured = [_log(float(self._next[ids[len(ids) - len(measured) - 1]])), *measured]
+        if len(ids) == len(measured) + 1 and self._next is not None and num_fed == len(self._logprobs):
+            measured = [_log(float(self._next[ids[0]])), *measured]
         num_new = num_fed + len(ids) - len(self._logprobs)
         self._logprobs += [*[math.nan] * (num_new - len(measured)), *measured][-num_new:]
         self._next = None
@@ -83,7 +83,9 @@ class OwnProbability:
         begin, log_mass = before
         passed = sum(self._logprobs[begin:num_before]) - sum(self._logprobs[num_before:begin])
         added = passed + _log(mass) - log_mass
-        return math.nan if math.isnan(added) else math.exp(min(added, 0.0))
+        if math.isnan(added) or log_mass == -math.inf:
+            return math.nan  # of what follows a text that cannot be, nothing can be said
+        return math.exp(min(added, 0.0))
 
 
 def _count_back(sizes: Sequence[int], logprobs: Sequence[float]) -> Iterator[tuple[int, float]]:

@@ -10,6 +10,7 @@ from typing import final
 from deepen_llm.decoding.detokenizer import Detokenizer
 from deepen_llm.ensemble import Ensemble
 from deepen_llm.explain.deciding import Decision, decide, read_token
+from deepen_llm.explain.weight_curve import WeightCurve
 from deepen_llm.results import StepTrace
 from deepen_llm.vocabulary import Vocabulary
 
@@ -17,11 +18,13 @@ from deepen_llm.vocabulary import Vocabulary
 @final
 @dataclass(frozen=True, slots=True)
 class ExplainedMember:
-    """One member: its name, its weight, and whether it is the main model."""
+    """One member: its name, its weight as it was last, and whether it is the main model."""
 
     name: str
     weight: float
     is_main: bool
+    first_weight: float | None = None
+    """Its weight at the first token for which members were asked; None where the trace tells none."""
 
 
 @final
@@ -76,6 +79,14 @@ class Explanation:
         )
 
     @property
+    def weight_curve(self) -> WeightCurve:
+        """The members' weights over the tokens."""
+        names = [member.name for member in self.members]
+        return WeightCurve.trace(
+            names, [token.step for token in self.tokens], [member.weight for member in self.members]
+        )
+
+    @property
     def num_fused(self) -> int:
         """Tokens for which the members' distributions were fused."""
         return sum(token.is_fused for token in self.tokens)
@@ -96,17 +107,22 @@ def explain_answer(
         asked: The prompt, or the messages of a chat.
         text: The answer.
         trace: Its steps (`SamplingParams(trace=True)`).
-        weights: One a member in this answer (`FusionReport.weights`); those of the ensemble if not given.
+        weights: One a member after this answer (`FusionReport.weights`); if not given, those of the last step that
+            has any, or else those with which any request begins.
     """
     vocabularies = {member.name: member.vocabulary for member in ensemble.members}
-    weights = weights or ensemble.config.fixed_weights
+    trace = list(trace)
+    curve = WeightCurve.trace(ensemble.member_names, trace, weights or ())
+    weights = weights or curve.last or ensemble.prior_weights
     return Explanation(
         asked=(("", asked),) if isinstance(asked, str) else tuple((m["role"], m["content"]) for m in asked),
         members=tuple(
-            ExplainedMember(member.name, weight, member.name == ensemble.main_name)
-            for member, weight in zip(ensemble.members, weights, strict=True)
+            ExplainedMember(name, weight, name == ensemble.main_name, first)
+            for name, weight, first in zip(
+                ensemble.member_names, weights, curve.first or [None] * len(weights), strict=True
+            )
         ),
-        tokens=tuple(explain_tokens(list(trace), text, vocabularies, ensemble.main_name)),
+        tokens=tuple(explain_tokens(trace, text, vocabularies, ensemble.main_name)),
     )
 
 

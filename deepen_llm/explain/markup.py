@@ -11,7 +11,8 @@ PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"
 """Control characters, which HTML does not allow, and the pictures of them that Unicode has."""
 SURROGATES = dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 SHOWN = PICTURES | SURROGATES
-NAME = re.compile(r"[a-z][a-z0-9-]*")
+NAME = re.compile(r"[a-z][A-Za-z0-9-]*")
+"""Capitals are inside the names of SVG's attributes (`viewBox`) alone."""
 
 
 @final
@@ -62,4 +63,6 @@ def _attribute(name: str, value: str | int | bool) -> str:
 
 def _check_name(name: str) -> None:
     if not NAME.fullmatch(name):
-        raise ValueError(f"names of tags and attributes are lower-case letters, digits and hyphens; got {name!r}")
+        raise ValueError(
+            f"names of tags and attributes are letters, digits and hyphens after a lower-case letter; got {name!r}"
+        )

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from deepen_llm.explain.chart import render_chart
 from deepen_llm.explain.deciding import Decision
 from deepen_llm.explain.explanation import ExplainedToken, Explanation
 from deepen_llm.explain.markup import Markup, element, join
 from deepen_llm.explain.panel import render_panel
-from deepen_llm.explain.wording import NUM_COLOURS, describe_decision, describe_key, format_prob, show_token
+from deepen_llm.explain.wording import (
+    NUM_COLOURS,
+    describe_decision,
+    describe_key,
+    format_prob,
+    format_weight,
+    show_token,
+)
 
 STYLE = Path(__file__).with_name("page.css")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -24,6 +32,7 @@ def render_page(explanation: Explanation) -> str:
         "main",
         _header(explanation),
         _legend(explanation, colours),
+        render_chart(explanation, colours),
         _conversation(explanation, colours),
         element("p", HINT, class_="hint"),
         _steps(explanation, colours),
@@ -158,16 +167,19 @@ def _with_line_ends(text: str) -> Markup:
 def _steps(explanation: Explanation, colours: dict[str, int]) -> Markup:
     """Everything once more as a table, for reading without pointing, and for printing."""
     names = [member.name for member in explanation.members]
-    head = element(
-        "tr", *(element("th", text, scope="col") for text in ("step", "token", "decided by", *names, "fused"))
-    )
-    rows = [_step_row(token, names, colours) for token in explanation.tokens]
-    table = element("table", element("thead", head), element("tbody", *rows))
+    headings = ["step", "token", "decided by", *names, "fused"]
+    rows = [_step_cells(token, names, colours) for token in explanation.tokens]
+    if not explanation.weight_curve.is_level:
+        headings.append("weights")
+        for token, cells in zip(explanation.tokens, rows, strict=True):
+            cells.append(element("td", element("small", ", ".join(map(format_weight, token.step.weights)) or "-")))
+    head = element("tr", *(element("th", text, scope="col") for text in headings))
+    table = element("table", element("thead", head), element("tbody", *(element("tr", *cells) for cells in rows)))
     summary = element("summary", "Step by step")
     return element("details", summary, element("div", table, class_="scroll"), class_="steps")
 
 
-def _step_row(token: ExplainedToken, names: list[str], colours: dict[str, int]) -> Markup:
+def _step_cells(token: ExplainedToken, names: list[str], colours: dict[str, int]) -> list[Markup]:
     views = {view.member: view.top for view in token.step.members}
     number = token.step.step + 1
     link = element("a", str(number), href=f"#step-{number}")
@@ -177,7 +189,7 @@ def _step_row(token: ExplainedToken, names: list[str], colours: dict[str, int]) 
     for top in (*(views.get(name, ()) for name in names), token.step.fused):
         best = [show_token(top[0].text), " ", element("small", format_prob(top[0].prob))] if top else ["-"]
         cells.append(element("td", *best))
-    return element("tr", *cells)
+    return cells
 
 
 def _classes(decision: Decision, colours: dict[str, int]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deepen_llm.explain.explanation import ExplainedToken, Explanation
-from deepen_llm.explain.markup import Markup, element
-from deepen_llm.explain.wording import describe_decision, format_prob, show_token
-from deepen_llm.results import Candidate, MemberTrace
+from deepen_llm.explain.markup import Markup, element, join
+from deepen_llm.explain.wording import describe_decision, format_prob, format_weight, show_token
+from deepen_llm.results import Candidate
 
 NUM_EXTENDED = 4
 
@@ -15,10 +15,11 @@ NUM_EXTENDED = 4
 def render_panel(token: ExplainedToken, explanation: Explanation, colours: dict[str, int]) -> Markup:
     """The panel of one token. It lies over the foot of the window, so that nothing moves when it shows."""
     step = token.step
-    views = {view.member: view for view in step.members}
+    num_members = len(explanation.members)
+    weights = step.weights if step.weights and num_members > 1 else [None] * num_members
     columns = [
-        _member_column(member.name, colours[member.name], views.get(member.name), token)
-        for member in explanation.members
+        _member_column(member.name, f"m{colours[member.name]}", weight, token)
+        for member, weight in zip(explanation.members, weights, strict=True)
     ]
     chosen = [candidate.token_id == step.token_id for candidate in step.fused]
     title = "fused" if token.is_fused else "not fused: the main model's"
@@ -35,15 +36,20 @@ def render_panel(token: ExplainedToken, explanation: Explanation, colours: dict[
     return element("span", head, element("span", *columns, class_="columns"), class_="panel")
 
 
-def _member_column(name: str, colour: int, view: MemberTrace | None, token: ExplainedToken) -> Markup:
-    """What one member said; which texts were followed further before they were counted, where it was read as text."""
+def _member_column(name: str, class_: str, weight: float | None, token: ExplainedToken) -> Markup:
+    """What one member said, and its weight.
+
+    Where it was read as text, also which texts were followed further before they were counted.
+    """
+    title = join(name) if weight is None else join(name, " ", element("small", f"weight {format_weight(weight)}"))
+    view = next((view for view in token.step.members if view.member == name), None)
     if view is None or not view.top:
-        return _column(name, f"m{colour}", [element("small", "was not asked")])
+        return _column(title, class_, [element("small", "was not asked")])
     rows = _rows(view.top, token.matches[name])
     if extended := view.extended[:NUM_EXTENDED]:
         pieces = [piece for text in extended for piece in (" ", show_token(text))]
         rows.append(element("small", "followed further:", *pieces, class_="more"))
-    return _column(name, f"m{colour}", rows)
+    return _column(title, class_, rows)
 
 
 def _column(title: str, class_: str, rows: Sequence[Markup]) -> Markup:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deepen_llm.explain.deciding import Decision, Kind
-from deepen_llm.explain.explanation import ExplainedToken, Explanation
+from deepen_llm.explain.explanation import ExplainedMember, ExplainedToken, Explanation
 from deepen_llm.explain.markup import Markup, element
+from deepen_llm.explain.weight_curve import LEAST_CHANGE, WeightCurve
 
 NUM_COLOURS = 8
 """Colours of members in page.css; a ninth member has the first one's again."""
@@ -35,7 +36,7 @@ def describe_key(key: Decision, explanation: Explanation) -> tuple[str, str]:
         role = "main model, alone" if member.is_main else "against the main model"
         num_agreed = sum(any(token.matches.get(member.name, ())[:1]) for token in explanation.tokens)
         agreed = f"put the chosen token first at {num_agreed:,} of {len(explanation.tokens):,} steps"
-        return member.name, f"{role}; weight {member.weight:.3g}; {agreed}"
+        return member.name, f"{role}; {describe_weight(member)}; {agreed}"
     meanings = {
         "agreed": ("Several agree", "the main model among them"),
         "overruled": ("Several others", "against the main model"),
@@ -43,6 +44,31 @@ def describe_key(key: Decision, explanation: Explanation) -> tuple[str, str]:
         "forced": ("The structure", "nothing else could come"),
     }
     return meanings[key.kind]
+
+
+def describe_weight(member: ExplainedMember) -> str:
+    """A member's weight as it was last, and what it was at the first token where that was another."""
+    return f"weight {_move(member.first_weight, member.weight)}"
+
+
+def describe_course(curve: WeightCurve) -> str:
+    """What became of the weights of which a trace tells, in one sentence."""
+    ends = list(zip(curve.names, curve.first, curve.last, strict=True))
+    if curve.is_level:
+        return f"Weights stayed at {list_names([f'{format_weight(last)} for {name}' for name, _, last in ends])}."
+    return f"Weights: {', '.join(f'{name} {_move(first, last)}' for name, first, last in ends)}."
+
+
+def format_weight(weight: float) -> str:
+    """A weight with three figures; what rounds to nothing is still told from nothing."""
+    return f"{weight:.3g}" if weight >= LEAST_CHANGE or not weight else "<0.001"
+
+
+def _move(first: float | None, last: float) -> str:
+    """From which weight to which; the last alone where they are the same."""
+    if first is None or format_weight(first) == format_weight(last) or abs(first - last) < LEAST_CHANGE:
+        return format_weight(last)
+    return f"from {format_weight(first)} to {format_weight(last)}"
 
 
 def list_names(names: Sequence[str]) -> str:

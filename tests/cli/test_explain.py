@@ -168,6 +168,17 @@ def test_a_chat_with_a_member_without_a_template_is_refused(
     assert not (tmp_path / "explain.html").exists()
 
 
+def test_the_page_draws_weights_that_the_answer_changed(deepen, use_ensemble, make_ensemble, tmp_path):
+    ensemble = make_ensemble([STORY], texts_of={"sentencepiece": ["?"]}, weights="adaptive")
+    use_ensemble(ensemble)
+    generation = ensemble.generate("the cat sat", SamplingParams(trace=True))
+    first, last = generation.trace[0].weights, generation.fusion.weights
+    assert deepen("explain", "the cat sat", "-o", tmp_path / "page.html").exit_code == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<svg " in page
+    assert f"weight from {first[0]:.3g} to {last[0]:.3g}" in page
+
+
 def test_the_page_tells_the_weights_that_the_prompt_gave(deepen, use_ensemble, make_ensemble, tmp_path):
     prompt = STORY + " and then the dog ran home"
     ensemble = make_ensemble(

@@ -86,6 +86,24 @@ def test_trace_prints_a_row_a_step_with_every_member(deepen, use_ensemble, make_
     assert "logprob" in table
 
 
+def test_a_trace_tells_the_weights_at_each_step_where_they_change(deepen, use_ensemble, make_ensemble):
+    ensemble = make_ensemble([STORY], texts_of={"sentencepiece": ["?"]}, weights="adaptive")
+    use_ensemble(ensemble)
+    answer = ensemble.generate("the cat sat", SamplingParams(trace=True))
+    table = deepen("generate", "the cat sat", "--trace", env={"COLUMNS": "160"}).stdout
+    assert all(f"weight {step.weights[0]:.3g}" in table for step in answer.trace)
+    assert f"Weights: bpe from {answer.trace[0].weights[0]:.3g} to {answer.fusion.weights[0]:.3g}, " in table
+
+
+def test_below_a_trace_it_says_where_weights_stayed(deepen, use_ensemble, make_ensemble):
+    use_ensemble(make_ensemble([STORY]))
+    table = deepen("generate", "the cat sat", "--trace").stdout
+    assert "weight " not in table
+    assert "Weights stayed at 0.7 for bpe and 0.3 for sentencepiece." in table
+    use_ensemble(make_ensemble([STORY], kinds=("bpe",)))
+    assert "eights" not in deepen("generate", "the cat sat", "--trace").stdout
+
+
 def test_the_word_prompt_in_place_of_weights_lets_each_prompt_choose(deepen, use_ensemble, make_ensemble):
     asked = use_ensemble(make_ensemble([STORY]))
     assert deepen("generate", "the cat", "-m", "one", "-m", "two", "--weight", "prompt").exit_code == 0
@@ -98,7 +116,7 @@ def test_a_weight_that_is_neither_a_number_nor_that_word_is_wrong_usage(deepen, 
     given = [argument for weight in weights for argument in ("--weight", weight)]
     result = deepen("generate", "the cat", "-m", "one", "-m", "two", *given)
     assert result.exit_code == 2
-    assert "--weight is a number, once per member, or once 'prompt'" in " ".join(
+    assert "--weight is a number, once per member, or once 'adaptive' or 'prompt'" in " ".join(
         result.stderr.replace("│", " ").split()
     )
 

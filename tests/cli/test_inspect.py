@@ -129,6 +129,33 @@ def test_weights_that_each_prompt_chooses_are_shown_as_such(deepen, use_ensemble
     assert deepen("inspect").stdout.count("by prompt") == 2
 
 
+@pytest.mark.parametrize(
+    ("weights", "figures", "start"),
+    [
+        (None, ["0.5", "0.5"], "They begin uniform, since not every member tells its size."),
+        ({"kind": "adaptive", "prior": (0.25, 0.75)}, ["0.25", "0.75"], "They begin as the given prior says."),
+        ((0.25, 0.75), ["0.25", "0.75"], None),
+    ],
+)
+def test_weights_that_learn_are_shown_as_they_begin(deepen, use_ensemble, make_ensemble, weights, figures, start):
+    use_ensemble(make_ensemble(["a story."], weights=weights))
+    shown = deepen("inspect", env={"COLUMNS": "200"}).stdout.split("Vocabularies")[0]
+    assert [line.split()[2] for line in shown.splitlines() if line.startswith(("bpe", "sentencepiece"))] == figures
+    assert ("Weights are adaptive: " in shown) == (start is not None)
+    assert (start or "") in shown
+
+
+def test_weights_by_size_are_shown_as_such(deepen):
+    shown = deepen("inspect", env={"COLUMNS": "200"}).stdout
+    assert "They begin by size, larger models with more." in shown
+
+
+def test_one_members_weight_is_one(deepen, use_ensemble, make_ensemble):
+    use_ensemble(make_ensemble(["a story."], kinds=("bpe",), weights="adaptive"))
+    shown = deepen("inspect").stdout
+    assert "adaptive" not in shown.split("Vocabularies")[0]
+
+
 def test_on_the_users_text_members_are_compared_in_bits_per_byte(deepen, use_ensemble, make_ensemble, tmp_path):
     known = "The quick brown fox jumps over the lazy dog."
     use_ensemble(make_ensemble([], texts_of={"bpe": [known], "sentencepiece": ["Nothing of the sort."]}))

@@ -237,6 +237,24 @@ def test_a_prompt_that_ends_inside_a_word_asks_the_member_before_that_word(lette
     assert words.text(words.peeks[0][0]) == b"What is"
 
 
+@pytest.mark.parametrize("fusion", [{}, {"method": "text"}])
+@pytest.mark.parametrize("found", [1e-3, 1e-6, 1e-9])
+def test_a_member_that_found_the_open_bytes_nearly_impossible_cannot_change_how_the_word_goes_on(fusion, found):
+    """Of what it finds possible after them, it would be certain: that is no word of anybody's."""
+    letters = Vocabulary.from_tokenizer(toy_tokenizers.byte_level_bpe(size=259), name="letters")
+    words = Vocabulary.from_tokenizer(toy_tokenizers.byte_level_bpe(), name="words")
+    members = [ScriptedMember(letters, TEXTS), ScriptedMember(words, TEXTS)]
+    say(members[0], {b"is": {b" ": 1.0}, b"is ": {b"t": 1.0}, b"is t": {b"o": 0.6, b"h": 0.4}, b"is th": {b"y": 1.0}})
+    say(members[1], {b"What is": {b" the": found, b" and": 1 - found}})
+    config = EnsembleConfig(members=("letters", "words"), weights=(0.5, 0.5), fusion=FusionConfig(**fusion))
+    with Ensemble(members, config) as ensemble:
+        begun, *longer = (ensemble.score("What is", text).logprob for text in (" t", " to", " th", " the"))
+    assert math.exp(begun) == pytest.approx(0.5 * (1 + found), abs=TOLERANCE)
+    expected = [0.5 * 0.6, 0.5 * (0.4 + found), 0.5 * found]
+    assert [math.exp(logprob) for logprob in longer] == pytest.approx(expected, abs=TOLERANCE)
+    assert longer[2] == pytest.approx(math.log(expected[2]), abs=0.01)
+
+
 def test_a_character_that_the_main_model_cuts_is_read_byte_by_byte(make_ensemble):
     ensemble = make_ensemble(["x 今天 👍🏽!"], ("bpe", "unigram"), fusion=text_of("text"), weights=(0.0, 1.0))
     generation = ensemble.generate("x", SamplingParams(max_new_tokens=40, logprobs=0))

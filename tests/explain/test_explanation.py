@@ -75,6 +75,35 @@ def test_the_weights_of_this_answer_come_before_those_of_the_ensemble(make_ensem
     assert [member.weight for member in explanation.members] == [0.5, 0.5]
 
 
+def test_weights_are_those_of_the_last_step_or_those_that_a_request_begins_with(make_ensemble):
+    prior = {"kind": "adaptive", "prior": (0.25, 0.75)}
+    ensemble = make_ensemble([STORY], kinds=("bpe", "unigram"), texts_of={"unigram": ["?"]}, weights=prior)
+    generation = ensemble.generate("the cat sat", TRACED)
+    trace = generation.trace
+    assert ensemble.prior_weights == (0.25, 0.75)
+
+    def weights(*args, **options):
+        members = explain_answer(ensemble, "the cat sat", *args, **options).members
+        return [member.first_weight for member in members], [member.weight for member in members]
+
+    assert weights("", []) == ([None, None], [0.25, 0.75])
+    first, last = map(list, (trace[0].weights, generation.fusion.weights))
+    assert first != last
+    assert weights(generation.text, trace) == (first, list(trace[-1].weights))
+    assert weights(generation.text, trace, weights=generation.fusion.weights) == (first, last)
+
+
+def test_the_curve_ends_with_the_last_weights(make_ensemble):
+    ensemble = make_ensemble([STORY], texts_of={"sentencepiece": ["?"]}, weights="adaptive")
+    generation = ensemble.generate("the cat sat", TRACED)
+    given = generation.fusion.weights
+    explanation = explain_answer(ensemble, "the cat sat", generation.text, generation.trace, weights=given)
+    curve = explanation.weight_curve
+    assert curve.names == ensemble.member_names
+    assert [weights for _, weights in curve.points] == [*(step.weights for step in generation.trace), given]
+    assert not curve.is_level
+
+
 def test_counts_add_up_and_put_several_members_together(make_ensemble):
     _, explanation = explain(make_ensemble([STORY], kinds=("bpe", "sentencepiece", "unigram")), "the cat")
     assert sum(explanation.counts.values()) == len(explanation.tokens)

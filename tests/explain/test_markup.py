@@ -40,6 +40,10 @@ def test_names_that_are_not_plain_are_refused(name):
         element("p", **{name or " ": "x"})
 
 
+def test_names_of_attributes_may_have_capitals_inside_as_those_of_svg_do():
+    assert element("svg", viewBox="0 0 1 1") == '<svg viewBox="0 0 1 1"></svg>'
+
+
 def test_control_characters_show_as_pictures_but_for_line_ends_and_tabs():
     assert escape("a\x00b\x1bc\x7f\r\n\t") == "a␀b␛c␡␍\n\t"
 

@@ -44,6 +44,9 @@ TAGS |= {
     "small",
     "bdi",
     "a",
+    "svg",
+    "line",
+    "polyline",
 }
 
 
@@ -214,6 +217,46 @@ def test_a_chat_shows_its_turns():
     source = render_page(explanation)
     assert re.findall("<h2>(.*?)</h2>", source) == ["system", "user", "assistant"]
     assert '<span class="prompt">hello</span>' in source
+
+
+def learnt(explain, **params):
+    return explain([STORY], "the cat", texts_of={"sentencepiece": ["?"]}, settings={"weights": "adaptive"}, **params)
+
+
+def test_weights_that_changed_are_drawn_told_by_member_and_in_the_table(explain, read_page):
+    explanation = learnt(explain)
+    page = read_page(render_page(explanation))
+    assert len([1 for tag, _ in page.elements if tag == "svg"]) == 1
+    assert_harmless(page)
+    headings = page.text[page.text.index("step") :]
+    assert "weights" in headings
+    for member in explanation.members:
+        assert f"weight from {member.first_weight:.3g} to " in page.text
+
+
+def test_weights_that_stayed_are_a_line_and_no_drawing(explain, read_page):
+    page = read_page(render_page(explain([STORY], "the cat")))
+    assert "Weights stayed at 0.7 for bpe and 0.3 for sentencepiece." in page.text
+    assert "svg" not in {tag for tag, _ in page.elements}
+    assert not page.find("plot")
+
+
+def test_hostile_names_change_nothing_in_a_page_with_a_chart():
+    def drawn(name):
+        explanation = made_up("x", name=f"one{name}", other=f"two{name}")
+        tokens = tuple(
+            replace(token, step=replace(token.step, weights=weights))
+            for token, weights in zip(explanation.tokens, ((0.5, 0.5), (0.75, 0.25)), strict=True)
+        )
+        return Page(render_page(replace(explanation, tokens=tokens)))
+
+    bland = drawn("x")
+    for text in HOSTILE:
+        page = drawn(text)
+        assert_harmless(page)
+        assert [(tag, list(names)) for tag, names in page.elements] == [
+            (tag, list(names)) for tag, names in bland.elements
+        ]
 
 
 def test_every_step_stands_in_a_table_that_links_to_its_token(explain, read_page):

@@ -53,6 +53,20 @@ def test_a_member_that_was_not_asked_is_told(token):
     assert render(token).count("was not asked") == 0
 
 
+def test_each_member_has_the_weight_that_it_had_at_this_token(token):
+    step = replace(token.step, members=token.step.members[:1], weights=(0.875, 0.125))
+    panel = render(replace(token, step=step))
+    assert "one <small>weight 0.875</small>" in panel
+    assert "two <small>weight 0.125</small></span><small>was not asked</small>" in panel
+    assert "weight" not in render(token), "the step tells none"
+
+
+def test_a_members_weight_is_not_told_where_it_has_all_of_it(token):
+    step = replace(token.step, members=token.step.members[:1], weights=(1.0,))
+    token = replace(token, step=step)
+    assert "weight" not in render_panel(token, Explanation((), MEMBERS[:1], (token,)), COLOURS)
+
+
 def test_texts_that_were_followed_further_are_told(token):
     first, second = token.step.members
     step = replace(token.step, members=(first, replace(second, extended=(" s", " sh"))))

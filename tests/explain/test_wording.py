@@ -3,7 +3,17 @@ from __future__ import annotations
 import pytest
 
 from deepen_llm.explain import Decision, ExplainedMember, ExplainedToken, Explanation
-from deepen_llm.explain.wording import describe_decision, describe_key, format_prob, list_names, show_token
+from deepen_llm.explain.weight_curve import WeightCurve
+from deepen_llm.explain.wording import (
+    describe_course,
+    describe_decision,
+    describe_key,
+    describe_weight,
+    format_prob,
+    format_weight,
+    list_names,
+    show_token,
+)
 from deepen_llm.results import Candidate, StepTrace
 
 
@@ -56,6 +66,33 @@ def test_names_are_listed_as_in_a_sentence(names, text):
 )
 def test_a_probability_that_rounds_to_nothing_is_told_from_nothing(prob, text):
     assert format_prob(prob) == text
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "text"),
+    [
+        (None, 0.75, "weight 0.75"),
+        (0.75, 0.75, "weight 0.75"),
+        (0.7501, 0.75, "weight 0.75"),
+        (1 / 3, 0.75, "weight from 0.333 to 0.75"),
+        (0.5, 1e-300, "weight from 0.5 to <0.001"),
+        (1e-300, 1e-20, "weight <0.001"),
+    ],
+)
+def test_a_weight_that_changed_says_from_what_to_what(first, last, text):
+    assert describe_weight(ExplainedMember("a", last, True, first)) == text
+
+
+@pytest.mark.parametrize(("weight", "text"), [(1.0, "1"), (0.12345, "0.123"), (0.0004, "<0.001"), (0.0, "0")])
+def test_a_weight_that_rounds_to_nothing_is_told_from_nothing(weight, text):
+    assert format_weight(weight) == text
+
+
+def test_the_course_of_the_weights_is_one_sentence():
+    moved = WeightCurve(("a", "b", "c"), ((0, (0.5, 0.25, 0.25)), (4, (0.25, 0.5, 0.25))))
+    assert describe_course(moved) == "Weights: a from 0.5 to 0.25, b from 0.25 to 0.5, c 0.25."
+    level = WeightCurve(("a", "b"), ((0, (0.7, 0.3)), (4, (0.7001, 0.2999))))
+    assert describe_course(level) == "Weights stayed at 0.7 for a and 0.3 for b."
 
 
 def test_spaces_and_line_ends_of_a_token_can_be_seen():

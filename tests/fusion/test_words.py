@@ -38,7 +38,7 @@ def draw(generator, *shape):
     return torch.randn(*shape, generator=generator).mul(2).softmax(dim=-1)
 
 
-def make_given(seed=0, empty_rows=((), (2,)), batch=len(PLACES)):
+def make_given(seed=0, empty_rows=((), (2,)), batch=4):
     """The first member gives part of its mass in tokens of its own, the last all of it by projection."""
     generator = torch.Generator().manual_seed(seed)
     probs = draw(generator, batch, len(TOKENS[MAIN]))

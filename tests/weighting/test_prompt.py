@@ -190,13 +190,13 @@ def test_a_stream_ends_with_the_weights(make_ensemble):
 
 def test_weights_that_hold_for_every_request_are_reported_too(make_ensemble):
     assert make_ensemble([STORY], KINDS, weights=(0.9, 0.1)).generate(STORY[:40]).fusion.weights == (0.9, 0.1)
-    assert make_ensemble([STORY], KINDS, weights=None).generate(STORY[:40]).fusion.weights == (0.5, 0.5)
+    assert make_ensemble([STORY], KINDS, weights=(0.5, 0.5)).generate(STORY[:40]).fusion.weights == (0.5, 0.5)
 
 
 def test_the_prompt_of_a_single_member_is_not_measured(make_ensemble):
     ensemble = make_ensemble([STORY], ("bpe",), weights="prompt")
     assert ensemble.generate(STORY[:40]).fusion.weights == (1.0,)
-    assert sum(map(len, ensemble.members[0].measured)) <= NUM_KNOWN
+    assert sum(map(len, ensemble.members[0].measured)) == 0
 
 
 @pytest.mark.parametrize("weights", ["prompt", "adaptive"])

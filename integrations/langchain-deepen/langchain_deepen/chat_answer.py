@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, final
 
 from langchain_core.messages import AIMessage, AIMessageChunk, ToolCallChunk
@@ -17,8 +18,9 @@ from langchain_deepen.tool_calls import call_chunks, last_chunks, message_parts
 class ChatAnswer:
     """Makes messages of one answer, whose calls, if it may hold any, it reads on the way."""
 
-    def __init__(self, request: ChatRequest, model_name: str) -> None:
+    def __init__(self, request: ChatRequest, model_name: str, member_names: Sequence[str]) -> None:
         self._model_name = model_name
+        self._member_names = member_names
         self._max_tokens = request.params.max_new_tokens
         self._reader = request.reader()
 
@@ -28,7 +30,7 @@ class ChatAnswer:
         if self._reader is not None:
             text, _ = self._reader.push(text, is_last=True)
             parts = message_parts(self._reader.calls, self._max_tokens)
-        info = {**token_info(answer), **finish_info(answer, self._finish_reason)}
+        info = {**token_info(answer), **finish_info(answer, self._member_names, self._finish_reason)}
         message = AIMessage(
             content=text,
             response_metadata={**self._origin, **info},
@@ -45,7 +47,7 @@ class ChatAnswer:
         """
         is_last = piece.finish_reason is not None
         text, calls = self._read(piece, is_last=is_last)
-        info = {**token_info(piece), **finish_info(piece, self._finish_reason)}
+        info = {**token_info(piece), **finish_info(piece, self._member_names, self._finish_reason)}
         if is_last:
             last = AIMessageChunk(
                 content=text,

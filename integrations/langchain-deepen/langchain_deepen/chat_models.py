@@ -42,7 +42,8 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
 
     Messages are text from the system, the user, the assistant and tools; anything else is refused by name. Answers
     carry `usage_metadata`, and `model_name`, `finish_reason` ("stop", "length", or "tool_calls" for an answer that is
-    calls) and `share_fused` in `response_metadata`. The calls of a batch run together in the engine.
+    calls), `share_fused` and the members' last `weights` in `response_metadata`. The calls of a batch run together in
+    the engine.
 
     Example:
         ```python
@@ -176,7 +177,8 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call, request = self._prepare(messages, stop, kwargs)
-        return ChatAnswer(request, call.model_name).whole(call.ensemble.chat(request.messages, request.params))
+        answer = call.ensemble.chat(request.messages, request.params)
+        return ChatAnswer(request, call.model_name, call.ensemble.member_names).whole(answer)
 
     async def _agenerate(
         self,
@@ -187,7 +189,7 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
     ) -> ChatResult:
         call, request = await self._aprepare(messages, stop, kwargs)
         answer = await call.ensemble.achat(request.messages, request.params)
-        return ChatAnswer(request, call.model_name).whole(answer)
+        return ChatAnswer(request, call.model_name, call.ensemble.member_names).whole(answer)
 
     def _stream(
         self,
@@ -197,7 +199,7 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         call, request = self._prepare(messages, stop, kwargs)
-        answer = ChatAnswer(request, call.model_name)
+        answer = ChatAnswer(request, call.model_name, call.ensemble.member_names)
         with call.ensemble.stream_chat(request.messages, request.params) as stream:
             for piece in stream:
                 for chunk in answer.pieces(piece):
@@ -213,7 +215,7 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
         call, request = await self._aprepare(messages, stop, kwargs)
-        answer = ChatAnswer(request, call.model_name)
+        answer = ChatAnswer(request, call.model_name, call.ensemble.member_names)
         async with aclosing(call.ensemble.astream_chat(request.messages, request.params)) as stream:
             async for piece in stream:
                 for chunk in answer.pieces(piece):

@@ -7,7 +7,7 @@ joined. So the finish reason and the usage appear on the last piece alone, and w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from langchain_core.messages.ai import UsageMetadata
@@ -30,15 +30,20 @@ def token_info(answer: Generation | Chunk) -> dict[str, Any]:
     return info
 
 
-def finish_info(answer: Generation | Chunk, finish_reason: str | None = None) -> dict[str, Any]:
+def finish_info(
+    answer: Generation | Chunk, member_names: Sequence[str], finish_reason: str | None = None
+) -> dict[str, Any]:
     """What belongs to the whole answer; empty for a piece that is not the last.
 
     `finish_reason`, the engine's or the one given, `share_fused`, the share of steps in which every member had a say,
-    and `is_shortened` where a structured answer was closed because its tokens ran out.
+    `weights`, the members' by name as they were last, and `is_shortened` where a structured answer was closed because
+    its tokens ran out.
     """
     if not answer.finish_reason:
         return {}
-    shared = {"share_fused": answer.fusion.share_fused} if answer.fusion else {}
+    shared: dict[str, Any] = {"share_fused": answer.fusion.share_fused} if answer.fusion else {}
+    if answer.fusion and answer.fusion.weights:
+        shared["weights"] = dict(zip(member_names, answer.fusion.weights, strict=True))
     shortened = {"is_shortened": True} if answer.is_shortened else {}
     return {"finish_reason": finish_reason or answer.finish_reason, **shared, **shortened}
 

@@ -26,7 +26,7 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
     """Two or more language models answering as one LangChain LLM.
 
     `invoke`, `batch` (one engine call), `stream` and their async twins run on one engine. Each prompt's
-    `generation_info` holds `finish_reason` and `token_usage`.
+    `generation_info` holds `finish_reason`, `token_usage` and the members' last `weights`.
 
     With `streaming=True`, or `return_exceptions=True`, each input of a batch is a run of its own: tokens reach the
     callbacks of their own run, and a prompt that fails fails alone. The engine still runs them together. A direct
@@ -133,7 +133,7 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
         call = self._for_call(stop, kwargs)
         with call.ensemble.stream(prompt, call._params(None, {})) as stream:
             for piece in stream:
-                chunk = _chunk(piece)
+                chunk = call._chunk(piece)
                 if run_manager:
                     run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -148,7 +148,7 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
         call = await self._afor_call(stop, kwargs)
         async with aclosing(call.ensemble.astream(prompt, call._params(None, {}))) as stream:
             async for piece in stream:
-                chunk = _chunk(piece)
+                chunk = call._chunk(piece)
                 if run_manager:
                     await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
@@ -156,7 +156,7 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
     def _result(self, answers: Sequence[Answer]) -> LLMResult:
         """The answers, each with its own usage, and the usage of all of them together."""
         return LLMResult(
-            generations=[[Generation(text=answer.text, generation_info=_info(answer))] for answer in answers],
+            generations=[[Generation(text=answer.text, generation_info=self._info(answer))] for answer in answers],
             llm_output={
                 "model_name": self.model_name,
                 "token_usage": token_usage([answer.usage for answer in answers]),
@@ -172,6 +172,15 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
             llm_output={"model_name": self.model_name, "token_usage": info.get("token_usage", {})},
         )
 
+    def _chunk(self, piece: Chunk) -> GenerationChunk:
+        """One piece of a stream as LangChain knows it."""
+        return GenerationChunk(text=piece.text, generation_info=self._info(piece) or None)
+
+    def _info(self, answer: Answer | Chunk) -> dict[str, Any]:
+        """What goes with the text of an answer or of a piece."""
+        names = self.ensemble.member_names
+        return {**token_info(answer), **finish_info(answer, names), **usage_info(answer)}
+
 
 def _split(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options of one call, and LangChain's own settings of its run.
@@ -181,13 +190,3 @@ def _split(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     settings = {name: kwargs[name] for name in kwargs if name in _RUN_SETTINGS}
     return {name: kwargs[name] for name in kwargs if name not in _RUN_SETTINGS}, settings
-
-
-def _chunk(piece: Chunk) -> GenerationChunk:
-    """One piece of a stream as LangChain knows it."""
-    return GenerationChunk(text=piece.text, generation_info=_info(piece) or None)
-
-
-def _info(answer: Answer | Chunk) -> dict[str, Any]:
-    """What goes with the text of an answer or of a piece."""
-    return {**token_info(answer), **finish_info(answer), **usage_info(answer)}

@@ -14,7 +14,7 @@ from deepen_llm import Chunk, Ensemble, Generation, SamplingParams, Usage
 from deepen_llm.results import FinishReason, FusionReport
 from llama_index.llms.deepen import DeepenLLM
 
-FUSION = FusionReport(num_steps=8, num_fused=6, num_extra_rows=0, num_extra_passes=0, truncated_mass=0.0)
+FUSION = FusionReport(8, 6, num_extra_rows=0, num_extra_passes=0, truncated_mass=0.0, weights=(0.25, 0.75))
 
 
 class FakeStream:

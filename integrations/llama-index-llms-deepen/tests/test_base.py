@@ -98,6 +98,7 @@ async def test_how_an_answer_came_about_is_in_raw_which_is_json(llm, method):
         "usage": usage,
         "finish_reason": "stop",
         "share_fused": 0.75,
+        "weights": {"alpha": 0.25, "beta": 0.75},
     }
 
 

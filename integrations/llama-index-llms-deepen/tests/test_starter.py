@@ -51,6 +51,7 @@ async def test_all_ways_to_complete_give_the_ensembles_own_answer(llm, starter):
         "usage": usage,
         "finish_reason": own.finish_reason,
         "share_fused": own.fusion.share_fused,
+        "weights": dict(zip(starter.member_names, own.fusion.weights, strict=True)),
     }
     responses = [
         llm.complete(PROMPT, formatted=True),

@@ -25,9 +25,9 @@ def passes(ensemble, monkeypatch):
     main, counts = ensemble.members[0], []
     extend = main.start_extend
 
-    def count(tokens):
+    def count(tokens, measured=None):
         counts.append(len(tokens))
-        return extend(tokens)
+        return extend(tokens, measured)
 
     monkeypatch.setattr(main, "start_extend", count)
     return counts

@@ -201,11 +201,23 @@ async def test_astream_events_carry_tokens_and_usage(chat):
     assert events[-1]["data"]["output"].usage_metadata == USAGE
 
 
-def test_the_share_of_fused_steps_is_told(ensemble):
-    ensemble.fusion = FusionReport(num_steps=4, num_fused=3, num_extra_rows=0, num_extra_passes=0, truncated_mass=0.0)
+async def test_the_share_of_fused_steps_and_the_last_weights_are_told(ensemble):
+    ensemble.fusion = FusionReport(4, 3, 0, 0, 0.0, weights=(0.25, 0.75))
     chat = ChatDeepen(ensemble=ensemble)
-    assert chat.invoke(MESSAGES).response_metadata["share_fused"] == 0.75
-    assert sum(chat.stream(MESSAGES), start=AIMessageChunk(content="")).response_metadata["share_fused"] == 0.75
+    streamed = [chunk async for chunk in chat.astream(MESSAGES)]
+    messages = [
+        chat.invoke(MESSAGES),
+        await chat.ainvoke(MESSAGES),
+        sum(chat.stream(MESSAGES), start=AIMessageChunk(content="")),
+        sum(streamed, start=AIMessageChunk(content="")),
+        ChatDeepen(ensemble=ensemble, streaming=True).invoke(MESSAGES),
+    ]
+    for message in messages:
+        assert message.response_metadata["share_fused"] == 0.75
+        assert message.response_metadata["weights"] == {"a": 0.25, "b": 0.75}
+    assert [piece for piece in streamed if "weights" in piece.response_metadata] == [
+        next(piece for piece in streamed if "finish_reason" in piece.response_metadata)
+    ], "with the end of the answer, once"
 
 
 def test_logprobs_have_the_shape_of_langchains_other_models(ensemble):

@@ -8,6 +8,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import PromptTemplate
 
 from deepen_llm.errors import ConfigError, MemberError, PromptError
+from deepen_llm.results import FusionReport
 from langchain_deepen import DeepenLLM
 
 PROMPT = "Where?"
@@ -224,3 +225,11 @@ def test_return_exceptions_runs_as_many_side_by_side_as_the_engine_takes(llm, en
     assert {config["max_concurrency"] for config in configs} == {ensemble.config.max_batch_size}
     configs = llm._side_by_side(["a"] * 20, {"max_concurrency": 2})
     assert {config["max_concurrency"] for config in configs} == {2}
+
+
+def test_the_last_weights_are_told_by_name_also_in_a_stream(llm, ensemble):
+    ensemble.fusion = FusionReport(4, 3, 0, 0, 0.0, weights=(0.25, 0.75))
+    whole = llm.generate([PROMPT]).generations[0][0].generation_info
+    *_, last = llm._stream(PROMPT)
+    assert whole["weights"] == last.generation_info["weights"] == {"a": 0.25, "b": 0.75}
+    assert json.loads(json.dumps(whole)) == whole

@@ -182,19 +182,19 @@ class DeepenLLM(PredictingLLM):
 
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        """The answer to a prompt. `raw` tells usage, finish reason, model name and the share of fused steps.
+        """The answer to a prompt. `raw` tells usage, finish reason, model name, fused steps' share and last weights.
 
         Raises:
             DeepenError: An option or the prompt cannot be used, or a member failed.
         """
         answer = self._completion(prompt, formatted, kwargs).run(self._ensemble)
-        return completion_response(answer.text, answer, self._model_name)
+        return completion_response(answer.text, answer, self._ensemble.member_names)
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """`complete` for an event loop; cancelling the task stops the work."""
         answer = await self._completion(prompt, formatted, kwargs).arun(self._ensemble)
-        return completion_response(answer.text, answer, self._model_name)
+        return completion_response(answer.text, answer, self._ensemble.member_names)
 
     @observed_stream(llm_completion_callback())
     def stream_complete(
@@ -205,7 +205,7 @@ class DeepenLLM(PredictingLLM):
         Wrong options raise at the call, everything else at the piece where it happens. Closing the stream, or letting
         go of it, stops the work.
         """
-        build = partial(completion_response, model_name=self._model_name)
+        build = partial(completion_response, member_names=self._ensemble.member_names)
         return stream_responses(self._completion(prompt, formatted, kwargs), self._ensemble, build)
 
     @observed_astream(llm_completion_callback())
@@ -213,7 +213,7 @@ class DeepenLLM(PredictingLLM):
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> AsyncGenerator[CompletionResponse, None]:
         """`stream_complete` for an event loop: await it, then iterate."""
-        build = partial(completion_response, model_name=self._model_name)
+        build = partial(completion_response, member_names=self._ensemble.member_names)
         return astream_responses(self._completion(prompt, formatted, kwargs), self._ensemble, build)
 
     @llm_chat_callback()
@@ -225,7 +225,7 @@ class DeepenLLM(PredictingLLM):
         """
         request, tool_answer = self._chat(messages, kwargs)
         answer = request.run(self._ensemble)
-        response = chat_response(answer.text, answer, self._model_name)
+        response = chat_response(answer.text, answer, self._ensemble.member_names)
         return response if tool_answer is None else tool_answer.whole(response)
 
     @llm_chat_callback()
@@ -233,14 +233,14 @@ class DeepenLLM(PredictingLLM):
         """`chat` for an event loop; cancelling the task stops the work."""
         request, tool_answer = self._chat(messages, kwargs)
         answer = await request.arun(self._ensemble)
-        response = chat_response(answer.text, answer, self._model_name)
+        response = chat_response(answer.text, answer, self._ensemble.member_names)
         return response if tool_answer is None else tool_answer.whole(response)
 
     @observed_stream(llm_chat_callback())
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Generator[ChatResponse, None, None]:
         """`chat` in pieces, as `stream_complete` gives them; calls of tools come when they are whole."""
         request, tool_answer = self._chat(messages, kwargs)
-        build = partial(chat_response, model_name=self._model_name)
+        build = partial(chat_response, member_names=self._ensemble.member_names)
         responses = stream_responses(request, self._ensemble, build)
         return responses if tool_answer is None else read_tool_answer(responses, tool_answer)
 
@@ -248,7 +248,7 @@ class DeepenLLM(PredictingLLM):
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
         """`stream_chat` for an event loop: await it, then iterate."""
         request, tool_answer = self._chat(messages, kwargs)
-        build = partial(chat_response, model_name=self._model_name)
+        build = partial(chat_response, member_names=self._ensemble.member_names)
         responses = astream_responses(request, self._ensemble, build)
         return responses if tool_answer is None else aread_tool_answer(responses, tool_answer)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,37 +12,39 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, Completi
 from deepen_llm.results import Chunk, Generation, TokenLogprob
 
 
-def completion_response(text: str, result: Generation | Chunk, model_name: str) -> CompletionResponse:
+def completion_response(text: str, result: Generation | Chunk, member_names: Sequence[str]) -> CompletionResponse:
     """The response whose text so far is `text`, and whose newest piece is `result`."""
-    return CompletionResponse(text=text, **_common(result, model_name))
+    return CompletionResponse(text=text, **_common(result, member_names))
 
 
-def chat_response(text: str, result: Generation | Chunk, model_name: str) -> ChatResponse:
+def chat_response(text: str, result: Generation | Chunk, member_names: Sequence[str]) -> ChatResponse:
     """The response whose message so far is `text`, and whose newest piece is `result`."""
     message = ChatMessage(role=MessageRole.ASSISTANT, content=text)
-    return ChatResponse(message=message, **_common(result, model_name))
+    return ChatResponse(message=message, **_common(result, member_names))
 
 
-def _common(result: Generation | Chunk, model_name: str) -> dict[str, Any]:
+def _common(result: Generation | Chunk, member_names: Sequence[str]) -> dict[str, Any]:
     """What both kinds of response hold beside the text; `delta` in streams only."""
     return {
         "delta": result.text if isinstance(result, Chunk) else None,
-        "raw": _raw(result, model_name),
+        "raw": _raw(result, member_names),
         "logprobs": None if result.logprobs is None else [_logprobs(token) for token in result.logprobs],
     }
 
 
-def _raw(result: Generation | Chunk, model_name: str) -> dict[str, Any] | None:
+def _raw(result: Generation | Chunk, member_names: Sequence[str]) -> dict[str, Any] | None:
     """How the answer came about, which a stream's last piece alone tells, and the trace where it was asked for."""
     raw: dict[str, Any] = {}
     if result.usage is not None:
-        raw["model_name"] = model_name
+        raw["model_name"] = "+".join(member_names)
         raw["usage"] = {**asdict(result.usage), "total_tokens": result.usage.total_tokens}
         raw["finish_reason"] = result.finish_reason
         if result.is_shortened:
             raw["is_shortened"] = True
         if result.fusion is not None:
             raw["share_fused"] = result.fusion.share_fused
+            if result.fusion.weights:
+                raw["weights"] = dict(zip(member_names, result.fusion.weights, strict=True))
     if result.trace is not None:
         raw["trace"] = [asdict(step) for step in result.trace]
     return raw or None
