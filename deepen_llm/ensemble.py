@@ -274,10 +274,9 @@ class Ensemble:
         return wait(self._submit_all(lambda pair: self._submit_score(*pair), pairs), Deadline(None))
 
     def score_chat(self, messages: Sequence[Message], reply: str) -> Score:
-        """`score` of the beginning of a reply to messages, which are read as by `chat`; its end is not scored.
+        """`score` of the beginning of a reply to messages, which are read as by `chat`.
 
-        Raises:
-            PromptError: An empty reply, messages that are none, a member without a template, or what does not fit.
+        Raises `PromptError` also for messages that are none and for a member without a template.
         """
         return self.score_chat_batch([(messages, reply)])[0]
 
@@ -351,8 +350,7 @@ class Ensemble:
     def _submit_score(self, context: str, continuation: str) -> Future[Score]:
         stripped = context.rstrip(" ") or context
         continuation = continuation and context[len(stripped) :] + continuation
-        prompts = [member.vocabulary.encode_prompt(stripped) for member in self._open_members()]
-        return self._submit_scoring(prompts, continuation)
+        return self._submit_scoring([m.vocabulary.encode_prompt(stripped) for m in self._open_members()], continuation)
 
     def _submit_scoring(self, prompts: Sequence[EncodedText], continuation: str) -> Future[Score]:
         if not continuation:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import permutations
-from typing import final
+from typing import Any, final
 
 from deepen_llm.calibration.choice import Calibration, Choice, Fit, Trial, best_of, is_better
 from deepen_llm.calibration.development_set import MIN_ROWS, DevelopmentSet
@@ -163,7 +163,8 @@ class _Search:
         for step in (-1, 1):
             previous = None
             while best is not previous and 0 <= (at := values.index(getattr(best.choice, name)) + step) < len(values):
-                moved: Choice = replace(best.choice, **{name: values[at]})
+                change: dict[str, Any] = {name: values[at]}
+                moved = replace(best.choice, **change)
                 previous, best = best, self._better(best, moved)
         return best
 
