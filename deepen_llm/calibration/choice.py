@@ -104,17 +104,20 @@ class Calibration:
     fits: tuple[Fit, ...] = ()
     """One per member, where temperatures were fitted."""
     num_right: Mapping[Choice, int] = field(default_factory=dict)
-    """How many answers are right, of the rivals, where answers are short enough to say so."""
+    """How many answers are right under the start and the rivals, where answers are short enough to say so."""
 
     @property
     def chosen(self) -> Trial:
         """Of the rivals the one with the most right answers; where those do not differ or were not asked for, the best.
 
-        Without rivals the start.
+        Without rivals, or where all of them have fewer right answers than the start, the start.
         """
-        if not self.rivals:
-            return self.start
-        return max(self.rivals, key=lambda trial: self.num_right.get(trial.choice, 0))
+        return max((*self.rivals, self.start), key=lambda trial: self.num_right.get(trial.choice, 0))
+
+    @property
+    def has_fewer_right(self) -> bool:
+        """Whether there are rivals, and right answers speak against all of them."""
+        return bool(self.rivals) and self.chosen is self.start
 
     @cached_property
     def rivals(self) -> tuple[Trial, ...]:

@@ -3,9 +3,9 @@
 First comes the temperature that suits each member alone; all else is a coordinate search over the ensemble, how far to
 go towards those temperatures as well: members that know different things may be of more use as sure as they are.
 
-A choice is scored by the bits per byte of the answers, which is smoother than the share of right ones; where scores do
-not decide, right answers do. The winner of a search looks better on its development set than it is: report it on other
-questions.
+A choice is scored by the bits per byte of the answers, which is smoother than the share of right ones. Where scores do
+not decide, right answers do, and nothing is taken that has fewer of them than the start. The winner of a search looks
+better on its development set than it is: report it on other questions.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def calibrate(
         start: All as it is. Weights that do not learn stay fixed ones; temperatures that are None are not fitted.
         other_mains: Further positions that may be the main model's.
         num_parts: How fine weights are.
-        count_right: How many answers are right under a choice, to choose where scores do not.
+        count_right: How many answers are right under a choice, to choose where scores do not, and to take nothing that
+            has fewer than the start.
 
     Raises:
         ConfigError: Fewer than two members or too few parts, a development set on which nothing can be chosen, or one
@@ -81,9 +82,10 @@ def calibrate(
             f"every answer must be possible, and one of {development.name} is not, whatever is chosen: the method "
             "gives its first tokens no probability at all; take another method, or leave that row out"
         )
-    if count_right is None or len(calibration.rivals) < 2:
+    if count_right is None or not calibration.rivals:
         return calibration
-    return replace(calibration, num_right={trial.choice: count_right(trial.choice) for trial in calibration.rivals})
+    asked = (begun, *calibration.rivals)
+    return replace(calibration, num_right={trial.choice: count_right(trial.choice) for trial in asked})
 
 
 def measure_start(measure: Measure, start: Choice) -> Calibration:

@@ -63,9 +63,9 @@ def calibrate(
     it, where that gains something beyond doubt. Then every member is tried alone and as the main model; then one
     coordinate moves at a time while that helps: main model, prior of the weights, `eta` and `alone` (how they learn),
     trust. What is found is written only where its gain over the defaults is beyond doubt (95% bootstrap interval above
-    0); otherwise the defaults are. Where several settings are too near for that to tell them apart and answers are
-    short, the one with the most right answers is taken, by exact match. The same file gives the same choice. `--main`
-    keeps the main model; the fusion method is that of `--config`, or the default.
+    0); otherwise the defaults are. Where answers are short, right ones count, by exact match: among settings too near
+    to tell apart the most of them win, and with fewer than the defaults have nothing is taken. The same file gives the
+    same choice. `--main` keeps the main model; the fusion method is that of `--config`, or the default.
 
     Examples:
     - `deepen calibrate`

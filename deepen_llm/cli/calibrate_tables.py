@@ -85,11 +85,10 @@ def describe_choice(calibration: Calibration, names: Sequence[str], num_rows: in
         sure = "beyond doubt" if best.is_surely_above(start) else "which may be luck, so that it is not taken"
         yield f"The best of all, {_say(best, names)}, saves {_say_gain(best.gain_over(start))} on the defaults: {sure}."
     if calibration.num_right:
-        found = [str(calibration.num_right[rival.choice]) for rival in calibration.rivals]
-        yield (
-            f"Right answers of the best {len(found)}, which bits do not tell apart beyond doubt: {', '.join(found)} of "
-            f"{num_rows}."
-        )
+        found = ", ".join(str(calibration.num_right[rival.choice]) for rival in calibration.rivals)
+        text = f"Right answers, of {num_rows}: the defaults {calibration.num_right[start.choice]}, the best {found}"
+        text += " (which bits do not tell apart beyond doubt)" if len(calibration.rivals) > 1 else ""
+        yield text + (", fewer than the defaults, which stay." if calibration.has_fewer_right else ".")
     yield f"Chosen: {_say(chosen, names)}."
     if not chosen.choice.is_alone:
         alone = calibration.best_alone

@@ -301,7 +301,7 @@ def near(spread=0.5):
 
 
 def test_right_answers_choose_where_bits_do_not():
-    right = {0.6: 20, 0.7: 30, 0.8: 30, 0.9: 10}
+    right = {0.5: 25, 0.6: 20, 0.7: 30, 0.8: 30, 0.9: 10}
     asked = []
 
     def count_right(choice):
@@ -311,16 +311,23 @@ def test_right_answers_choose_where_bits_do_not():
     found = calibrate(near(), ROWS, HALVES, count_right=count_right)
 
     assert found.best.choice.weights == (0.9, 0.1)
-    assert [choice.weights[0] for choice in asked] == [0.9, 0.8, 0.7, 0.6]
+    assert [choice.weights[0] for choice in asked] == [0.5, 0.9, 0.8, 0.7, 0.6]
     assert found.chosen.choice.weights == (0.8, 0.2)  # of the two, the one that needs fewer bits
     assert found.num_right[found.chosen.choice] == 30
 
 
-def test_right_answers_are_not_counted_where_bits_decide_or_answers_are_long():
+def test_what_has_fewer_right_answers_than_the_start_is_not_taken():
+    found = calibrate(near(), ROWS, HALVES, count_right=lambda choice: 20 if choice == HALVES else 19)
+    assert found.has_fewer_right and found.chosen is found.start
+    found = calibrate(near(), ROWS, HALVES, count_right=lambda choice: 20)
+    assert not found.has_fewer_right and found.chosen is found.best
+
+
+def test_right_answers_are_not_counted_where_nothing_is_better_or_answers_are_long():
     def refuse(choice):
         raise AssertionError("nothing is near")
 
-    found = calibrate(make_measure(hill())[0], ROWS, THIRDS, other_mains=(1, 2), count_right=refuse)
-    assert found.chosen is found.best and found.rivals == (found.best,) and not found.num_right
+    found = calibrate(make_measure(lambda choice: 0.0)[0], ROWS, THIRDS, count_right=refuse)
+    assert found.chosen is found.start and not found.rivals
     found = calibrate(near(), ROWS, HALVES)
     assert found.chosen is found.best and len(found.rivals) == 4
