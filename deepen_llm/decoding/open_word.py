@@ -33,6 +33,9 @@ BORROWED = 0.5
 """How far what a projection borrowed from the main model speaks against the member: 0 not at all, 1 as if it had given
 the word only what is its own."""
 
+LEAST_CREDIT = 0.1
+"""What it can speak against a member at most, at one word."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ class OpenWord:
     @property
     def _credit(self) -> tuple[float, ...]:
         """How far what each member gave the open word counts as evidence for it."""
-        return tuple(share**BORROWED for share in self.own_shares)
+        return tuple(max(share**BORROWED, LEAST_CREDIT) for share in self.own_shares)
 
     def bound(self, member: int) -> float:
         """The most that a member can add to the distribution of the next token.

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self, final
 
+PROMPT_CREDIT = 0.5
+"""How much what a member gives the words of a prompt says of the words of its answer: who predicts a passage a little
+better does not read it better."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,12 @@ class Weights(ABC):
         return self
 
     def after_prompt(self, words: Sequence[GivenWord]) -> Weights:
-        """The weights once the prompt is read: as after its words, one by one."""
+        """The weights once the prompt is read: as after its words, one by one, each for half of what it says."""
         weights: Weights = self
         for word in words:
             most = max(word.logprobs)
             if most > -math.inf:
-                weights = weights.after_word([math.exp(logprob - most) for logprob in word.logprobs])
+                weights = weights.after_word([math.exp(PROMPT_CREDIT * (logprob - most)) for logprob in word.logprobs])
         return weights
 
 
