@@ -106,11 +106,16 @@ def describe(config: EnsembleConfig, members: Sequence[Member], main: int) -> di
     """What tells one ensemble's answers from another's, as JSON values."""
     weights = config.request_weights
     return {
-        "members": [dict(member.identity) for member in members],
+        "members": [_identify(member, one.temperature) for member, one in zip(members, config.members, strict=True)],
         "main": members[main].name,
         "weights": weights.model_dump() if isinstance(weights, WeightingConfig) else list(weights),
         "fusion": config.fusion.model_dump(),
     }
+
+
+def _identify(member: Member, temperature: float) -> dict[str, object]:
+    """A member's identity, with its temperature unless that is 1."""
+    return dict(member.identity) | ({} if temperature == 1 else {"temperature": temperature})
 
 
 def summarize(config: EnsembleConfig, members: Sequence[Member], main: int) -> str:

@@ -29,7 +29,7 @@ from deepen_llm.members.base import Member
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.requests.deadline import Deadline
 from deepen_llm.requests.futures import cancel, gather, submit_aside, wait
-from deepen_llm.requests.messages import fold_system, merge_neighbours
+from deepen_llm.requests.messages import encode_chat
 from deepen_llm.requests.streams import AsyncStream, Stream
 from deepen_llm.results import Chunk, Generation, Score
 from deepen_llm.structure import Constraint, StructureCompiler
@@ -66,7 +66,8 @@ class Ensemble:
         self.fusion = frame.method
         """The fusion method that runs at every step; None for one member alone."""
         self._canonical_ids = frame.tokens[self._main].canonical_ids
-        self._guarded = tuple(map(GuardedMember, members))
+        temperatures = (member.temperature for member in self.config.members)
+        self._guarded = tuple(map(GuardedMember, members, temperatures))
         self._compiler = StructureCompiler(self._vocabulary)
         weighting = build_weighting(self._guarded, self.config)
         self.prior_weights = weighting.begin().current
@@ -272,6 +273,18 @@ class Ensemble:
         """`score` for many pairs in one batch."""
         return wait(self._submit_all(lambda pair: self._submit_score(*pair), pairs), Deadline(None))
 
+    def score_chat(self, messages: Sequence[Message], reply: str) -> Score:
+        """`score` of the beginning of a reply to messages, which are read as by `chat`.
+
+        Raises `PromptError` also for messages that are none and for a member without a template.
+        """
+        return self.score_chat_batch([(messages, reply)])[0]
+
+    def score_chat_batch(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[Score]:
+        """`score_chat` for many pairs in one batch."""
+        submitted = self._submit_all(lambda pair: self._submit_scoring(self._encode_chat(pair[0]), pair[1]), pairs)
+        return wait(submitted, Deadline(None))
+
     def save(self, path: str | Path, comment: str = "") -> None:
         """Write an `ensemble.yaml`, over what was there: `from_config` makes an equal ensemble of it.
 
@@ -317,9 +330,10 @@ class Ensemble:
     def _submit_chat(
         self, messages: Sequence[Message], params: SamplingParams | None, deadline: Deadline, sink: Sink | None = None
     ) -> Future[Generation]:
-        merged = merge_neighbours(messages)
-        prompts = [_encode_chat(member.vocabulary, merged) for member in self._open_members()]
-        return self._submit_generation(prompts, params, deadline, sink)
+        return self._submit_generation(self._encode_chat(messages), params, deadline, sink)
+
+    def _encode_chat(self, messages: Sequence[Message]) -> list[EncodedText]:
+        return [encode_chat(member.vocabulary, messages) for member in self._open_members()]
 
     def _submit_generation(
         self, prompts: Sequence[EncodedText], params: SamplingParams | None, deadline: Deadline, sink: Sink | None
@@ -334,12 +348,13 @@ class Ensemble:
         return Constraint(self._compiler, structure)
 
     def _submit_score(self, context: str, continuation: str) -> Future[Score]:
+        stripped = context.rstrip(" ") or context
+        continuation = continuation and context[len(stripped) :] + continuation
+        return self._submit_scoring([m.vocabulary.encode_prompt(stripped) for m in self._open_members()], continuation)
+
+    def _submit_scoring(self, prompts: Sequence[EncodedText], continuation: str) -> Future[Score]:
         if not continuation:
             raise PromptError("the continuation to score is empty: give at least one character")
-        stripped = context.rstrip(" ") or context
-        context, continuation = stripped, context[len(stripped) :] + continuation
-        members = self._open_members()
-        prompts = [member.vocabulary.encode_prompt(context) for member in members]
         main_prompt = prompts[self._main]
         ids = self._vocabulary.encode(continuation, at_start=main_prompt.at_start and not main_prompt.text)
         # A token that counts as another has no probability of its own.
@@ -366,17 +381,6 @@ class Ensemble:
         if self.is_closed:
             raise ClosedError("the ensemble is closed: make a new one to go on")
         return self._members
-
-
-def _encode_chat(vocabulary: Vocabulary, messages: Sequence[Message]) -> EncodedText:
-    """The messages in a member's template, without the system role where the template refuses it."""
-    folded = fold_system(messages)
-    if folded == list(messages):
-        return vocabulary.encode_chat(messages)
-    try:
-        return vocabulary.encode_chat(messages)
-    except PromptError:
-        return vocabulary.encode_chat(folded)
 
 
 def _deadline(params: SamplingParams | None) -> Deadline:

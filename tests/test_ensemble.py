@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from deepen_llm import Ensemble, FusionConfig, SamplingParams
-from deepen_llm.config import EnsembleConfig
+from deepen_llm.config import EnsembleConfig, MemberConfig
 from deepen_llm.errors import (
     ClosedError,
     ConfigError,
@@ -558,3 +558,52 @@ def test_loaded_members_with_a_configuration_are_saved_as_it_says(vocabularies, 
     with Ensemble([ScriptedMember(vocabularies[kind], TEXTS) for kind in ("bpe", "unigram")], config) as ensemble:
         ensemble.save(tmp_path / "ensemble.yaml")
     assert EnsembleConfig.load(tmp_path / "ensemble.yaml") == config
+
+
+def test_a_members_temperature_is_that_of_a_model_whose_logits_are_divided_by_it(vocabularies):
+    """Whatever is read of it: its distribution, what it gives text, and the prompt that weights learn from."""
+
+    def score(temperature, divisor):
+        members = [ScriptedMember(vocabularies[kind], TEXTS, confidence=5.0) for kind in ("bpe", "sentencepiece")]
+        members[1].change = lambda text, logits: logits / divisor
+        configs = [MemberConfig(model="bpe"), MemberConfig(model="sentencepiece", temperature=temperature)]
+        with Ensemble(members, EnsembleConfig(members=configs)) as ensemble:
+            score = ensemble.score(STORY[:30], STORY[30:50])
+            return score.logprob, *score.fusion.weights, ensemble.identity
+
+    *tempered, identity = score(2.5, 1.0)
+    *divided, plain = score(1.0, 2.5)
+    assert tempered == pytest.approx(divided, abs=1e-5)
+    assert tempered != pytest.approx(score(1.0, 1.0)[:-1], abs=1e-3)
+    assert [member.get("temperature") for member in identity["members"]] == [None, 2.5]
+    assert identity != plain
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("inf"), float("nan")])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(ConfigError, match=r"MemberConfig\.temperature"):
+        MemberConfig(model="one", temperature=temperature)
+
+
+def test_a_reply_is_scored_in_each_members_own_template(make_ensemble, vocabularies):
+    ensemble = make_ensemble(TEXTS)
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What?"}]
+    plain = ensemble.score_chat(messages, "The quick fox")
+    for member in ensemble.members:
+        prompt = next(iter(member.passes[0].values()))
+        said = member.text(prompt)
+        member.texts.append(said + b"The quick fox")
+    known, other = ensemble.score_chat_batch([(messages, "The quick fox"), (messages, "a dog")])
+    assert known.is_greedy and known.logprob > -1 > plain.logprob
+    assert not other.is_greedy and other.logprob < known.logprob
+    assert known.num_tokens == len(vocabularies["bpe"].encode("The quick fox", at_start=False))
+
+
+def test_a_reply_that_cannot_be_scored_is_refused(make_ensemble):
+    ensemble = make_ensemble(TEXTS)
+    with pytest.raises(PromptError, match="continuation to score is empty"):
+        ensemble.score_chat([{"role": "user", "content": "What?"}], "")
+    with pytest.raises(PromptError):
+        ensemble.score_chat([], "x")
+    with pytest.raises(PromptError, match="continuation to score is empty"):
+        ensemble.score("What? ", "")

@@ -55,7 +55,10 @@ def record_steps(ensemble: Ensemble, prompts: Sequence[str] = SENTENCES) -> list
     if ensemble.fusion is None:
         raise ConfigError("steps of one member alone are not fused: give at least two")
     method, main = RecordingFusion(ensemble.fusion), ensemble.member_names.index(ensemble.main_name)
-    members = [GuardedMember(member) for member in ensemble.members]
+    members = [
+        GuardedMember(member, one.temperature)
+        for member, one in zip(ensemble.members, ensemble.config.members, strict=True)
+    ]
     frame = FusionFrame(method, read_tokens(ensemble.members, ensemble.config.fusion), main)
     params = SamplingParams(max_new_tokens=TOKENS_EACH)
     stepper = Stepper(members, main, frame, FuseAlways())

@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import final
 
 from deepen_llm.evaluation.estimates import Estimate, mean_over_tasks, wilson_estimate
 
 LEAST_GAIN = 1e-9
 """Scores nearer than this are equal: rounding must not choose."""
+NUM_RIVALS = 5
+"""Among so many at most, of which none is beyond doubt the best, the right answers choose."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What is chosen: the main model's position, one weight per member, and the trust."""
+    """What is chosen: the main model's position, the trust, and of each member its weight and its temperature."""
 
     main: int
     weights: tuple[float, ...]
+    """The prior of weights that learn, or fixed ones."""
     trust: float
+    eta: float | None = None
+    """See `AdaptiveWeightingConfig`, `alone` as well; None for fixed weights."""
+    alone: float | None = None
+    temperatures: tuple[float, ...] | None = None
+    """None: as they are."""
 
     @property
     def is_alone(self) -> bool:
         """Whether the main model speaks alone."""
         return self.weights[self.main] == 1
+
+    @property
+    def learns(self) -> bool:
+        """Whether the weights learn."""
+        return self.eta is not None
 
 
 @final
@@ -36,7 +50,7 @@ class Trial:
 
     choice: Choice
     scores: tuple[float, ...]
-    """More is better; see `DevelopmentSet.unit`. `-inf` where an answer is impossible."""
+    """More is better; see `DevelopmentSet.score`. `-inf` where an answer is impossible."""
     is_greedy: tuple[bool, ...]
     """Whether greedy decoding would give exactly the row's answer."""
 
@@ -46,6 +60,11 @@ class Trial:
         if -math.inf in self.scores:
             return Estimate(-math.inf, -math.inf, -math.inf)
         return mean_over_tasks([self.scores])
+
+    @property
+    def bits_per_byte(self) -> Estimate:
+        """Of the answers: the mean score without its sign. Less is better."""
+        return Estimate(-self.score.value, -self.score.high, -self.score.low)
 
     @cached_property
     def accuracy(self) -> Estimate:
@@ -59,6 +78,20 @@ class Trial:
             return Estimate(difference, difference, difference)
         return mean_over_tasks([[ours - theirs for ours, theirs in zip(self.scores, other.scores, strict=True)]])
 
+    def is_surely_above(self, other: Trial) -> bool:
+        """Whether the gain is beyond doubt: its 95% interval is above 0."""
+        return self.gain_over(other).low > 0
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """One member alone, as its temperature was and at the one that suits it."""
+
+    before: Trial
+    after: Trial
+    """The same where another temperature gains nothing beyond doubt."""
+
 
 @final
 @dataclass(frozen=True)
@@ -67,18 +100,40 @@ class Calibration:
 
     trials: tuple[Trial, ...]
     start: Trial
-    """Uniform weights, with the main model and the trust as they were."""
+    """Weights as they are by default, with the main model, the trust and the temperatures as they were."""
+    fits: tuple[Fit, ...] = ()
+    """One per member, where temperatures were fitted."""
+    num_right: Mapping[Choice, int] = field(default_factory=dict)
+    """How many answers are right under the start and the rivals, where answers are short enough to say so."""
 
     @property
     def chosen(self) -> Trial:
-        """The best, where its gain over the start is beyond doubt (a 95% interval above 0).
+        """Of the rivals the one with the most right answers; where those do not differ or were not asked for, the best.
 
-        Otherwise uniform weights: with another main model where that is beyond doubt, else the start as it is.
+        Without rivals, or where all of them have fewer right answers than the start, the start.
         """
-        for trial in (self.best, self.best_uniform):
-            if trial.gain_over(self.start).low > 0:
-                return trial
-        return self.start
+        return max((*self.rivals, self.start), key=lambda trial: self.num_right.get(trial.choice, 0))
+
+    @property
+    def has_fewer_right(self) -> bool:
+        """Whether there are rivals, and right answers speak against all of them."""
+        return bool(self.rivals) and self.chosen is self.start
+
+    @cached_property
+    def rivals(self) -> tuple[Trial, ...]:
+        """Those among which no score decides, the best first; none where nothing gains on the start beyond doubt.
+
+        Beyond doubt is a 95% interval above 0. The best is one that gains so; where the best of all does not, the best
+        with the weights of the start may. The others gain so as well, and the best is not so far above them.
+        """
+        start, best = self.start, self.best
+        if not best.is_surely_above(start):
+            best = self.best_as_begun
+        if not best.is_surely_above(start):
+            return ()
+        better = sorted((t for t in self.trials if is_better(t, start)), key=lambda t: -t.score.value)
+        near = (t for t in better if t is not best and not is_better(t, best) and not best.is_surely_above(t))
+        return (best, *islice((t for t in near if t.is_surely_above(start)), NUM_RIVALS - 1))
 
     @property
     def best(self) -> Trial:
@@ -91,9 +146,9 @@ class Calibration:
         return best_of([trial for trial in self.trials if trial.choice.is_alone])
 
     @property
-    def best_uniform(self) -> Trial:
-        """The best of those with uniform weights."""
-        return best_of([trial for trial in self.trials if len(set(trial.choice.weights)) == 1])
+    def best_as_begun(self) -> Trial:
+        """The best of those with the weights of the start."""
+        return best_of([trial for trial in self.trials if trial.choice.weights == self.start.choice.weights])
 
 
 def is_better(trial: Trial, than: Trial) -> bool:

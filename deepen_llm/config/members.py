@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from deepen_llm.config.settings import Variants
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ class MemberConfig(Variants):
     """Where the tokenizer comes from, if not from `model`."""
     chat_template: str | None = None
     """A Jinja chat template in place of the tokenizer's own; "plain" writes roles in words, for a model without one."""
+    temperature: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
+    """Divides this model's logits before anything is read of them: above 1 for a model that is too sure of itself, as
+    `deepen calibrate` finds out. Not the temperature of sampling, which is `SamplingParams.temperature`."""
 
     def load(self) -> Member:
         """Load the model.

@@ -132,19 +132,22 @@ def compare_on_text(ensemble: Ensemble, text: OwnText, report: Report | None = N
     """
     report = report or (lambda *_: None)
     size = ensemble.config.max_batch_size
-    return TextComparison(tuple(_score(member, text, size, report) for member in ensemble.members), text)
+    pairs = zip(ensemble.members, ensemble.config.members, strict=True)
+    scored = tuple(_score(member, one.temperature, text, size, report) for member, one in pairs)
+    return TextComparison(scored, text)
 
 
-def _score(member: Member, text: OwnText, batch_size: int, report: Report) -> MemberOnText:
+def _score(member: Member, temperature: float, text: OwnText, batch_size: int, report: Report) -> MemberOnText:
     from deepen_llm.ensemble import Ensemble
 
     report(member.name, 0)
     bits: list[float] = []
-    config = EnsembleConfig(members=(MemberConfig(model=member.name),), max_batch_size=batch_size)
-    with Ensemble([BorrowedMember(member)], config) as alone:
+    alone = MemberConfig(model=member.name, temperature=temperature)
+    config = EnsembleConfig(members=(alone,), max_batch_size=batch_size)
+    with Ensemble([BorrowedMember(member)], config) as ensemble:
         for begin in range(0, len(text.passages), batch_size):
             batch = text.passages[begin : begin + batch_size]
-            scored = alone.score_batch([(passage.beginning, passage.continuation) for passage in batch])
+            scored = ensemble.score_batch([(passage.beginning, passage.continuation) for passage in batch])
             bits += [-score.logprob / math.log(2) for score in scored]
             report(member.name, len(batch))
     sizes = tuple(float(passage.num_bytes) for passage in text.passages)

@@ -126,7 +126,13 @@ class Member(ABC):
         """
 
     @abstractmethod
-    def start_extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int] | None = None) -> Pending:
+    def start_extend(
+        self,
+        tokens: Mapping[int, Sequence[int]],
+        measured: Mapping[int, int] | None = None,
+        *,
+        temperature: float = 1.0,
+    ) -> Pending:
         """Begin to feed each row its new tokens (at least one per row), in one forward pass.
 
         Args:
@@ -134,6 +140,8 @@ class Member(ABC):
             measured: For some of the rows, of how many of their last new tokens `Pending.measured` is to tell how
                 probable they were; fewer than there are, since of the first one an earlier pass would have to tell. A
                 member that would need another pass for it need not tell.
+            temperature: What the logits are divided by where tokens are measured; a member that cannot do so need not
+                tell. The logits that come back are the model's own, whatever it is.
 
         Returns:
             Logits to come, after each row's last token: (len(tokens), num_logits), in the order of the mapping.

@@ -63,9 +63,15 @@ class BorrowedMember(Member):
         """A row of the lender's."""
         return self._lender.open()
 
-    def start_extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int] | None = None) -> Pending:
+    def start_extend(
+        self,
+        tokens: Mapping[int, Sequence[int]],
+        measured: Mapping[int, int] | None = None,
+        *,
+        temperature: float = 1.0,
+    ) -> Pending:
         """As the lender does it."""
-        return self._lender.start_extend(tokens, measured)
+        return self._lender.start_extend(tokens, measured, temperature=temperature)
 
     def start_peek(self, branches: Sequence[Branch]) -> Pending:
         """As the lender does it."""

@@ -29,7 +29,7 @@ Where = Callable[[int], str]
 @final
 @dataclass(frozen=True, slots=True)
 class Logits:
-    """What one forward pass made: logits as the member gave them, and which rows of them cannot be used."""
+    """What one forward pass made: the member's logits by its temperature, and which rows of them cannot be used."""
 
     tensor: Tensor
     """(rows, num_logits), on the member's device; -inf rules a token out."""
@@ -49,11 +49,13 @@ class GuardedPass:
         rows: Sequence[int],
         start: Callable[[], Pending],
         measured: Mapping[int, int] | None = None,
+        temperature: float = 1.0,
     ) -> None:
-        """Start it: `start` begins a pass over rows, of which some are to be measured."""
+        """Start it: `start` begins a pass over rows, of which some are to be measured; see `GuardedMember`."""
         self._member = member
         self._rows = rows
         self._num_measured = measured or {}
+        self._temperature = temperature
         self._pending: Pending | None = None
         self._error: MemberError | None = None
         try:
@@ -81,6 +83,8 @@ class GuardedPass:
             pending, self._pending = self._pending, None
             logits = pending.result()
             _check_logits(self._member, logits, len(self._rows))
+            if self._temperature != 1:
+                logits = _temper(logits, self._temperature)
             measured = _check_measured(pending.measured, self._num_measured) if self._num_measured else {}
             tops = logits.amax(dim=-1).tolist()  # the one read from the device: NaN is the greatest of all
         for place, row in enumerate(self._rows):
@@ -91,11 +95,17 @@ class GuardedPass:
 
 @final
 class GuardedMember:
-    """One member of a running ensemble. Any exception of its own becomes a `MemberError`, logged once."""
+    """One member of a running ensemble. Any exception of its own becomes a `MemberError`, logged once.
 
-    def __init__(self, member: Member) -> None:
+    This is where its temperature comes in, and nowhere else: whoever stands on this sees tempered logits, and
+    log-probabilities that are measured by such.
+    """
+
+    def __init__(self, member: Member, temperature: float = 1.0) -> None:
+        """`temperature`, above 0, divides the logits."""
         self.member = member
         """The member itself."""
+        self.temperature = temperature
 
     @property
     def name(self) -> str:
@@ -145,11 +155,18 @@ class GuardedMember:
             tokens: By row.
             measured: By row, how many of its last tokens are measured on the way: see `Member.start_extend`.
         """
-        return GuardedPass(self.member, list(tokens), lambda: self.member.start_extend(tokens, measured), measured)
+        return GuardedPass(
+            self.member, list(tokens), lambda: self._start_extend(tokens, measured), measured, self.temperature
+        )
 
     def start_peek(self, branches: Sequence[Branch]) -> GuardedPass:
         """Begin to compute what would come after other tokens. Raises nothing: `GuardedPass.result` does."""
-        return GuardedPass(self.member, range(len(branches)), lambda: self.member.start_peek(branches))
+        return GuardedPass(
+            self.member,
+            range(len(branches)),
+            lambda: self.member.start_peek(branches),
+            temperature=self.temperature,
+        )
 
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last `num_tokens` tokens of a row.
@@ -168,6 +185,16 @@ class GuardedMember:
         """
         with _guard(self.member, "while a row was released"):
             self.member.release(row)
+
+    def _start_extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int] | None) -> Pending:
+        if not measured or self.temperature == 1:
+            return self.member.start_extend(tokens, measured)
+        return self.member.start_extend(tokens, measured, temperature=self.temperature)
+
+
+def _temper(logits: Tensor, temperature: float) -> Tensor:
+    """Logits divided by a temperature, in float32 at least."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
 
 
 class _WrongResult(Exception):  # noqa: N818 - it never leaves this module

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from deepen_llm.errors import PromptError
+from deepen_llm.vocabulary import EncodedText, Vocabulary
 from deepen_llm.vocabulary.chat import Message, check_messages
 
 
@@ -30,3 +32,19 @@ def fold_system(messages: Sequence[Message]) -> list[dict[str, str]]:
     if len(plain) < 2 or plain[0]["role"] != "system" or plain[1]["role"] != "user":
         return plain
     return [{"role": "user", "content": f"{plain[0]['content']}\n\n{plain[1]['content']}"}, *plain[2:]]
+
+
+def encode_chat(vocabulary: Vocabulary, messages: Sequence[Message]) -> EncodedText:
+    """The messages in a member's template, neighbours joined, without the system role where the template refuses it.
+
+    Raises:
+        PromptError: Messages that are not roles and texts, no template, or one that refuses them.
+    """
+    merged = merge_neighbours(messages)
+    folded = fold_system(merged)
+    if folded == merged:
+        return vocabulary.encode_chat(merged)
+    try:
+        return vocabulary.encode_chat(merged)
+    except PromptError:
+        return vocabulary.encode_chat(folded)

@@ -96,7 +96,13 @@ class ScriptedMember(Member):
         self.rows[row] = []
         return row
 
-    def start_extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int] | None = None) -> Pending:
+    def start_extend(
+        self,
+        tokens: Mapping[int, Sequence[int]],
+        measured: Mapping[int, int] | None = None,
+        *,
+        temperature: float = 1.0,
+    ) -> Pending:
         """Note the tokens; logits (len(tokens), num_logits)."""
         self._check_open()
         fed = {row: list(ids) for row, ids in tokens.items()}
@@ -105,7 +111,7 @@ class ScriptedMember(Member):
         self.passes.append(fed)
         for row, ids in fed.items():
             self.rows[row] += ids
-        found = {row: self._measure(self.rows[row], num) for row, num in (measured or {}).items()}
+        found = {row: self._measure(self.rows[row], num, temperature) for row, num in (measured or {}).items()}
         self.measured += [self.rows[row][-num:] for row, num in (measured or {}).items()]
         return Ready(torch.stack([self._logits(self.rows[row]) for row in fed]), found)
 
@@ -136,10 +142,11 @@ class ScriptedMember(Member):
         joined = self.vocabulary.join(ids)
         return joined[1:] if self.vocabulary.adds_prefix_space else joined
 
-    def _measure(self, ids: Sequence[int], num: int) -> Tensor:
+    def _measure(self, ids: Sequence[int], num: int, temperature: float) -> Tensor:
         """The natural-log probability of each of the last tokens, `(num,)`."""
         ends = range(len(ids) - num, len(ids))
-        return torch.tensor([float(self._logits(ids[:end]).log_softmax(dim=-1)[ids[end]]) for end in ends])
+        logprobs = [(self._logits(ids[:end]) / temperature).log_softmax(dim=-1) for end in ends]
+        return torch.tensor([float(said[ids[end]]) for said, end in zip(logprobs, ends, strict=True)])
 
     def _logits(self, ids: Sequence[int]) -> Tensor:
         text = self.text(ids)

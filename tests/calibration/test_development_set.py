@@ -78,11 +78,49 @@ def test_the_mean_score_of_a_text_is_bits_a_byte(tmp_path):
     logprobs = [-3.0 * at for at in range(1, len(development.rows) + 1)]
     scores = [development.score(logprob) for logprob in logprobs]
     assert sum(scores) / len(scores) == pytest.approx(sum(logprobs) / math.log(2) / num_bytes)
-    assert "byte" in development.unit
 
 
-def test_the_score_of_an_answer_is_its_logprob():
-    development = DevelopmentSet.of_pairs("pairs", [("a", " b")])
-    assert development.rows == (DevelopmentRow("a", " b"),)
-    assert development.score(-2.5) == -2.5
-    assert "answer" in development.unit
+def test_every_byte_of_an_answer_counts_alike():
+    development = DevelopmentSet.of_pairs("pairs", [("a", " b"), ("a", " long answer")])
+    assert development.rows[0] == DevelopmentRow("a", " b")
+    bits = -(development.score(-2.5) + development.score(-1.5)) / 2
+    assert bits == pytest.approx(4 / math.log(2) / 14)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [([" Paris\n", " 2+2=4, so 4"], True), ([" a\nb"], False), (["one two " * 6], False), (["a", "b c " * 9], False)],
+)
+def test_short_answers_are_right_or_wrong(answers, expected):
+    assert DevelopmentSet.of_pairs("pairs", [("a", answer) for answer in answers]).has_short_answers is expected
+
+
+def test_rows_of_a_chat_are_questions_or_messages(tmp_path):
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Capital?"}]
+    file = write(
+        tmp_path / "set.jsonl", {"prompt": "Capital?", "answer": "Paris"}, {"messages": messages, "answer": " Rome "}
+    )
+    one, two = DevelopmentSet.load(file, in_chat=True).rows
+    assert one == DevelopmentRow(({"role": "user", "content": "Capital?"},), "Paris")
+    assert two == DevelopmentRow(tuple(messages), " Rome ")
+    assert DevelopmentSet.load(file, in_chat=True, delimiter=" ").rows[0].answer == " Paris"
+
+
+@pytest.mark.parametrize(
+    ("line", "in_chat", "message"),
+    [
+        ({"messages": [{"role": "user", "content": "x"}], "answer": "y"}, False, "--chat"),
+        ({"messages": [{"role": "user"}], "answer": "y"}, True, r"set\.jsonl:1: "),
+        ({"messages": [], "answer": "y"}, True, r"set\.jsonl:1: "),
+        ({"answer": "y"}, True, 'or "messages"'),
+    ],
+)
+def test_messages_that_cannot_be_asked_are_named(tmp_path, line, in_chat, message):
+    with pytest.raises(ConfigError, match=message):
+        DevelopmentSet.load(write(tmp_path / "set.jsonl", line), in_chat=in_chat)
+
+
+def test_running_text_is_no_chat(tmp_path):
+    (tmp_path / "story.txt").write_text("once upon a time")
+    with pytest.raises(ConfigError, match="running text"):
+        DevelopmentSet.load(tmp_path / "story.txt", in_chat=True)

@@ -274,3 +274,44 @@ def test_a_member_that_works_is_handed_through(vocabularies):
     assert (member.name, member.context_length, member.device.type) == ("bpe", 99, "cpu")
     assert member.num_parameters is None
     assert member.vocabulary is scripted.vocabulary and member.embeddings is scripted.embeddings
+
+
+def test_logits_and_what_is_measured_are_those_of_a_member_whose_logits_are_divided(vocabularies):
+    vocabulary, texts = vocabularies["bpe"], ["the cat sat."]
+    divided, plain = ScriptedMember(vocabulary, texts), ScriptedMember(vocabulary, texts)
+    divided.change = lambda text, logits: logits / 1.7
+    ids, found = vocabulary.encode("the cat"), []
+    for member in (GuardedMember(divided), GuardedMember(plain, 1.7)):
+        row = member.open()
+        fed = member.start_extend({row: ids}, {row: 1}).result()
+        peeked = member.start_peek([Branch(row, 1, ids[:1])]).result()
+        found.append((fed.tensor, torch.tensor(fed.measured[row]), peeked.tensor))
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_temperature_divides_in_float32_at_least_and_changes_nothing_in_place(vocabularies, dtype):
+    scripted = ScriptedMember(vocabularies["bpe"], ["the cat sat."])
+    given = torch.linspace(-5, 5, len(scripted.vocabulary), dtype=dtype)[None]
+    given[0, 3] = -torch.inf
+    before = given.clone()
+    scripted.start_extend = lambda tokens, measured: Ready(given)
+    tensor = GuardedMember(scripted, 3.0).start_extend({0: [5]}).result().tensor
+    assert tensor.dtype == torch.promote_types(dtype, torch.float32)
+    assert torch.equal(tensor, before.to(tensor.dtype) / 3) and torch.equal(given, before)
+
+
+def test_at_temperature_1_the_logits_are_the_very_ones_that_the_member_gave(vocabularies):
+    scripted = ScriptedMember(vocabularies["bpe"], ["the cat sat."])
+    given = torch.zeros(1, len(scripted.vocabulary))
+    scripted.start_extend = lambda tokens, measured: Ready(given)  # is told of no temperature
+    assert GuardedMember(scripted, 1.0).start_extend({0: [5]}, {}).result().tensor is given
+
+
+def test_a_member_that_cannot_measure_at_a_temperature_need_not_tell(vocabularies):
+    scripted = ScriptedMember(vocabularies["bpe"], ["the cat sat."])
+    extend = scripted.start_extend
+    scripted.start_extend = lambda tokens, measured, temperature: extend(tokens)
+    member = GuardedMember(scripted, 2.0)
+    assert member.start_extend({member.open(): [5, 6]}, {0: 1}).result().measured == {}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from deepen_llm.errors import PromptError
-from deepen_llm.requests.messages import fold_system, merge_neighbours
+from deepen_llm.requests.messages import encode_chat, fold_system, merge_neighbours
 
 
 def say(*pairs):
@@ -41,3 +41,11 @@ def test_messages_without_a_system_message_to_fold_stay(messages):
 def test_messages_that_are_none_are_refused(messages, message):
     with pytest.raises(PromptError, match=message):
         merge_neighbours(messages)
+
+
+def test_a_template_that_refuses_a_system_message_reads_it_with_the_users(vocabularies):
+    messages = say(("system", "a"), ("system", "b"), ("user", "c"))
+    for kind, read in (("bpe", merge_neighbours(messages)), ("sentencepiece", say(("user", "a\n\nb\n\nc")))):
+        assert encode_chat(vocabularies[kind], messages) == vocabularies[kind].encode_chat(read)
+    with pytest.raises(PromptError):
+        encode_chat(vocabularies["bpe"], [])

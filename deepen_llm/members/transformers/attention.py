@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -14,6 +14,14 @@ from deepen_llm.members.base import Branch
 from deepen_llm.members.transformers.cache import RaggedCache
 from deepen_llm.members.transformers.cache_argument import find_cache_argument
 from deepen_llm.members.transformers.rows import Extended, Rows, measure
+
+
+class _Asked(NamedTuple):
+    """What is measured in a pass."""
+
+    measured: Mapping[int, int]
+    """How many tokens, by row or by place in the batch."""
+    temperature: float = 1.0
 
 
 @final
@@ -41,17 +49,20 @@ class AttentionRows(Rows):
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return int(2 * config.num_hidden_layers * num_heads * head_dim * self._model.dtype.itemsize)
 
-    def extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int]) -> Extended:
+    def extend(
+        self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int], *, temperature: float = 1.0
+    ) -> Extended:
         """See `Rows.extend`."""
+        asked = _Asked(measured, temperature)
         if list(tokens) == self._order:
-            return self._extend(self._cache, self._order, tokens, measured)
+            return self._extend(self._cache, self._order, tokens, asked)
         passes: list[tuple[list[int], Extended]] = []
         new = [row for row in tokens if row not in self._order]
         if len(new) < len(tokens):
-            passes.append((self._order, self._extend(self._cache, self._order, tokens, measured)))
+            passes.append((self._order, self._extend(self._cache, self._order, tokens, asked)))
         if new:
             begun = RaggedCache()
-            passes.append((new, self._extend(begun, new, tokens, measured)))
+            passes.append((new, self._extend(begun, new, tokens, asked)))
             self._cache.merge(begun)
             self._order = self._order + new
         logits = {row: one for rows, made in passes for row, one in zip(rows, made.logits, strict=True)}
@@ -78,22 +89,23 @@ class AttentionRows(Rows):
             self._order.remove(row)
 
     def _extend(
-        self, cache: RaggedCache, rows: Sequence[int], tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int]
+        self, cache: RaggedCache, rows: Sequence[int], tokens: Mapping[int, Sequence[int]], asked: _Asked
     ) -> Extended:
         """One pass over all rows of a cache, of which only some may have new tokens."""
         fed = [tokens.get(row, ()) for row in rows]
-        logits, found = self._forward(cache, fed, [measured.get(row, 0) for row in rows])
+        at_places = {place: asked.measured[row] for place, row in enumerate(rows) if asked.measured.get(row)}
+        logits, found = self._forward(cache, fed, _Asked(at_places, asked.temperature))
         return Extended(logits, {rows[place]: logprobs for place, logprobs in found.items()})
 
     def _forward(
-        self, cache: RaggedCache, fed: Sequence[Sequence[int]], num_measured: Sequence[int] | None = None
+        self, cache: RaggedCache, fed: Sequence[Sequence[int]], asked: _Asked | None = None
     ) -> tuple[Tensor, dict[int, Tensor]]:
-        """One pass over all rows of a cache, each with some new tokens or none.
+        """One pass over all rows of a cache, each with some new tokens or none; `asked` goes by place in the batch.
 
         Returns:
             Logits (rows, num_logits), and by place in the batch the log-probabilities of the tokens to measure.
         """
-        measured = {place: num for place, num in enumerate(num_measured or ()) if num}
+        measured, temperature = asked or _Asked({})
         cache.compact_if_wasteful()
         num_new = [len(ids) for ids in fed]
         reach = cache.num_slots + max(num_new)
@@ -113,7 +125,7 @@ class AttentionRows(Rows):
         at = {position: index for index, position in enumerate(positions)}
         last = torch.tensor([at[max(new - 1, 0)] for new in num_new], device=logits.device)
         found = {
-            place: measure(logits[place, at[begin - 1] : at[begin - 1] + num], fed[place][begin:])
+            place: measure(logits[place, at[begin - 1] : at[begin - 1] + num], fed[place][begin:], temperature)
             for place, num in measured.items()
             for begin in [num_new[place] - num]
         }

@@ -142,10 +142,16 @@ class TransformersMember(Member):
         self._check_open()
         return next(self._handles)
 
-    def start_extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int] | None = None) -> Pending:
+    def start_extend(
+        self,
+        tokens: Mapping[int, Sequence[int]],
+        measured: Mapping[int, int] | None = None,
+        *,
+        temperature: float = 1.0,
+    ) -> Pending:
         """Feed each row its new tokens; logits (len(tokens), num_logits). A GPU may still work at them."""
         self._check_open()
-        return Ready(*self._rows.extend(tokens, measured or {}))
+        return Ready(*self._rows.extend(tokens, measured or {}, temperature=temperature))
 
     def start_peek(self, branches: Sequence[Branch]) -> Pending:
         """Logits after other tokens (len(branches), num_logits); no row is changed."""

@@ -43,11 +43,13 @@ class RecurrentRows(Rows):
         """None: the state of a row has one size."""
         return
 
-    def extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int]) -> Extended:
+    def extend(
+        self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int], *, temperature: float = 1.0
+    ) -> Extended:
         """See `Rows.extend`."""
         logits = {row: self._extend_row(row, ids) for row, ids in tokens.items()}
         found = {
-            row: measure(logits[row][-num - 1 : -1], tokens[row][len(tokens[row]) - num :])
+            row: measure(logits[row][-num - 1 : -1], tokens[row][len(tokens[row]) - num :], temperature)
             for row, num in measured.items()
             if num
         }

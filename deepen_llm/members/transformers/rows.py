@@ -33,12 +33,15 @@ class Rows(ABC):
         """Memory that each cached token takes; None where the cache does not grow with the text."""
 
     @abstractmethod
-    def extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int]) -> Extended:
+    def extend(
+        self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int], *, temperature: float = 1.0
+    ) -> Extended:
         """Feed the rows their tokens (at least one per row), in the order of the mapping.
 
         Args:
             tokens: By row.
             measured: By row, how many of its last tokens are measured: see `Member.start_extend`.
+            temperature: They are measured at.
         """
 
     @abstractmethod
@@ -54,9 +57,18 @@ class Rows(ABC):
         """Free a row; a row that never ran has nothing to free."""
 
 
-def measure(logits: Tensor, ids: Sequence[int]) -> Tensor:
-    """The natural-log probability of each token under the logits (len(ids), num_logits): (len(ids),) on the CPU."""
+def measure(logits: Tensor, ids: Sequence[int], temperature: float = 1.0) -> Tensor:
+    """The natural-log probability of each token under the logits (len(ids), num_logits), divided by a temperature.
+
+    On the CPU, (len(ids),).
+    """
     said = torch.tensor(list(ids), device=logits.device)
     pieces = zip(torch.split(logits, MEASURED_AT_ONCE), torch.split(said, MEASURED_AT_ONCE), strict=True)
-    found = [rows.float().log_softmax(dim=-1).gather(1, ids[:, None])[:, 0] for rows, ids in pieces]
+    found = [
+        _temper(rows.float(), temperature).log_softmax(dim=-1).gather(1, ids[:, None])[:, 0] for rows, ids in pieces
+    ]
     return torch.cat(found).cpu()
+
+
+def _temper(logits: Tensor, temperature: float) -> Tensor:
+    return logits if temperature == 1 else logits / temperature

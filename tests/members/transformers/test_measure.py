@@ -115,6 +115,19 @@ def test_a_row_that_was_measured_goes_on_as_one_that_was_not(kind):
 
 @pytest.mark.parametrize("kind", ["llama", "mamba"])
 @torch.inference_mode()
+def test_what_is_measured_at_a_temperature_is_that_of_logits_divided_by_it(kind):
+    member = make_member(kind)
+    ids = member.vocabulary.encode(TEXT)
+    row, other = member.open(), member.open()
+    started = member.start_extend({row: ids, other: ids[:3]}, {row: 6}, temperature=2.5)
+    after = [member.extend({member.open(): ids[:end]})[0] for end in range(len(ids) - 6, len(ids))]
+    expected = [(logits.float() / 2.5).log_softmax(dim=-1)[ids[len(ids) - 6 + at]] for at, logits in enumerate(after)]
+    torch.testing.assert_close(started.result()[0], member.extend({member.open(): ids})[0], atol=2e-4, rtol=0)
+    torch.testing.assert_close(started.measured[row], torch.stack(expected), atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["llama", "mamba"])
+@torch.inference_mode()
 def test_nothing_is_measured_unless_it_is_asked(kind):
     member = make_member(kind)
     for asked in (None, {}, {0: 0}):
