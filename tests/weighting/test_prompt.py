@@ -10,7 +10,6 @@ import torch
 
 from deepen_llm import Ensemble, EnsembleConfig, FusionConfig, SamplingParams
 from deepen_llm.decoding.prompt_words import num_to_measure
-from deepen_llm.decoding.track import NUM_KNOWN
 from deepen_llm.errors import NumericalError
 from deepen_llm.requests.deadline import Deadline
 from deepen_llm.testing import ScriptedMember
