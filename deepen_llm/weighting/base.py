@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self, final
 
-PROMPT_CREDIT = 0.5
+PROMPT_CREDIT = 0.2
 """How much what a member gives the words of a prompt says of the words of its answer: who predicts a passage a little
 better does not read it better."""
 
@@ -47,7 +47,7 @@ class Weights(ABC):
         return self
 
     def after_prompt(self, words: Sequence[GivenWord]) -> Weights:
-        """The weights once the prompt is read: as after its words, one by one, each for half of what it says."""
+        """The weights once the prompt is read: as after its words, one by one, each for a part of what it says."""
         weights: Weights = self
         for word in words:
             most = max(word.logprobs)
