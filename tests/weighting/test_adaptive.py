@@ -13,7 +13,7 @@ from deepen_llm import EnsembleConfig, SamplingParams
 from deepen_llm.config import WeightingConfig
 from deepen_llm.errors import ConfigError
 from deepen_llm.weighting.adaptive import AdaptiveWeighting, weigh_by_size
-from deepen_llm.weighting.base import GivenWord
+from deepen_llm.weighting.base import PROMPT_CREDIT, GivenWord
 
 DENORMAL = 1e-320
 LENGTH = 240
@@ -271,11 +271,11 @@ def test_who_was_wrong_for_a_book_comes_back(eta, alone):
     assert eta == 1 or min(weights.current) > 0.03  # and both count where both are needed
 
 
-def test_words_of_a_prompt_teach_as_words_of_an_answer():
+def test_words_of_a_prompt_teach_as_words_of_an_answer_of_which_they_count_for_a_part():
     prior, logprobs = (0.3, 0.7), [(-1.0, -3.0), (-400.0, -399.0), (-math.inf, -2.0), (-math.inf, -math.inf)]
     read = AdaptiveWeighting(prior).begin().after_prompt([GivenWord(4, given) for given in logprobs])
     told = AdaptiveWeighting(prior).begin()
-    for given in ((1.0, math.exp(-2)), (math.exp(-1), 1.0), (0.0, 1.0)):
+    for given in ((1.0, math.exp(-2 * PROMPT_CREDIT)), (math.exp(-PROMPT_CREDIT), 1.0), (0.0, 1.0)):
         told = told.after_word(given)
     assert read.current == pytest.approx(told.current)
     assert AdaptiveWeighting.reads_prompt
