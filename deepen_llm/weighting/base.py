@@ -12,6 +12,10 @@ PROMPT_CREDIT = 0.2
 """How much what a member gives the words of a prompt says of the words of its answer: who predicts a passage a little
 better does not read it better."""
 
+GUESS_BITS = 4.0
+"""What a byte of a prompt costs whoever guesses letter by letter. A member that does no better does not know such text,
+and how far it is from that says nothing."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,9 @@ class Weights(ABC):
         """The weights once the prompt is read: as after its words, one by one, each for a part of what it says."""
         weights: Weights = self
         for word in words:
-            most = max(word.logprobs)
-            if most > -math.inf:
-                weights = weights.after_word([math.exp(PROMPT_CREDIT * (logprob - most)) for logprob in word.logprobs])
+            guess = -word.num_bytes * GUESS_BITS * math.log(2)
+            logprobs = [max(logprob, guess) for logprob in word.logprobs]
+            weights = weights.after_word([math.exp(PROMPT_CREDIT * (one - max(logprobs))) for one in logprobs])
         return weights
 
 

@@ -272,10 +272,10 @@ def test_who_was_wrong_for_a_book_comes_back(eta, alone):
 
 
 def test_words_of_a_prompt_teach_as_words_of_an_answer_of_which_they_count_for_a_part():
-    prior, logprobs = (0.3, 0.7), [(-1.0, -3.0), (-400.0, -399.0), (-math.inf, -2.0), (-math.inf, -math.inf)]
+    prior, logprobs = (0.3, 0.7), [(-1.0, -3.0), (-2.0, -1.0), (-math.inf, -math.inf)]
     read = AdaptiveWeighting(prior).begin().after_prompt([GivenWord(4, given) for given in logprobs])
     told = AdaptiveWeighting(prior).begin()
-    for given in ((1.0, math.exp(-2 * PROMPT_CREDIT)), (math.exp(-PROMPT_CREDIT), 1.0), (0.0, 1.0)):
+    for given in ((1.0, math.exp(-2 * PROMPT_CREDIT)), (math.exp(-PROMPT_CREDIT), 1.0), (1.0, 1.0)):
         told = told.after_word(given)
     assert read.current == pytest.approx(told.current)
     assert AdaptiveWeighting.reads_prompt

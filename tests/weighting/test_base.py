@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from deepen_llm.weighting.base import PROMPT_CREDIT, FixedWeighting, GivenWord, Weights
+from deepen_llm.weighting.base import GUESS_BITS, PROMPT_CREDIT, FixedWeighting, GivenWord, Weights
 
 
 def test_fixed_weights_are_the_same_for_every_request_whatever_they_are_told():
@@ -29,13 +29,18 @@ class Counts(Weights):
         return Counts((*self.told, tuple(given)))
 
 
-def test_a_prompt_is_read_word_by_word_in_proportions_that_do_not_vanish():
-    words = [GivenWord(3, (-1.0, -2.0)), GivenWord(9, (-5000.0, -4999.0)), GivenWord(1, (-math.inf, -800.0))]
+def test_a_prompt_is_read_word_by_word_in_proportions():
+    words = [GivenWord(3, (-1.0, -2.0)), GivenWord(900, (-1001.0, -1000.0))]
     told, less = Counts().after_prompt(words).told, math.exp(-PROMPT_CREDIT)
-    assert told == (pytest.approx((1.0, less)), pytest.approx((less, 1.0)), (0.0, 1.0))
+    assert told == (pytest.approx((1.0, less)), pytest.approx((less, 1.0)))
 
 
-def test_a_word_that_everyone_rules_out_is_passed_over():
-    assert Counts().after_prompt([GivenWord(3, (-math.inf, -math.inf))]).told == ()
+def test_how_far_members_are_from_a_guess_letter_by_letter_says_nothing():
+    guess = -2 * GUESS_BITS * math.log(2)
+    words = [GivenWord(2, (-math.inf, -500.0)), GivenWord(2, (guess + 1, -500.0)), GivenWord(2, (-math.inf, -math.inf))]
+    assert Counts().after_prompt(words).told == ((1.0, 1.0), pytest.approx((1.0, math.exp(-PROMPT_CREDIT))), (1.0, 1.0))
+
+
+def test_an_empty_prompt_says_nothing():
     start = Counts()
     assert start.after_prompt([]) is start
