@@ -136,3 +136,20 @@ def test_token_by_token_nobody_with_weight_rests(make_ensemble):
     ensemble = make_ensemble([STORY], KINDS, weights=(0.9, 0.1), fusion=FusionConfig(reading="token"))
     generation = ensemble.generate(STORY[:20], SamplingParams(max_new_tokens=6))
     assert len(ensemble.members[1].passes) == len(ensemble.members[0].passes) == generation.usage.completion_tokens
+
+
+def test_no_member_adds_more_than_its_bound_whatever_it_and_the_others_say():
+    """Under weights that learn, with what was borrowed speaking against some, all of it against one."""
+    rng = random.Random(11)
+    for _ in range(300):
+        word = OpenWord(AdaptiveWeighting((0.6, 0.3, 0.1), eta=rng.random()).begin(), "a")
+        for _ in range(rng.randrange(1, 4)):
+            begins = tuple(rng.uniform(0.01, 1) for _ in range(3))
+            given = tuple(rng.uniform(1e-6, 1) * (1 - e) for e in begins)
+            word.retell(Said(b"a", given, (math.nan, rng.choice([0.0, given[1] * rng.random()]), given[2]), begins))
+        bounds = [word.bound(member) for member in range(3)]
+        begins = [rng.uniform(1e-6, 1) ** rng.choice([1, 4]) for _ in range(3)]
+        factors = word.weigh(begins)
+        for member, e in enumerate(begins):
+            adds = factors.begins[member] * e + factors.goes_on[member] * (1 - e)
+            assert adds <= bounds[member] * (1 + 1e-9)
