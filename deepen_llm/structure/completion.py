@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +13,11 @@ import llguidance
 from deepen_llm.errors import GrammarError
 from deepen_llm.structure.matcher import Matcher, load_tokenizer
 
-MAX_TRIES = 10_000
-"""So many bytes are tried at most before an answer begins, in the thread of who asks for it: some 20 microseconds each."""
+MAX_TRIES = 5000
+"""So many bytes are tried at most, some 20 microseconds each."""
+
+MAX_CPU_S = 1.0
+"""No search takes longer, in seconds of its thread: a try takes milliseconds where a grammar is very ambiguous."""
 
 MAX_BYTES = 4096
 """No completion is longer."""
@@ -58,7 +62,12 @@ class ByteTokenizer:
 
 
 def find_completion(
-    matcher: Matcher, expressible: bytes, max_tries: int = MAX_TRIES, check: Callable[[], None] = lambda: None
+    matcher: Matcher,
+    expressible: bytes,
+    *,
+    max_tries: int = MAX_TRIES,
+    max_cpu_s: float = MAX_CPU_S,
+    check: Callable[[], None] = lambda: None,
 ) -> bytes | None:
     """Bytes that complete what a matcher over `ByteTokenizer` has taken so far; none where it is complete.
 
@@ -72,16 +81,35 @@ def find_completion(
     Args:
         matcher: It stays as it is.
         expressible: The bytes that may be used.
-        max_tries: So many bytes are tried at most.
+        max_tries: So many bytes are tried at most, which is the same on every machine.
+        max_cpu_s: Seconds of this thread's own time, where tries are slow.
         check: Called between tries; what it raises ends the search.
 
     Returns:
-        None where nothing was found, within `max_tries` or at all.
+        None where nothing was found, within its limits or at all.
     """
     try:
-        return _Search(matcher, expressible, max_tries, check).find()
+        return _Search(matcher, expressible, _Budget(max_tries, max_cpu_s, check)).find()
     except GrammarError:
         return None
+
+
+@final
+class _Budget:
+    """What a search may still take."""
+
+    def __init__(self, num_tries: int, max_cpu_s: float, check: Callable[[], None]) -> None:
+        self._num_left, self._end_s, self._check = num_tries, time.thread_time() + max_cpu_s, check
+
+    def spend(self, num_tries: int) -> None:
+        """Count tries, and see whether the search may go on."""
+        self._check()
+        self._num_left -= num_tries
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the search has to end."""
+        return self._num_left <= 0 or time.thread_time() > self._end_s
 
 
 @final
@@ -99,13 +127,12 @@ class _Place:
 
 @final
 class _Search:
-    """A matcher that goes to and fro, the way to where it stands, and how often each set of allowed bytes was met on it."""
+    """A matcher that goes to and fro, the way to where it stands, and how often the same bytes might come on it."""
 
-    def __init__(self, origin: Matcher, expressible: bytes, max_tries: int, check: Callable[[], None]) -> None:
+    def __init__(self, origin: Matcher, expressible: bytes, budget: _Budget) -> None:
         self._origin, self._matcher = origin, origin.copy()
         self._expressible = expressible
-        self._num_left = max_tries
-        self._check = check
+        self._budget = budget
         self._text = bytearray()
         self._is_complete, self._mask = False, b""
         self._way: list[tuple[int, bytes]] = []
@@ -121,12 +148,12 @@ class _Search:
         while not self._is_complete:
             if len(self._text) < MAX_BYTES:
                 stack += [(len(self._way), byte) for byte in self._branch()]
-            if not stack or self._num_left <= 0:
+            if not stack or self._budget.is_spent:
                 return None
             depth, byte = stack.pop()
             self._go_back(depth)
             self._go_on(byte)
-        return bytes(self._text)
+        return bytes(self._text) if len(self._text) <= MAX_BYTES else None
 
     def _branch(self) -> list[int]:
         """The bytes by which to go on from here, the most promising last.
@@ -146,19 +173,20 @@ class _Search:
         if not any(place.leads_on for place, _ in found.values()):
             self._barren.add(mask)
         ranked += reversed(found.values())
-        return [byte for _, byte in reversed(sorted(ranked, key=lambda pair: pair[0].rank))]
+        return [byte for _, byte in sorted(ranked, key=lambda pair: pair[0].rank)][::-1]
 
     def _try(self, allowed: list[int]) -> list[tuple[_Place, int]]:
         """Where each byte leads; those are left out behind which the grammar library gives up."""
         places, depth = [], len(self._way)
-        for byte in allowed[: max(self._num_left, 0)]:
-            self._check()
-            self._num_left -= 1
+        for byte in allowed:
+            if self._budget.is_spent:
+                break
+            self._budget.spend(1)
             try:
                 self._go_on(byte)
                 places.append((self._judge(byte), byte))
             except GrammarError:
-                self._num_left -= COST_OF_ERROR
+                self._budget.spend(COST_OF_ERROR)
             self._go_back(depth)
         return places
 
@@ -204,7 +232,7 @@ class _Search:
         try:
             self._matcher.drop(num_taken - length)
         except GrammarError:  # an error ended it, or the grammar has terminals that cannot be taken back
-            self._num_left -= length // BYTES_PER_TRY
+            self._budget.spend(length // BYTES_PER_TRY)
             self._matcher = self._origin.copy()
             self._matcher.take_all(self._text)
 

@@ -29,7 +29,10 @@ OPENING = b"[{,:"
 """Behind these a value of JSON is still to come: whoever would leave the structure there has said nothing yet."""
 
 MAX_TRIES = 500
-"""So many bytes are tried at most in a search while the answer runs, which is in the engine's thread: some milliseconds."""
+"""So many bytes are tried at most in a search while the answer runs, which is in the engine's thread: some 10 ms."""
+
+MAX_CPU_S = 0.05
+"""The same in seconds, where tries are slow."""
 
 MAX_CARRIED_BYTES = 8192
 """So many bytes are tried at most to keep what is left of a completion after a token that it did not foresee."""
@@ -200,13 +203,15 @@ class Constraint:
 
     def _carry_over(self, piece: bytes, now: Completion | None) -> Completion | None:
         """The least of a completion that still completes after one more token; None where nothing of it does."""
-        if now is None or now.text.startswith(piece):
-            return now and self._cut(now.text[len(piece) :])
+        if now is None:
+            return None
+        if now.text.startswith(piece):
+            return self._cut(now.text[len(piece) :], now)
         ahead = _ahead(self._text, piece)
         most = min(len(piece), len(now.text))
         dropped = range(most, -1, -1) if len(now.text) * most <= MAX_CARRIED_BYTES else (most, 0)
         rests = (now.text[num_dropped:] for num_dropped in dropped)
-        return self._cut(next((rest for rest in rests if _ends(ahead, rest)), None))
+        return self._cut(next((rest for rest in rests if _ends(ahead, rest)), None), now)
 
     def _search(self) -> Completion | None:
         """A way to end from here; none is searched for again at once where none was found."""
@@ -220,21 +225,37 @@ class Constraint:
     def _find_completion(self, text: Matcher | None) -> Completion | None:
         if text is None:
             return None
-        return self._cut(find_completion(text, self._compiler.expressible, MAX_TRIES))
+        found = find_completion(text, self._compiler.expressible, max_tries=MAX_TRIES, max_cpu_s=MAX_CPU_S)
+        return self._cut(found)
 
-    def _cut(self, text: bytes | None) -> Completion | None:
-        """A completion as few tokens of the main model, the longest first; None where it has none for a byte."""
+    def _cut(self, text: bytes | None, longer: Completion | None = None) -> Completion | None:
+        """A completion as few tokens of the main model, the longest first; None where it has none for a byte.
+
+        `longer` is one that ends in this text: where a token begins as in that one, all that follows is the same too.
+        """
         if text is None:
             return None
-        token_ids, begin = [], 0
-        while begin < len(text):
+        begins = {} if longer is None else self._begins(longer)
+        token_ids: list[int] = []
+        begin = 0
+        while begin < len(text) and len(text) - begin not in begins:
             ends = range(min(begin + LONGEST_PIECE, len(text)), begin, -1)
             end = next((end for end in ends if text[begin:end] in self._vocabulary.ids_by_token), None)
             if end is None:
                 return None
             token_ids.append(self._vocabulary.ids_by_token[text[begin:end]])
             begin = end
+        if longer is not None and begin < len(text):
+            token_ids += longer.token_ids[begins[len(text) - begin] :]
         return Completion(text, tuple(token_ids))
+
+    def _begins(self, completion: Completion) -> dict[int, int]:
+        """The number of each token of a completion, by how many bytes are left where it begins."""
+        begins, num_left = dict[int, int](), len(completion.text)
+        for place, token_id in enumerate(completion.token_ids):
+            begins[num_left] = place
+            num_left -= len(self._piece(token_id))
+        return begins
 
 
 def _ahead(matcher: Matcher | None, text: bytes) -> Matcher | None:

@@ -10,8 +10,8 @@ from typing import Protocol, TypeVar
 from deepen_llm.errors import GrammarError
 
 STACK_BYTES = 256 * 2**20
-"""The stack of such a thread. Only what is used of it takes memory: llguidance goes some 4 kB deeper for every rule that
-refers to another, and `limits.py` lets no chain of more than 2,000 pass. A thread's usual stack is 8 MB, or 1 MB."""
+"""The stack of such a thread; only what is used of it takes memory. llguidance goes some 4 kB deeper for every rule or
+`$ref` that leads to another, of which `grammar_limits.py` lets 2,000 pass; a usual stack is 8 MB, or 1 MB."""
 
 MAX_S = 5.0
 """Seconds after which a structure counts as one that cannot be compiled; good ones take less than one."""

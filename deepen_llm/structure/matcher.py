@@ -10,15 +10,11 @@ import llguidance
 
 from deepen_llm.errors import GrammarError
 
-LIMITS = llguidance.LLParserLimits(
-    max_items_in_row=1000,
-    initial_lexer_fuel=500_000,
-    max_lexer_states=50_000,
-    max_grammar_size=100_000,
-    verbose_errors=False,
-)
-"""What a grammar may cost llguidance: the first two and the fourth bound the time of one call to seconds, the third the
-memory of a lexer to some 100 MB. Schemas of 1,000 properties and enumerations of 20,000 words stay within."""
+MAX_ROW = 2000
+"""Ways in which a text may be read at once. A JSON schema takes some 4 per property that may be left out, each at once."""
+
+MAX_ROW_OF_GRAMMAR = 1000
+"""The same for a grammar, which may be ambiguous: the time that a byte takes grows with the cube of it, to 0.1 s."""
 
 MAX_MESSAGE = 300
 """So many characters of a message of llguidance are passed on: it may quote the grammar, or a Rust backtrace."""
@@ -58,9 +54,26 @@ def check_grammar(grammar: str) -> None:
     Raises:
         GrammarError: It is not valid, or too large; the message is llguidance's.
     """
-    is_wrong, messages = call(llguidance.LLMatcher.validate_grammar_with_warnings, grammar, None, limits=LIMITS)
+    is_wrong, messages = call(
+        llguidance.LLMatcher.validate_grammar_with_warnings, grammar, None, limits=_limits(grammar)
+    )
     if is_wrong:
         raise GrammarError(messages[0])
+
+
+def _limits(grammar: str) -> llguidance.LLParserLimits:
+    """What a grammar may cost llguidance: a state of a lexer takes some 2 kB, and 1,000 properties are 10,000 symbols.
+
+    Its errors do not quote the grammar, which is the user's.
+    """
+    is_schema = '"json_schema": {' in grammar
+    return llguidance.LLParserLimits(
+        max_items_in_row=MAX_ROW if is_schema else MAX_ROW_OF_GRAMMAR,
+        initial_lexer_fuel=500_000,
+        max_lexer_states=50_000,
+        max_grammar_size=100_000,
+        verbose_errors=False,
+    )
 
 
 @final
@@ -78,7 +91,7 @@ class Matcher:
         Raises:
             GrammarError: The grammar is not valid, or too large; the message is llguidance's.
         """
-        self._matcher = call(llguidance.LLMatcher, tokenizer, grammar, log_level=0, limits=LIMITS)
+        self._matcher = call(llguidance.LLMatcher, tokenizer, grammar, log_level=0, limits=_limits(grammar))
         if call(self._matcher.is_error):
             raise GrammarError(call(self._matcher.get_error))
 

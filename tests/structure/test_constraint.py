@@ -160,7 +160,7 @@ def test_a_search_that_found_nothing_that_fits_is_not_made_at_every_token(monkey
     searches = []
     monkeypatch.setattr(
         "deepen_llm.structure.constraint.find_completion",
-        lambda *given: searches.append(1) or find_completion(*given),
+        lambda *given, **limits: searches.append(1) or find_completion(*given, **limits),
     )
     constraint = constrain(regex="[a-z]{300,400}x{3}")
     token_id = load_toy("gpt2").encode("z", at_start=False)[0]
@@ -172,7 +172,7 @@ def test_a_search_that_found_nothing_that_fits_is_not_made_at_every_token(monkey
 
 def test_a_way_out_that_was_not_found_is_not_searched_for_at_every_token(monkeypatch):
     searches = []
-    monkeypatch.setattr("deepen_llm.structure.constraint.find_completion", lambda *given: searches.append(1))
+    monkeypatch.setattr("deepen_llm.structure.constraint.find_completion", lambda *given, **limits: searches.append(1))
     constraint = constrain(json_schema={"type": "array", "minItems": 300, "items": {"type": "string", "minLength": 5}})
     follow_forced(constraint)
     token_id = load_toy("gpt2").encode("z", at_start=False)[0]
