@@ -6,13 +6,14 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from deepen_llm.config.model_schema import read_model_schema
 from deepen_llm.config.settings import Settings
 
 
 def _as_json_schema(value: Any) -> Any:
     """The schema of a pydantic model; anything else as it is."""
     is_model = isinstance(value, type) and issubclass(value, BaseModel)
-    return value.model_json_schema() if is_model else value
+    return read_model_schema(value) if is_model else value
 
 
 class SamplingParams(Settings):
