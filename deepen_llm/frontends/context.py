@@ -28,8 +28,11 @@ class ContextMeter:
     def __init__(self, members: Sequence[Member]) -> None:
         """`members` are all those of the ensemble."""
         self._members = members
-        self.window = min(member.context_length for member in members)
+
+    @cached_property
+    def window(self) -> int:
         """What a prompt and its answer can take together."""
+        return min(member.context_length for member in self._members)
 
     def count_text(self, text: str) -> int:
         """What a text takes as a part of a prompt."""

@@ -22,6 +22,8 @@ from deepen_llm.structure import check_structure
 from langchain_deepen.chat_answer import ChatAnswer
 from langchain_deepen.chat_request import CHAT_NAMES, ChatRequest, make_request, split_options
 from langchain_deepen.ensemble_model import EnsembleModel
+from langchain_deepen.errors import in_langchains_terms
+from langchain_deepen.messages import read_messages
 from langchain_deepen.options import as_json_schema, read_call
 from langchain_deepen.structured import (
     SchemaSource,
@@ -149,6 +151,24 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         model = self.bind(response_format=told, ls_structured_output_format=traced, **kwargs)
         return with_parser(model, json_parser(schema), include_raw=include_raw)
 
+    def get_num_tokens_from_messages(
+        self, messages: LanguageModelInput, tools: Sequence[ToolSource] | None = None
+    ) -> int:
+        """What messages take out of `ensemble.context_length`, in the member for which they take most.
+
+        Counted are the chat templates too, and what the models are told about `tools`. Messages that take less fit into
+        every member's context, which `trim_messages(..., token_counter=chat)` relies on.
+
+        Raises:
+            PromptError: A message that cannot be read.
+            ConfigError: Tools that are none.
+        """
+        if self.custom_get_token_ids is not None:
+            return super().get_num_tokens_from_messages(self._convert_input(messages).to_messages(), tools)
+        told = read_tools(describe_tools(tools), None) if tools else None
+        words = told.words if told is not None else ""
+        return self._open.meter.count_chat(read_messages(self._convert_input(messages).to_messages(), words))
+
     def _prepare(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: Mapping[str, Any]
     ) -> tuple[Self, ChatRequest]:
@@ -177,7 +197,8 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call, request = self._prepare(messages, stop, kwargs)
-        answer = call.ensemble.chat(request.messages, request.params)
+        with in_langchains_terms():
+            answer = call.ensemble.chat(request.messages, request.params)
         return ChatAnswer(request, call.model_name, call.ensemble.member_names).whole(answer)
 
     async def _agenerate(
@@ -188,7 +209,8 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call, request = await self._aprepare(messages, stop, kwargs)
-        answer = await call.ensemble.achat(request.messages, request.params)
+        with in_langchains_terms():
+            answer = await call.ensemble.achat(request.messages, request.params)
         return ChatAnswer(request, call.model_name, call.ensemble.member_names).whole(answer)
 
     def _stream(
@@ -200,7 +222,7 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         call, request = self._prepare(messages, stop, kwargs)
         answer = ChatAnswer(request, call.model_name, call.ensemble.member_names)
-        with call.ensemble.stream_chat(request.messages, request.params) as stream:
+        with in_langchains_terms(), call.ensemble.stream_chat(request.messages, request.params) as stream:
             for piece in stream:
                 for chunk in answer.pieces(piece):
                     if run_manager:
@@ -216,12 +238,13 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         call, request = await self._aprepare(messages, stop, kwargs)
         answer = ChatAnswer(request, call.model_name, call.ensemble.member_names)
-        async with aclosing(call.ensemble.astream_chat(request.messages, request.params)) as stream:
-            async for piece in stream:
-                for chunk in answer.pieces(piece):
-                    if run_manager:
-                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                    yield chunk
+        with in_langchains_terms():
+            async with aclosing(call.ensemble.astream_chat(request.messages, request.params)) as stream:
+                async for piece in stream:
+                    for chunk in answer.pieces(piece):
+                        if run_manager:
+                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                        yield chunk
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         """The cache's key for the options of a call: two schemas of one name are two, and patience is no option."""

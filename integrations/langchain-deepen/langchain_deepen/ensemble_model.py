@@ -152,9 +152,13 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
     @property
     def ensemble(self) -> Ensemble:
         """The ensemble that answers."""
+        return self._open.ensemble
+
+    @property
+    def _open(self) -> OpenEnsemble:
         if self.opened is None:
             raise RuntimeError("a model built by model_construct() has no ensemble: use the constructor")
-        return self.opened.ensemble
+        return self.opened
 
     @property
     def model_name(self) -> str:
@@ -229,6 +233,15 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         return self.ensemble.encode(text)
+
+    def get_num_tokens(self, text: str) -> int:
+        """What a prompt takes out of `ensemble.context_length`, in the member for which it takes most.
+
+        A prompt that takes less fits into every member's context; the main model alone may count fewer.
+        """
+        if self.custom_get_token_ids is not None:
+            return super().get_num_tokens(text)
+        return self._open.meter.count_prompt(text)
 
     def _side_by_side(
         self, inputs: Sequence[Any], config: RunnableConfig | list[RunnableConfig] | None

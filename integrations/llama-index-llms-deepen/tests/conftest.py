@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,15 +68,27 @@ class FakeStream:
         self._is_open = False
 
 
+class FakeVocabulary:
+    """A token a byte; a chat has three more for each message and one for its beginning."""
+
+    prefix_ids = (0,)
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def encode_chat(self, messages: list[dict[str, str]], **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(ids=(0, *(byte for m in messages for byte in b"<->" + m["content"].encode())))
+
+
 class FakeEnsemble:
     """The part of `Ensemble` that DeepenLLM uses."""
 
     member_names = ("alpha", "beta")
     main_name = "alpha"
-    context_length = 512
     has_chat_template = True
 
-    def __init__(self) -> None:
+    def __init__(self, context_length: int = 512) -> None:
+        self.members = [SimpleNamespace(vocabulary=FakeVocabulary(), context_length=context_length)]
         self.pieces = ["Paris", " is", " it."]
         self.answers: list[str] = []
         """What the next calls are answered with, instead of the pieces."""
@@ -88,6 +101,14 @@ class FakeEnsemble:
         self.num_running = 0
         self.num_cancelled = 0
         self.is_closed = False
+
+    @property
+    def context_length(self) -> int:
+        return self.members[0].context_length
+
+    @context_length.setter
+    def context_length(self, context_length: int) -> None:
+        self.members[0].context_length = context_length
 
     def generate(self, prompt: str, params: SamplingParams) -> Generation:
         return self._whole("generate", prompt, params)

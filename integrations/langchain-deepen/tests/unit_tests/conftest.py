@@ -88,12 +88,25 @@ class FakeStream:
         return chunk
 
 
+class FakeVocabulary:
+    """A token a byte, and one before a prompt; a chat has three more for each message."""
+
+    prefix_ids = (0,)
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]], **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(ids=(0, *(byte for m in messages for byte in b"<->" + m["content"].encode())))
+
+
 class FakeEnsemble:
     """Answers every prompt with five words, or with `words`, and counts what is asked of it."""
 
     def __init__(self, name: str = "a", *, delay_s: float = 0.0, fails_after: int | None = None) -> None:
         self.identity: dict[str, Any] = {"members": [name, "b"], "weights": [0.5, 0.5]}
         self.member_names = (name, "b")
+        self.members = [SimpleNamespace(vocabulary=FakeVocabulary(), context_length=512)]
         self.config = SimpleNamespace(max_batch_size=8)
         self.calls: list[tuple[str, Any, SamplingParams]] = []
         self.delay_s, self.fails_after = delay_s, fails_after

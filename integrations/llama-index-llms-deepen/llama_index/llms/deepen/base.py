@@ -21,7 +21,8 @@ from llama_index.core.llms.llm import (
 from llama_index.core.tools.types import BaseTool
 
 from deepen_llm.config import EnsembleConfig, FusionConfig, GivenWeights, MemberConfig
-from deepen_llm.errors import ConfigError, PromptError
+from deepen_llm.errors import ConfigError
+from deepen_llm.frontends.context import ContextMeter
 from deepen_llm.frontends.options import (
     ALIASES,
     OPTION_NAMES,
@@ -34,7 +35,8 @@ from deepen_llm.frontends.options import (
 )
 from deepen_llm.frontends.source import EnsembleSource, ModelSource, without_paths
 from llama_index.llms.deepen.calls import ToolAnswer, selections, text_of
-from llama_index.llms.deepen.messages import check_text_only, to_plain, with_system
+from llama_index.llms.deepen.errors import PromptRefusedError
+from llama_index.llms.deepen.messages import reads_messages, to_plain, with_system
 from llama_index.llms.deepen.predicting import PredictingLLM
 from llama_index.llms.deepen.request import Request
 from llama_index.llms.deepen.responses import chat_response, completion_response
@@ -108,6 +110,7 @@ class DeepenLLM(PredictingLLM):
 
     _ensemble: Ensemble = PrivateAttr()
     _is_own: bool = PrivateAttr()
+    _meter: ContextMeter = PrivateAttr()
 
     def __init__(
         self,
@@ -129,6 +132,27 @@ class DeepenLLM(PredictingLLM):
         self._is_own = ensemble is None
         source = EnsembleSource(**{name: getattr(self, name) for name in _SOURCE_NAMES})
         self._ensemble = source.open_unless(ensemble)
+        self._meter = ContextMeter(self._ensemble.members)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """A copy that shares the open ensemble."""
+        memo = {} if memo is None else memo
+        memo |= {id(shared): shared for shared in (self._ensemble, self._meter)}
+        return super().__deepcopy__(memo)
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[type[Self], dict[str, Any]]]:
+        """What is given is pickled, and the models loaded anew; observers stay here.
+
+        Raises:
+            ConfigError: The ensemble came ready, so that nothing says where it comes from.
+        """
+        if not self._is_own:
+            raise ConfigError(
+                "a pickle keeps where models come from; this one has an ensemble= that was opened elsewhere: give "
+                "model= (a list of models, the path of an ensemble.yaml, an EnsembleConfig) to have it loaded anew"
+            )
+        names = self.model_fields_set - {"callback_manager"}
+        return _make, (type(self), {name: getattr(self, name) for name in names})
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
@@ -153,17 +177,22 @@ class DeepenLLM(PredictingLLM):
 
     @property
     def tokenizer(self) -> Callable[[str], list[int]]:
-        """The main model's tokenizer, by which LlamaIndex can fit prompts: `Settings.tokenizer = llm.tokenizer`."""
-        return self._ensemble.encode
+        """What LlamaIndex can count texts with, to fit prompts: `Settings.tokenizer = llm.tokenizer`.
+
+        A text has as many tokens as it takes of `metadata.context_window` in the member for which it takes most. They
+        are numbered, since they need not be those of one model; the main model's are `llm.ensemble.encode(text)`.
+        """
+        return self._count_out
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What LlamaIndex plans with; the context window is the smallest of the members'.
+        """What LlamaIndex plans with; the context window is the smallest of the members', without what stands around a
+        prompt: a prompt and an answer that fit into it by `tokenizer` fit into every member's context.
 
         It calls functions wherever it can chat at all: calls are decoded by a grammar, which asks nothing of a model.
         """
         return LLMMetadata(
-            context_window=self._ensemble.context_length,
+            context_window=self._window,
             num_output=self.max_tokens,
             is_chat_model=self._chats(),
             is_function_calling_model=self._ensemble.has_chat_template or self._own_messages_to_prompt() is not None,
@@ -216,6 +245,7 @@ class DeepenLLM(PredictingLLM):
         build = partial(completion_response, member_names=self._ensemble.member_names)
         return astream_responses(self._completion(prompt, formatted, kwargs), self._ensemble, build)
 
+    @reads_messages
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The assistant's next message, which holds calls where `tools` came and the models call one.
@@ -228,6 +258,7 @@ class DeepenLLM(PredictingLLM):
         response = chat_response(answer.text, answer, self._ensemble.member_names)
         return response if tool_answer is None else tool_answer.whole(response)
 
+    @reads_messages
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """`chat` for an event loop; cancelling the task stops the work."""
@@ -236,6 +267,7 @@ class DeepenLLM(PredictingLLM):
         response = chat_response(answer.text, answer, self._ensemble.member_names)
         return response if tool_answer is None else tool_answer.whole(response)
 
+    @reads_messages
     @observed_stream(llm_chat_callback())
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Generator[ChatResponse, None, None]:
         """`chat` in pieces, as `stream_complete` gives them; calls of tools come when they are whole."""
@@ -244,6 +276,7 @@ class DeepenLLM(PredictingLLM):
         responses = stream_responses(request, self._ensemble, build)
         return responses if tool_answer is None else read_tool_answer(responses, tool_answer)
 
+    @reads_messages
     @observed_astream(llm_chat_callback())
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
         """`stream_chat` for an event loop: await it, then iterate."""
@@ -293,7 +326,7 @@ class DeepenLLM(PredictingLLM):
 
     def _completion(self, prompt: str, formatted: bool, call: Mapping[str, Any]) -> Request:
         if not isinstance(prompt, str):
-            raise PromptError(f"the prompt must be a string; got {type(prompt).__name__}: use chat for messages")
+            raise PromptRefusedError(f"the prompt must be a string; got {type(prompt).__name__}: use chat for messages")
         if formatted:
             return self._request(prompt, call)
         if (completion_to_prompt := self._own_completion_to_prompt()) is not None:
@@ -302,7 +335,6 @@ class DeepenLLM(PredictingLLM):
 
     def _chat(self, messages: Sequence[ChatMessage], call: Mapping[str, Any]) -> tuple[Request, ToolAnswer | None]:
         """The request, and who reads its answer, where it may be calls of tools."""
-        check_text_only(messages)
         tools = read_tools({name: call[name] for name in call if name in CHAT_OPTIONS})
         call = {name: value for name, value in call.items() if name not in CHAT_OPTIONS}
         if tools is not None:
@@ -320,6 +352,16 @@ class DeepenLLM(PredictingLLM):
         changes = put_nearer(own, read_options(call, owner=type(self).__name__))
         return Request(content, make_params({**own, **changes}))
 
+    def _count_out(self, text: str) -> list[int]:
+        return list(range(self._meter.count_text(text)))
+
+    @property
+    def _window(self) -> int:
+        """The tokens that prompts can be planned with. One stays for the answer, which needs a place to begin."""
+        is_templated = self._ensemble.has_chat_template and self._own_messages_to_prompt() is None and self._chats()
+        around = self._meter.around_chat if is_templated else self._meter.around_prompt
+        return max(self._meter.window - around - 1, 1)
+
     @property
     def _model_name(self) -> str:
         return "+".join(self._ensemble.member_names)
@@ -336,3 +378,8 @@ class DeepenLLM(PredictingLLM):
     def _own_completion_to_prompt(self) -> CompletionToPromptType | None:
         """What the user gave; None where it is LlamaIndex's default, which changes nothing."""
         return None if self.completion_to_prompt is default_completion_to_prompt else self.completion_to_prompt
+
+
+def _make(llm_class: type[DeepenLLM], settings: dict[str, Any]) -> DeepenLLM:
+    """What a pickle stands for."""
+    return llm_class(**settings)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.results import Generation
+from llama_index.llms.deepen.errors import in_llama_indexes_terms
 
 if TYPE_CHECKING:
     from deepen_llm import Ensemble
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 class Request:
     """A text to continue, or messages that each member renders under its own chat template.
 
-    The methods raise what the ensemble raises.
+    The methods raise what the ensemble raises; where a whole answer is asked for, prompts are refused in LlamaIndex's
+    terms.
     """
 
     content: str | list[dict[str, str]]
@@ -25,15 +27,17 @@ class Request:
 
     def run(self, ensemble: Ensemble) -> Generation:
         """The whole answer."""
-        if isinstance(self.content, str):
-            return ensemble.generate(self.content, self.params)
-        return ensemble.chat(self.content, self.params)
+        with in_llama_indexes_terms():
+            if isinstance(self.content, str):
+                return ensemble.generate(self.content, self.params)
+            return ensemble.chat(self.content, self.params)
 
     async def arun(self, ensemble: Ensemble) -> Generation:
         """The whole answer; cancelling the task stops the work in the engine."""
-        if isinstance(self.content, str):
-            return await ensemble.agenerate(self.content, self.params)
-        return await ensemble.achat(self.content, self.params)
+        with in_llama_indexes_terms():
+            if isinstance(self.content, str):
+                return await ensemble.agenerate(self.content, self.params)
+            return await ensemble.achat(self.content, self.params)
 
     def stream(self, ensemble: Ensemble) -> Stream:
         """The answer in pieces; closing the stream stops the work in the engine."""

@@ -1,0 +1,27 @@
+"""Own errors that LangChain has a name for too, so that middleware and fallbacks of LangChain recognise them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from langchain_core import exceptions
+
+from deepen_llm.errors import ContextLengthError
+
+
+class ContextOverflowError(ContextLengthError, exceptions.ContextOverflowError):
+    """A prompt that does not fit into a member's context: `deepen_llm`'s error and LangChain's in one."""
+
+
+@contextmanager
+def in_langchains_terms() -> Iterator[None]:
+    """Raise own errors of the block as LangChain's as well, where it has them.
+
+    Raises:
+        ContextOverflowError: In place of `ContextLengthError`.
+    """
+    try:
+        yield
+    except ContextLengthError as error:
+        raise ContextOverflowError(str(error)) from error
