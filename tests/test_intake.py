@@ -53,15 +53,10 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_text_far_too_long_is_refused_by_its_beginning(ensemble, way, monkeypatch):
-    segment, seen = BackendSegmenter.segment, []
-    monkeypatch.setattr(
-        BackendSegmenter,
-        "segment",
-        lambda self, text, at_start: seen.append(len(text)) or segment(self, text, at_start),
-    )
-    with pytest.raises(ContextLengthError, match="more than .* tokens for member 'bpe', whose context holds 512"):
+    seen = watch_texts(monkeypatch)
+    with pytest.raises(ContextLengthError, match=r"more than .* tokens for member 'bpe', whose context holds 512"):
         WAYS[way](ensemble, FAR_TOO_LONG)
-    assert sum(seen) < len(FAR_TOO_LONG) / 10
+    assert sum(map(len, seen)) < len(FAR_TOO_LONG) / 10
     assert ensemble.num_running == 0
 
 

@@ -10,12 +10,12 @@ PLENTY = 8
 """Characters a token: a text with no more of them than this for every token of a context is tokenized as it is."""
 PIECE = 1 << 16
 """Characters that are tokenized at a time."""
+MOST_ADDED = 100
+"""Tokens that a text has more, at the very most, for being cut at any one place; mostly it is one or two."""
 
 
 def check_size(member: GuardedMember, text: str, deadline: Deadline) -> None:
-    """Refuse a text whose beginning alone has twice the tokens that the member's context holds.
-
-    Cut anywhere, a text has some tokens more than whole: never twice as many.
+    """Refuse a text whose beginning alone is more than the member's context holds.
 
     Raises:
         ContextLengthError: It is too long.
@@ -24,11 +24,11 @@ def check_size(member: GuardedMember, text: str, deadline: Deadline) -> None:
     fits = member.context_length
     num_tokens = 0
     for begin in range(0, len(text) if len(text) > fits * PLENTY else 0, PIECE):
-        num_tokens += len(member.vocabulary.encode(text[begin : begin + PIECE]))
-        if num_tokens > 2 * fits:
+        num_tokens += len(member.vocabulary.encode(text[begin : begin + PIECE])) - MOST_ADDED
+        if num_tokens >= fits:
             raise ContextLengthError(
-                f"the text has more than {num_tokens // 2} tokens for member {member.name!r}, whose context holds "
-                f"{fits}: shorten it"
+                f"the text has more than {num_tokens} tokens for member {member.name!r}, whose context holds {fits}: "
+                "shorten it"
             )
         check_time(deadline)
 

@@ -18,6 +18,7 @@ CONTEXT = 20
 def member(vocabularies, monkeypatch):
     """A member that counts the characters which it was to put into tokens, some at a time."""
     monkeypatch.setattr(prompt_size, "PIECE", 64)
+    monkeypatch.setattr(prompt_size, "MOST_ADDED", 4)
     scripted = ScriptedMember(vocabularies["bpe"], [], context_length=CONTEXT)
     encode, seen = scripted.vocabulary.encode, []
     monkeypatch.setattr(scripted.vocabulary, "encode", lambda text: seen.append(len(text)) or encode(text))
