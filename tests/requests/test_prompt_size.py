@@ -46,7 +46,8 @@ def test_the_number_told_is_not_more_than_there_are(member, vocabularies):
     assert CONTEXT <= told < len(vocabularies["bpe"].segment(text).ids)
 
 
-def test_time_is_looked_at_between_the_pieces(member):
+def test_time_is_looked_at_between_the_pieces(member, monkeypatch):
+    monkeypatch.setattr(prompt_size, "MOST_ADDED", 60)
     with pytest.raises(MemberTimeoutError):
         check_size(member, "  " * 1000, Deadline(0.0))
     assert len(member.member.seen) == 1
