@@ -13,6 +13,7 @@ from deepen_llm.assembly import (
     build_frame,
     build_stepper,
     build_weighting,
+    check_members,
     describe,
     find_main,
     load_members,
@@ -53,10 +54,7 @@ class Ensemble:
             VocabularyError: Members with too few common tokens.
         """
         self._is_configured = config is not None
-        self.config = config or EnsembleConfig(members=tuple(MemberConfig(model=member.name) for member in members))
-        if len(self.config.members) != len(members):
-            raise ConfigError(f"the configuration names {len(self.config.members)} members; got {len(members)}")
-        self._members = tuple(members)
+        self._members, self.config = check_members(members, config)
         self._main = find_main(self.config.main, members)
         frame = build_frame(members, self._main, self.config.fusion)
         self.fusion = frame.method
