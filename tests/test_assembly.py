@@ -65,11 +65,11 @@ def test_weights_by_prompt_are_named_in_the_identity_with_their_temperature(make
 
 @pytest.mark.parametrize("members", [None, "model", 3, [None], ["model"], {"a": 1}])
 def test_what_is_no_list_of_loaded_members_is_refused(members):
-    with pytest.raises(ConfigError, match="^members must be"):
+    with pytest.raises(ConfigError, match=r"^members must be"):
         Ensemble(members)
 
 
 @pytest.mark.parametrize("config", [0, "", [], {"members": ["a"]}, "ensemble.yaml"])
 def test_what_is_no_configuration_is_refused_also_where_it_is_empty(make_ensemble, config):
-    with pytest.raises(ConfigError, match="^config must be an EnsembleConfig; got a"):
+    with pytest.raises(ConfigError, match=r"^config must be an EnsembleConfig; got a"):
         Ensemble(make_ensemble([STORY]).members, config)
