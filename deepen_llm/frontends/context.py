@@ -9,6 +9,7 @@ where member i has a context of `c_i` tokens and makes `n_i` of the text, that i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, final
 
@@ -43,10 +44,10 @@ class ContextMeter:
         return self._largest_share(lambda vocabulary: len(vocabulary.prefix_ids) + len(vocabulary.encode(text)))
 
     def count_chat(self, messages: Sequence[Mapping[str, str]]) -> int:
-        """What messages take in the members' chat templates, up to where the answer begins; 0 for none.
+        """What messages take in the members' chat templates, at most, up to where the answer begins; 0 for none.
 
-        Frameworks count parts of a conversation too, from either end. Where a template refuses a part by itself, each of
-        its messages counts as a chat of its own.
+        Frameworks also count parts of a conversation, and turn them round to count from the end. So both orders count,
+        and where a template refuses both, each message as a chat of its own.
 
         Raises:
             PromptError: Messages that are not roles and texts, or a member without a template.
@@ -69,11 +70,16 @@ class ContextMeter:
 
 
 def _chat_length(vocabulary: Vocabulary, messages: Sequence[Mapping[str, str]]) -> int:
-    """How many tokens the messages are for one member."""
+    """How many tokens the messages are for one member, in the order that takes more."""
     from deepen_llm.requests.messages import encode_chat
+    from deepen_llm.vocabulary.chat import check_messages
 
-    try:
-        return len(encode_chat(vocabulary, messages).ids)
-    except PromptError:
-        alone = [[{"role": "user", "content": message["content"]}] for message in messages]
-        return sum(len(encode_chat(vocabulary, one).ids) for one in alone)
+    check_messages(messages)
+    lengths = []
+    for order in (messages, messages[::-1]) if len(messages) > 1 else (messages,):
+        with suppress(PromptError):
+            lengths.append(len(encode_chat(vocabulary, order).ids))
+    if lengths:
+        return max(lengths)
+    alone = [[{"role": "user", "content": message["content"]}] for message in messages]
+    return sum(len(encode_chat(vocabulary, one).ids) for one in alone)

@@ -12,6 +12,7 @@ from langchain_core.language_models.base import LanguageModelInput
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from deepen_llm.config import SamplingParams
@@ -22,7 +23,7 @@ from deepen_llm.structure import check_structure
 from langchain_deepen.chat_answer import ChatAnswer
 from langchain_deepen.chat_request import CHAT_NAMES, ChatRequest, make_request, split_options
 from langchain_deepen.ensemble_model import EnsembleModel
-from langchain_deepen.errors import in_langchains_terms
+from langchain_deepen.errors import in_langchains_terms, refusing_input
 from langchain_deepen.messages import read_messages
 from langchain_deepen.options import as_json_schema, read_call
 from langchain_deepen.structured import (
@@ -57,6 +58,10 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
     @property
     def _llm_type(self) -> str:
         return "deepen-chat"
+
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        with refusing_input():
+            return super()._convert_input(model_input)
 
     def batch(
         self,

@@ -13,6 +13,7 @@ from deepen_llm.errors import ConfigError
 from deepen_llm.frontends.options import STRUCTURE_NAMES
 from deepen_llm.frontends.tools import CallReader, ToolSet, read_response_format, read_tools
 from langchain_deepen.messages import read_messages
+from langchain_deepen.tools import check_list
 
 CHAT_NAMES = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
 """Options of a call that only the chat model has."""
@@ -59,6 +60,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[Form, dict[str, Any]]:
         schema, words = read_response_format(chat["response_format"])
         return Form(schema=schema, words=words if chat["response_format"].get("is_told", True) else ""), rest
     is_parallel = bool(chat.get("parallel_tool_calls"))
+    check_list(chat.get("tools", ()))
     tools = read_tools(chat.get("tools", ()), chat.get("tool_choice"), is_parallel=is_parallel)
     if tools is None:
         return Form(), rest

@@ -48,7 +48,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
     """How the members are fused."""
     max_batch_size: int | None = None
     """The most sequences that run at the same time."""
-    member_options: dict[str, Any] | None = None
+    member_options: dict[str, Any] | None = Field(default=None, repr=False)
     """Loading options for every member of a list: `dtype`, `device_map`, `local_files_only`, ..."""
     opened: OpenEnsemble | None = Field(default=None, alias="ensemble", exclude=True, repr=False)
     """The open ensemble; the constructor takes an `Ensemble` as `ensemble=`."""
@@ -215,7 +215,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
         }
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        """What traces say about a call: the options in force."""
+        """What traces say about a call: the options in force. It is asked first, and refuses what is no `stop`."""
         named = ("temperature", "max_tokens", "max_new_tokens")
         params = self._params(None, {name: kwargs[name] for name in named if name in kwargs})
         traced = super()._get_ls_params(stop=stop, **kwargs)
@@ -224,7 +224,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
             traced["ls_model_name"] = self.model_name
         traced["ls_temperature"] = params.temperature
         traced["ls_max_tokens"] = params.max_new_tokens
-        if in_force := params.stop if stop is None else stop:
+        if in_force := params.stop if stop is None else make_params({"stop": stop}).stop:
             traced["ls_stop"] = list(in_force)
         return traced
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from langchain_core import exceptions
 
-from deepen_llm.errors import ContextLengthError
+from deepen_llm.errors import ContextLengthError, PromptError
 
 
 class ContextOverflowError(ContextLengthError, exceptions.ContextOverflowError):
@@ -25,3 +25,18 @@ def in_langchains_terms() -> Iterator[None]:
         yield
     except ContextLengthError as error:
         raise ContextOverflowError(str(error)) from error
+
+
+@contextmanager
+def refusing_input() -> Iterator[None]:
+    """What LangChain stumbles over in an input, in place of refusing it, is refused.
+
+    Raises:
+        PromptError: Something that is no text, no list of messages and no `PromptValue`.
+    """
+    try:
+        yield
+    except (TypeError, KeyError, AttributeError) as error:
+        raise PromptError(
+            f"the input must be a text, a list of messages or a PromptValue; LangChain could not read it: {error}"
+        ) from error

@@ -12,12 +12,13 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models.base import LanguageModelInput
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from deepen_llm.results import Chunk
 from deepen_llm.results import Generation as Answer
 from langchain_deepen.ensemble_model import EnsembleModel
-from langchain_deepen.errors import in_langchains_terms
+from langchain_deepen.errors import in_langchains_terms, refusing_input
 from langchain_deepen.generation_info import finish_info, token_info, token_usage, usage_info
 
 _RUN_SETTINGS = ("tags", "metadata", "run_name", "run_id")
@@ -43,6 +44,10 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
     @property
     def _llm_type(self) -> str:
         return "deepen"
+
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        with refusing_input():
+            return super()._convert_input(model_input)
 
     def batch(
         self,
