@@ -76,13 +76,15 @@ class EnsembleSource:
         """The ensemble that is ready, if there is one; this source's otherwise.
 
         Raises:
-            ConfigError: Settings beside an ensemble that is ready, or what `open` refuses.
+            ConfigError: Settings beside an ensemble that is ready, something that is none, or what `open` refuses.
             DeepenError: What else `open` raises.
         """
         if ensemble is None:
             return self.open()
         if given := self.given():
             raise ConfigError(f"give ensemble= alone; got {', '.join(given)} beside it, which it already has")
+        if not all(hasattr(ensemble, name) for name in ("generate", "chat", "members")):
+            raise ConfigError(f"ensemble must be a deepen_llm.Ensemble; got {type(ensemble).__name__}: open one first")
         return ensemble
 
 

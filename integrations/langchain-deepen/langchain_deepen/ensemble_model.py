@@ -122,11 +122,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
     @classmethod
     def _wrap_ensemble(cls, value: Any) -> Any:
         """Accept an `Ensemble` as it is."""
-        if value is None or isinstance(value, OpenEnsemble):
-            return value
-        if not hasattr(value, "generate") or not hasattr(value, "stream_chat"):
-            raise ConfigError(f"ensemble must be a deepen_llm.Ensemble; got {type(value).__name__}")
-        return OpenEnsemble(value)
+        return value if value is None or isinstance(value, OpenEnsemble) else OpenEnsemble(value)
 
     @model_validator(mode="after")
     def _open_ensemble(self) -> Self:

@@ -330,7 +330,7 @@ class DeepenLLM(PredictingLLM):
         if formatted:
             return self._request(prompt, call)
         if (completion_to_prompt := self._own_completion_to_prompt()) is not None:
-            return self._request(completion_to_prompt(prompt), call)
+            return self._request(_check_prompt(completion_to_prompt(prompt), "completion_to_prompt"), call)
         return self._request([{"role": "user", "content": prompt}] if self._chats() else prompt, call)
 
     def _chat(self, messages: Sequence[ChatMessage], call: Mapping[str, Any]) -> tuple[Request, ToolAnswer | None]:
@@ -340,8 +340,11 @@ class DeepenLLM(PredictingLLM):
         if tools is not None:
             tools.check_options(call)
             messages = with_system(messages, tools.words)
-        messages_to_prompt = self._own_messages_to_prompt() or to_plain
-        request = self._request(messages_to_prompt(messages), call)
+        messages_to_prompt = self._own_messages_to_prompt()
+        if messages_to_prompt is None:
+            request = self._request(to_plain(messages), call)
+        else:
+            request = self._request(_check_prompt(messages_to_prompt(messages), "messages_to_prompt"), call)
         if tools is None:
             return request, None
         answer = ToolAnswer(request.params, tools)
@@ -383,3 +386,14 @@ class DeepenLLM(PredictingLLM):
 def _make(llm_class: type[DeepenLLM], settings: dict[str, Any]) -> DeepenLLM:
     """What a pickle stands for."""
     return llm_class(**settings)
+
+
+def _check_prompt(prompt: object, made_by: str) -> str:
+    """A prompt that a function of the user made.
+
+    Raises:
+        ConfigError: It is no text.
+    """
+    if not isinstance(prompt, str):
+        raise ConfigError(f"{made_by} must return a text; got {type(prompt).__name__}")
+    return prompt
