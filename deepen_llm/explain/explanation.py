@@ -154,8 +154,8 @@ def explain_tokens(
 def split_answer(trace: Sequence[StepTrace], text: str, vocabulary: Vocabulary) -> list[str]:
     """What each token adds to the answer; a character belongs to the token that completes it."""
     tokens = [vocabulary.tokens[step.token_id] or b"" for step in trace]
-    # Where the answer begins a text, the engine drops the tokenizer's dummy space; the text tells.
-    drops_space = vocabulary.adds_prefix_space and b"".join(tokens)[:1] == b" " and not text.startswith(" ")
+    # The engine drops the space before an answer that is the tokenizer's or the chat template's; the text tells.
+    drops_space = b"".join(tokens)[:1] == b" " and not text.startswith(" ")
     detokenizer = Detokenizer(drop_leading_space=drops_space)
     pieces = [detokenizer.push(token) for token in tokens]
     if pieces:

@@ -24,10 +24,25 @@ def test_a_system_message_goes_before_the_first_user_message():
 
 
 @pytest.mark.parametrize(
-    "messages", [say(("user", "a")), say(("system", "a")), say(("system", "a"), ("assistant", "b"))]
+    ("messages", "folded"),
+    [
+        (say(("user", "a")), say(("user", "a"))),
+        (say(("system", "a")), say(("user", "a"))),
+        (say(("system", "a"), ("assistant", "b")), say(("user", "a"), ("assistant", "b"))),
+        (say(("user", "a"), ("system", "b"), ("user", "c")), say(("user", "a\n\nb\n\nc"))),
+        (
+            say(("user", "a"), ("assistant", "b"), ("system", "c"), ("user", "d")),
+            say(("user", "a"), ("assistant", "b"), ("user", "c\n\nd")),
+        ),
+    ],
 )
-def test_messages_without_a_system_message_to_fold_stay(messages):
-    assert fold_system(messages) == messages
+def test_a_system_message_is_told_by_the_user_wherever_it_stands(messages, folded):
+    assert fold_system(messages) == folded
+
+
+def test_a_leading_system_message_may_stay_where_later_ones_do_not():
+    messages = say(("system", "a"), ("user", "b"), ("system", "c"))
+    assert fold_system(messages, first=1) == say(("system", "a"), ("user", "b\n\nc"))
 
 
 @pytest.mark.parametrize(
