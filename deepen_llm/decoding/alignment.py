@@ -37,14 +37,14 @@ class Alignment:
         Args:
             vocabulary: The member's.
             prompt: In its tokens.
-            awaits_space: The space that comes before an answer in this vocabulary (`continues_with_space`) is not in
-                what the main model writes: it counts as there already, in no token yet.
+            awaits_space: The spaces before an answer in this vocabulary (`count_spaces_before`) are not in what the
+                main model writes: they count as there already, in no token yet.
         """
         self._vocabulary = vocabulary
         self._at_start = prompt.at_start
         self._num_fixed = prompt.num_fixed
         self._num_open = 0
-        self.missing = b" " if awaits_space and vocabulary.continues_with_space(prompt) else b""
+        self.missing = b" " * vocabulary.count_spaces_before(prompt) if awaits_space else b""
         """The bytes at the very end that no token spells yet: the vocabulary has none for them."""
         self._text = prompt.text + " " * prompt.opens_with_space
         segmentation = vocabulary.segment(prompt.text, at_start=prompt.at_start)

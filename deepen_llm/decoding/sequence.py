@@ -41,14 +41,14 @@ class RunningSequence(ABC):
             ContextLengthError: The prompt leaves no room for an answer in some member's context.
         """
         vocabulary = members[main].vocabulary
-        opens_with_space = vocabulary.continues_with_space(prompts[main])
+        num_spaces = vocabulary.count_spaces_before(prompts[main])
         self.tracks = [
             Track(
                 member,
                 prompt,
                 takes_main_tokens=member.vocabulary.fingerprint == vocabulary.fingerprint,
                 is_main=index == main,
-                awaits_space=not opens_with_space,
+                awaits_space=num_spaces == 0,
             )
             for index, (member, prompt) in enumerate(zip(members, prompts, strict=True))
         ]
@@ -69,7 +69,7 @@ class RunningSequence(ABC):
         """The main model's position."""
         self._prompt = prompts[main]
         self._vocabulary = vocabulary
-        self._detokenizer = Detokenizer(drop_leading_space=opens_with_space)
+        self._detokenizer = Detokenizer(num_spaces=num_spaces)
         self._num_fused = self._num_forced = 0
         self._word: OpenWord | None = None
         self._reads_prompt = False

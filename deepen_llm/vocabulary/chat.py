@@ -26,6 +26,8 @@ with a message of the user, before which `stop=["\\nUser:"]` ends the answer."""
 
 SET_VARIABLES = ("messages", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize")
 """What the library says itself when it renders a chat."""
+MAX_DEPTH = 100
+"""Levels of a value for a template: the schemas of tools have some ten."""
 MAX_SHOWN = 60
 """Characters of what came that an error repeats."""
 
@@ -145,6 +147,14 @@ def check_messages(messages: Sequence[Message]) -> None:
             check_text(message[key], f"message {index}: {key}")
 
 
+def _check_depth(value: Json, num_left: int) -> None:
+    """Raise ValueError where a value holds others deeper than so many levels."""
+    if num_left == 0:
+        raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+        _check_depth(item, num_left - 1)
+
+
 def _shown(message: Mapping[object, object]) -> str:
     """A message's keys, in a readable length."""
     return str(sorted(map(str, message)))[:MAX_SHOWN]
@@ -168,6 +178,7 @@ def check_options(options: Mapping[str, Json] | None) -> None:
             )
         try:
             json.dumps(value)
+            _check_depth(value, MAX_DEPTH)
         except (TypeError, ValueError, RecursionError) as error:
             raise ConfigError(
                 f"chat_template_kwargs must hold values that JSON can write; {name[:MAX_SHOWN]!r} does not: "

@@ -88,7 +88,7 @@ class ChatRenderer:
                 timeout_s=self._left_s(),
             )
         except TemplateOverrunError as error:
-            raise PromptError(f"the chat template of {self.name!r} must end in good time; {error}: mend it") from error
+            raise PromptError(f"the chat template of {self.name!r} must come to an end; {error}: mend it") from error
         except TimeoutError as error:
             raise MemberTimeoutError(
                 f"the chat template of {self.name!r} was still being rendered when the time was over: raise the timeout"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -32,14 +33,13 @@ class ChatTurn:
         What is wrong with it is told to whoever chats.
         """
         for one in (renderer, replace(renderer, form=as_blocks)):
-            try:
-                return cls._read(one, finder)
-            except PromptError:
-                continue
+            with suppress(PromptError):
+                if (turn := cls._read(one, finder)) is not None:
+                    return turn
         return cls()
 
     @classmethod
-    def _read(cls, renderer: ChatRenderer, finder: SpecialFinder) -> ChatTurn:
+    def _read(cls, renderer: ChatRenderer, finder: SpecialFinder) -> ChatTurn | None:
         asked, answered, again = (
             {"role": role, "content": text}
             for role, text in (("user", ASKED), ("assistant", ANSWERED), ("user", ASKED_AGAIN))
@@ -49,7 +49,7 @@ class ChatTurn:
         _, is_asked, opening = prompt.rpartition(ASKED)
         before, is_answered, after = talk.partition(ANSWERED)
         if not is_asked or not is_answered or ASKED_AGAIN not in after:
-            return cls()
+            return None
         between = before.removeprefix(prompt)
         is_lead = before.startswith(prompt) and not between.strip()
         sections = finder.split(after[: after.index(ASKED_AGAIN)])

@@ -28,8 +28,7 @@ KEPT_VARIABLES = ("TZ", "SYSTEMROOT", "LD_LIBRARY_PATH", "PYTHONHOME")
 """Of the environment: the local time, and what an interpreter needs to start. Nothing else is a template's business."""
 WORKER = Path(__file__).with_name("template_worker.py")
 
-EMPTY_REQUEST = b'{"template": "", "variables": {}, "max_characters": 0, "limit_s": 60}
-'
+EMPTY_REQUEST = b'{"template": "", "variables": {}, "max_characters": 0, "limit_s": 60}\n'
 
 
 class TemplateRefusedError(Exception):
@@ -97,6 +96,7 @@ class TemplateProcess:
                     _write(stdin, request)
                     line = lines.readline()
                 self._answers.put(line if line.endswith(b"\n") else b"")
+        self._answers.put(b"")  # whoever asks now is not kept waiting
 
 
 @final
@@ -156,7 +156,7 @@ class TemplateProcesses:
         try:
             process = TemplateProcess()
         except OSError as error:
-            raise TemplateOverrunError(f"no process can be started to render it ({sys.executable!r}: {error})") from error
+            raise TemplateOverrunError(f"no process starts that renders it ({sys.executable!r}: {error})") from error
         self._all.add(process)
         try:
             if not process.ask(EMPTY_REQUEST, _left(end_s)):

@@ -195,9 +195,13 @@ class Vocabulary:
         """As `encode`, with the character of the text where each token begins."""
         return self._segmenter.segment(text, at_start)
 
+    def count_spaces_before(self, prompt: EncodedText) -> int:
+        """With how many spaces an answer to the prompt begins that are no part of it: the dummy, and the template's."""
+        return prompt.opens_with_space + (self.adds_prefix_space and prompt.at_start and not prompt.text)
+
     def continues_with_space(self, prompt: EncodedText) -> bool:
-        """Whether an answer to the prompt begins with a space that is no part of it: the dummy, or the template's."""
-        return prompt.opens_with_space or (self.adds_prefix_space and prompt.at_start and not prompt.text)
+        """Whether an answer to the prompt begins with a space that is no part of it."""
+        return self.count_spaces_before(prompt) > 0
 
     def can_express(self, text: str) -> bool:
         """Whether the tokens spell the text out, its normalization aside: no unknown token, nothing dropped."""
@@ -254,7 +258,7 @@ class Vocabulary:
             timeout_s: Seconds that are left; None is as long as a template may take at all.
 
         Raises:
-            PromptError: Messages that are not roles and texts, no template, or one that refuses them (`ChatRefusedError`).
+            PromptError: Messages that are not roles and texts, no template, or one that refuses them.
             ConfigError: Variables that no template can get.
             MemberTimeoutError: The time was over.
         """
