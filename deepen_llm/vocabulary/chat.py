@@ -55,6 +55,7 @@ class ChatTemplate:
         self._name = name
         self._template = PLAIN_TEMPLATE if template == "plain" else template
         self._finder = source.make_special_finder(special_texts)
+        self._renderer = ChatRenderer(source, name, self._template)
 
     @property
     def exists(self) -> bool:
@@ -66,7 +67,7 @@ class ChatTemplate:
         """What the template puts around an assistant's message."""
         if not self.exists:
             return ChatTurn()
-        return ChatTurn.find(ChatRenderer(self._source, self._name, self._template), self._finder)
+        return ChatTurn.find(self._renderer, self._finder)
 
     def render(
         self, messages: Sequence[Message], options: Mapping[str, Json] | None = None, timeout_s: float | None = None
@@ -91,7 +92,7 @@ class ChatTemplate:
         check_options(options)
         messages = [{"role": message["role"], "content": message["content"]} for message in messages]
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
-        renderer = ChatRenderer(self._source, self._name, self._template, options, end_s=end_s)
+        renderer = replace(self._renderer, options=options, end_s=end_s)
         try:
             return self._render(renderer, messages)
         except ChatRefusedError as refusal:
@@ -102,6 +103,7 @@ class ChatTemplate:
     def _render(self, renderer: ChatRenderer, messages: Sequence[Message]) -> RenderedChat:
         text = renderer.render(messages)
         renderer.check_kept(messages)
+        renderer.check_roles(messages)
         is_begun = messages[-1]["role"] == "assistant"
         lead = self.turn.lead if not is_begun and text.endswith(self.turn.opening) else ""
         return RenderedChat(self._split(text, renderer, messages), lead)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 from deepen_llm.errors import MemberTimeoutError, PromptError
@@ -19,6 +19,8 @@ SPARE_CHARACTERS = 100_000
 """What a template may write besides the messages' texts."""
 MOST_TIMES = 8
 """How often it may write those."""
+MAX_TOLD_APART = 1000
+"""Beginnings of chats that are remembered."""
 MAX_REASON = 500
 """Characters of a template's own words that an error repeats."""
 
@@ -50,6 +52,9 @@ class ChatRenderer:
     form: Form = as_text
     end_s: float | None = None
     """The moment by `time.monotonic` at which the caller's time is over."""
+    told_apart: set[tuple[str, ...]] = field(default_factory=set)
+    """Roles of messages from the first on, of which it is known that the template tells the last but one from the
+    assistant's: in a chat that goes on it is not asked again."""
 
     def render(self, messages: Sequence[Mapping[str, str]], options: Mapping[str, Json] | None = None) -> str:
         """The chat up to where the answer begins: within the last message, where that is the assistant's.
@@ -125,6 +130,34 @@ class ChatRenderer:
                     f"{index}, role {messages[index]['role'][:40]!r}: use a role that it knows, or give the member "
                     "another template with MemberConfig(chat_template=...)"
                 )
+
+    def check_roles(self, messages: Sequence[Mapping[str, str]]) -> None:
+        """Refuse what the template makes of the messages where it takes another's message for the assistant's.
+
+        Raises:
+            ChatRefusedError: It does, with the message's number: its words would be the model's own.
+        """
+        roles = tuple(message["role"] for message in messages)
+        foreign = [index for index, role in enumerate(roles) if role not in ("user", "assistant")]
+        unknown = [index for index in foreign if self.options or roles[: index + 2] not in self.told_apart]
+        variables = {**(self.options or {}), "add_generation_prompt": False}
+        text = self.write(messages, variables) if unknown else ""
+        for index in unknown:
+            taken = [*messages[:index], {**messages[index], "role": "assistant"}, *messages[index + 1 :]]
+            if self._writes(taken, variables, text):
+                raise ChatRefusedError(
+                    f"the chat template of {self.name!r} must tell message {index}, role {roles[index][:40]!r}, from "
+                    "the assistant's; it does not: use a role that it knows"
+                )
+            if not self.options and len(self.told_apart) < MAX_TOLD_APART:
+                self.told_apart.add(roles[: index + 2])
+
+    def _writes(self, messages: Sequence[Mapping[str, str]], variables: Mapping[str, Json], text: str) -> bool:
+        """Whether the template makes this text of the messages."""
+        try:
+            return self.write(messages, variables) == text
+        except ChatRefusedError:
+            return False
 
     def _left_s(self) -> float | None:
         return None if self.end_s is None else max(self.end_s - time.monotonic(), 0.0)

@@ -106,7 +106,7 @@ def test_a_system_message_is_never_lost(template, read):
 
 
 def test_a_template_that_takes_no_form_says_why_of_the_first():
-    with pytest.raises(PromptError, match="refuses these messages: no system$"):
+    with pytest.raises(PromptError, match=r"refuses these messages: no system$"):
         encode_chat(load(NO_SYSTEM + "{{ 1/0 }}{% endfor %}"), say(("system", "a"), ("user", "b")))
 
 

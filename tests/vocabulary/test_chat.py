@@ -240,6 +240,13 @@ def test_a_message_that_a_template_leaves_out_is_named(template, roles, lost):
         load_with(template, "forgetful").encode_chat(messages)
 
 
+@pytest.mark.parametrize("role", ["system", "tool", "anything"])
+def test_a_message_that_a_template_takes_for_the_assistants_is_named(role):
+    messages = [*make_chat("Hi"), {"role": role, "content": "a"}, *make_chat("b")]
+    with pytest.raises(PromptError, match=f"of 'toy' must tell message 1, role '{role}', from the assistant's"):
+        load_with(TEMPLATES["mistral"]).encode_chat(messages)
+
+
 def test_old_thoughts_of_an_assistant_and_spaces_may_be_left_out():
     messages = make_chat(" \n Hi. ", "<think>Hm.</think>\n\nHello.", "Bye.")
     assert "Hm." not in read(load_with(TEMPLATES["qwen 3"]), messages)
