@@ -92,7 +92,7 @@ class ChatTemplate:
         check_options(options)
         messages = [{"role": message["role"], "content": message["content"]} for message in messages]
         end_s = None if timeout_s is None else time.monotonic() + timeout_s
-        renderer = replace(self._renderer, options=options, end_s=end_s)
+        renderer = replace(self._renderer, options=options, end_s=end_s, spent_s=[])
         try:
             return self._render(renderer, messages)
         except ChatRefusedError as refusal:

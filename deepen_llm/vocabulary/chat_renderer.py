@@ -19,6 +19,8 @@ SPARE_CHARACTERS = 100_000
 """What a template may write besides the messages' texts."""
 MOST_TIMES = 8
 """How often it may write those."""
+MAX_CHAT_S = 3.0
+"""For everything that is rendered of one chat after the first time, which may have to start a process."""
 MAX_TOLD_APART = 1000
 """Beginnings of chats that are remembered."""
 MAX_REASON = 500
@@ -52,6 +54,8 @@ class ChatRenderer:
     form: Form = as_text
     end_s: float | None = None
     """The moment by `time.monotonic` at which the caller's time is over."""
+    spent_s: list[float] = field(default_factory=list)
+    """What each time took that a chat was rendered."""
     told_apart: set[tuple[str, ...]] = field(default_factory=set)
     """Roles of messages from the first on, of which it is known that the template tells the last but one from the
     assistant's: in a chat that goes on it is not asked again."""
@@ -84,6 +88,7 @@ class ChatRenderer:
         """What the template makes of all messages. Raises what `render` does."""
         chat = [{**message, "content": self.form(message["content"])} for message in messages]
         size = sum(map(len, walk_texts([chat, variables])))
+        begin_s = time.monotonic()
         try:
             text = self.source.render_chat(
                 chat,
@@ -102,6 +107,7 @@ class ChatRenderer:
             raise ChatRefusedError(
                 f"the chat template of {self.name!r} refuses these messages: {_cut(error)}"
             ) from error
+        self.spent_s.append(time.monotonic() - begin_s)
         self._check(text)
         return text
 
@@ -163,6 +169,10 @@ class ChatRenderer:
         return None if self.end_s is None else max(self.end_s - time.monotonic(), 0.0)
 
     def _check(self, text: object) -> None:
+        if (spent_s := sum(self.spent_s[1:])) > MAX_CHAT_S:
+            raise PromptError(
+                f"the chat template of {self.name!r} must come to an end; one chat took {spent_s:.1f} s of it: mend it"
+            )
         if not isinstance(text, str):
             raise PromptError(f"the chat template of {self.name!r} must write a text; got {type(text).__name__}")
         try:

@@ -18,7 +18,7 @@ from typing import IO, Any, final
 import jinja2
 import markupsafe
 
-MAX_RENDER_S = 4.0
+MAX_RENDER_S = 2.0
 """A template that is not done by then never will be: good ones take less than a millisecond."""
 MAX_START_S = 60.0
 """What a process may take to begin, on a machine that is busy."""
