@@ -40,6 +40,8 @@ class EncodedText:
     in the order in which they stand in the prompt."""
     opens_with_space: bool = False
     """Whether the chat template puts one space, not yet among the ids, before an answer, which does not count it."""
+    starts: tuple[int, ...] = ()
+    """For each of `ids[num_fixed:]` the character of `text` where it begins, as `Segmentation` has it."""
 
 
 @final
@@ -203,6 +205,10 @@ class Vocabulary:
         """Whether an answer to the prompt begins with a space that is no part of it."""
         return self.count_spaces_before(prompt) > 0
 
+    def encode_reply(self, prompt: EncodedText, text: str) -> list[int]:
+        """The tokens of an answer to a prompt, with the spaces before it that are no part of it."""
+        return self.encode(" " * prompt.opens_with_space + text, at_start=prompt.at_start and not prompt.text)
+
     def can_express(self, text: str) -> bool:
         """Whether the tokens spell the text out, its normalization aside: no unknown token, nothing dropped."""
         ids = self.encode(text, at_start=False)
@@ -233,13 +239,14 @@ class Vocabulary:
             PromptError: A lone surrogate, or nothing at all to begin from: no text and no BOS.
         """
         check_text(text, "the prompt")
-        ids = (*self.prefix_ids, *self.encode(text))
+        segmentation = self.segment(text)
+        ids = (*self.prefix_ids, *segmentation.ids)
         if not ids:
             raise PromptError(
                 f"the prompt must not be empty: the tokenizer of {self.name!r} adds no BOS, so that there is no token "
                 "to begin from: give at least one character"
             )
-        return EncodedText(ids, len(self.prefix_ids), text, contents=(text,))
+        return EncodedText(ids, len(self.prefix_ids), text, contents=(text,), starts=tuple(segmentation.starts))
 
     def encode_chat(
         self,
@@ -264,16 +271,19 @@ class Vocabulary:
         """
         ids: list[int] = []
         num_fixed, text, at_start = 0, "", True
+        starts: list[int] = []
         chat = self._chat.render(messages, chat_template_kwargs, timeout_s)
         before_space = chat.lead.removesuffix(" ")
         for section in [*chat.sections, Section(before_space)] if before_space else chat.sections:
             if section.special_id is None:
                 text += section.text
-                ids[num_fixed:] = self.encode(text, at_start=at_start)
+                segmentation = self.segment(text, at_start=at_start)
+                ids[num_fixed:], starts = segmentation.ids, segmentation.starts
                 continue
             ids.append(section.special_id)
-            num_fixed, text, at_start = len(ids), "", self._segmenter.prefixes_sections
+            num_fixed, text, at_start, starts = len(ids), "", self._segmenter.prefixes_sections, []
         if not ids:
             raise PromptError(f"the chat template of {self.name!r} made nothing of the messages: check the template")
         contents = tuple(message["content"] for message in messages)
-        return EncodedText(tuple(ids), num_fixed, text, at_start, contents, opens_with_space=chat.lead.endswith(" "))
+        opens_with_space = chat.lead.endswith(" ")
+        return EncodedText(tuple(ids), num_fixed, text, at_start, contents, opens_with_space, tuple(starts))
