@@ -68,8 +68,8 @@ KINDS: dict[str, Any] = {
 """How the command line takes what has another type in `SamplingParams`."""
 MANY = ("stop", "stop_token_ids")
 HELP = {
-    "logit_bias": "Added to the log-probabilities of single tokens, as JSON or a file of it: an id of the main model, or "
-    """a text that is exactly one of its tokens, with a number from -100 to 100: '{" Paris": 5, "13": -100}'.""",
+    "logit_bias": "Added to the log-probabilities of single tokens, as JSON or a file of it: an id of the main model "
+    """or a text that is exactly one of its tokens, with a number from -100 to 100: '{" Paris": 5, "13": -100}'.""",
     "json_schema": "The answer is JSON of this schema: a file, or the schema itself. It always parses.",
     "grammar": "The answer is of the grammar in this file, in the Lark-like notation of llguidance.",
 }

@@ -57,8 +57,8 @@ class ToolSet:
         """Refuse options that contradict the tools of the same call.
 
         Raises:
-            ConfigError: A structure, what ends an answer elsewhere than a call does, or stop strings where the answer has
-                to be a call.
+            ConfigError: A structure, what ends an answer elsewhere than a call does, or stop strings where the answer
+                has to be a call.
         """
         refused = (*STRUCTURE_NAMES, "ignore_eos", "min_new_tokens", "stop_token_ids")
         if given := [name for name in refused if options.get(name)]:
