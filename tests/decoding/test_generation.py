@@ -90,7 +90,7 @@ def test_a_context_that_has_room_for_less_than_the_limit_is_the_room(members):
 
 def choose(sequence, logprobs, main_logits=None):
     """One step as the engine takes it: restrict, choose, accept."""
-    sequence.tracks[0].logits = logprobs if main_logits is None else main_logits
+    sequence.tracks[0].batch, sequence.tracks[0].place = (logprobs if main_logits is None else main_logits)[None], 0
     row = sequence.restrict(logprobs)
     allowed = row.clone()
     allowed[list(sequence.forbidden_ids)] = -torch.inf
