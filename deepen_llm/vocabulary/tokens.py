@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, final
 
 from deepen_llm.errors import VocabularyError
@@ -86,6 +86,12 @@ class TokenTable:
             special_texts={token_id: texts[token_id] for token_id in sorted(special)},
             pieces=tuple(pieces.strings.get(token_id) for token_id in ids),
         )
+
+    def with_end(self, token_id: int | None) -> Self:
+        """The table with one more special token that ends a text; a BOS, which may follow any text, is none."""
+        if token_id is None or token_id in (*self.eos_ids, self.bos_id) or token_id not in self.special_ids:
+            return self
+        return replace(self, eos_ids=(*self.eos_ids, token_id))
 
 
 def _check_size(name: str, size: int, text_ids: Iterable[int]) -> None:

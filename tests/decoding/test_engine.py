@@ -138,7 +138,14 @@ class Panic(BaseException):
     """As foreign libraries raise it: past `except Exception`."""
 
 
-ENDS = [SystemExit(3), KeyboardInterrupt(), Panic("index out of bounds"), GeneratorExit(), MemoryError()]
+ENDS = [SystemExit(3), KeyboardInterrupt(), Panic("out of bounds"), GeneratorExit(), MemoryError(), StopIteration()]
+    SystemExit(3),
+    KeyboardInterrupt(),
+    Panic("index out of bounds"),
+    GeneratorExit(),
+    MemoryError(),
+    StopIteration(),
+]
 
 
 def throw(error):
@@ -146,7 +153,7 @@ def throw(error):
 
 
 @pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("place", ["choose", "accept", "accept_forced", "result", "restrict"])
+@pytest.mark.parametrize("place", ["choose", "accept", "accept_forced", "result", "restrict", "resolve"])
 def test_nothing_that_a_sequence_raises_ends_the_engine(make_engine, error, place):
     engine, members = make_engine()
     bad, good = begin(members), begin(members, STORY[:15])

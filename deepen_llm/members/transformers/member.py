@@ -22,8 +22,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from deepen_llm.errors import ClosedError, MemberError
 from deepen_llm.members.base import Branch, Member, Pending, Ready
+from deepen_llm.members.generation_defaults import GenerationDefaults
 from deepen_llm.members.names import member_name
 from deepen_llm.members.transformers.attention import AttentionRows
+from deepen_llm.members.transformers.generation_defaults import read_generation_defaults
 from deepen_llm.members.transformers.recurrent import RecurrentRows
 from deepen_llm.members.transformers.rows import Rows
 from deepen_llm.members.transformers.settings import TransformersConfig
@@ -43,6 +45,7 @@ class TransformersMember(Member):
 
         Raises:
             VocabularyError: The tokenizer's tokens cannot be read as bytes.
+            MemberError: A `generation_config` that cannot be read.
         """
         self.name = name
         model.train(False)
@@ -56,6 +59,7 @@ class TransformersMember(Member):
             chat_template=chat_template,
         )
         self.context_length = _context_length(model.config, tokenizer)
+        self._generation_defaults = read_generation_defaults(model, name, len(self.vocabulary))
         self._rows = _make_rows(model)
         self._handles = itertools.count()
         self._is_closed = False
@@ -125,6 +129,11 @@ class TransformersMember(Member):
     def cache_bytes_per_token(self) -> int | None:
         """Keys and values of every layer for one token; None for a recurrent model."""
         return self._rows.bytes_per_token
+
+    @property
+    def generation_defaults(self) -> GenerationDefaults:
+        """The model's `generation_config`."""
+        return self._generation_defaults
 
     @property
     def identity(self) -> Mapping[str, object]:

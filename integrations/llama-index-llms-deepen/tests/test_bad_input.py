@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import math
 import random
 import re
@@ -42,13 +43,26 @@ ATOMS: tuple[Any, ...] = (
     *(FunctionTool.from_defaults(add), PromptTemplate("{x}"), ChatMessage("Hi")),
 )
 MESSAGES: tuple[Any, ...] = (
-    *(ChatMessage("Hi"), ChatMessage(""), ChatMessage("\ud800"), ChatMessage(), ChatMessage(role="system", content="Hi")),
+    *(
+        ChatMessage("Hi"),
+        ChatMessage(""),
+        ChatMessage("\ud800"),
+        ChatMessage(),
+        ChatMessage(role="system", content="Hi"),
+    ),
     *(ChatMessage(role="developer", content="Hi"), ChatMessage(role="assistant", content="Hello")),
     *(ChatMessage(role="tool", content="3"), ChatMessage(role="model", content="3")),
     *(ChatMessage(blocks=[TextBlock(text="Hi")]), ChatMessage(blocks=[ImageBlock(url="file:///x")])),
-    *(ChatMessage(blocks=[AudioBlock(url="file:///x")]), ChatMessage(blocks=[ToolCallBlock(tool_name="f", tool_kwargs={})])),
+    *(
+        ChatMessage(blocks=[AudioBlock(url="file:///x")]),
+        ChatMessage(blocks=[ToolCallBlock(tool_name="f", tool_kwargs={})]),
+    ),
     *({"role": "user", "content": "Hi"}, {"role": "user", "content": None}, {"role": "user"}, {"content": "Hi"}, {}),
-    *({"role": "king", "content": "Hi"}, {"role": "user", "content": 5}, {"role": "user", "content": [{"type": "text"}]}),
+    *(
+        {"role": "king", "content": "Hi"},
+        {"role": "user", "content": 5},
+        {"role": "user", "content": [{"type": "text"}]},
+    ),
     *({"role": "user", "content": "Hi", "name": "x"}, {"role": 5, "content": "Hi"}, "Hi", None, ("user", "Hi")),
 )
 OPTIONS = (
@@ -59,7 +73,7 @@ CALL_OPTIONS = (*OPTIONS, "json_schema", "regex", "grammar")
 CHAT_OPTIONS = (*CALL_OPTIONS, "tools", "tool_choice", "tool_required", "allow_parallel_tool_calls")
 SETTINGS = (
     *(*OPTIONS, "model", "weights", "main", "fusion", "max_batch_size", "member_options", "ensemble", "is_chat_model"),
-    *("system_prompt", "callback_manager", "rate_limiter", "pydantic_program_mode"),
+    *("system_prompt", "callback_manager", "pydantic_program_mode"),
 )
 WORDS = {
     **{"max_new_tokens": "max_tokens", "json_schema": "JSON schema", "regex": "regular expression"},
@@ -165,3 +179,27 @@ def find_miss(argument: str, call: Callable[[], Any]) -> BaseException | None:
     except BaseException as error:
         return error
     return None
+
+
+def check(ensemble: Ensemble, seed: int, num_inputs: int) -> None:
+    """Try so many inputs; between them, a good request is answered as it was before all of them."""
+    good = DeepenLLM(ensemble=ensemble, max_tokens=4)
+    right, misses = good.complete("Once upon a time").text, []
+    attempts = itertools.islice(make_attempts(random.Random(seed), ensemble), num_inputs)
+    for number, (where, argument, value, call) in enumerate(attempts):
+        if (error := find_miss(argument, call)) is not None:
+            misses.append(f"{where}({argument}={value!r:.100}): {type(error).__name__}: {error!s:.200}")
+        if number % 50 == 49:
+            assert good.complete("Once upon a time").text == right, where
+    assert ensemble.num_running == 0
+    assert not misses, "\n".join(misses)
+
+
+def test_any_value_for_any_argument_is_answered_or_refused_by_name(starter):
+    check(starter, seed=0, num_inputs=300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_many_values_for_any_argument_are_answered_or_refused_by_name(starter, seed):
+    check(starter, seed, num_inputs=2_000)

@@ -41,9 +41,7 @@ async def test_every_method_refuses_a_prompt_in_llama_indexes_terms(llm, ensembl
 
 @pytest.mark.parametrize("mode", ["compact", "refine", "tree_summarize", "simple_summarize", "accumulate"])
 @pytest.mark.parametrize(("error", "kind"), TERMS)
-def test_no_synthesizer_answers_empty_response_to_a_prompt_that_is_refused(
-    llm, ensemble, mode, error, kind
-):
+def test_no_synthesizer_answers_empty_response_to_a_prompt_that_is_refused(llm, ensemble, mode, error, kind):
     ensemble.context_length, ensemble.error = 4096, error
     synthesizer = get_response_synthesizer(llm, response_mode=mode)
     with pytest.raises(kind, match=str(error)):

@@ -39,7 +39,10 @@ def test_calls_are_told_as_the_models_write_them_and_results_by_their_tools_name
 
 
 def test_dictionaries_with_role_and_content_are_messages():
-    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": [{"block_type": "text", "text": "Hi"}]}]
+    said = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [{"block_type": "text", "text": "Hi"}]},
+    ]
     assert to_plain(read_messages(said)) == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi"},

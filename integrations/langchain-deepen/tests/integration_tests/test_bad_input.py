@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import random
 import re
@@ -22,7 +23,6 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
-from langchain_core.prompt_values import StringPromptValue
 from pydantic import BaseModel, ValidationError
 
 from deepen_llm import Ensemble
@@ -72,10 +72,17 @@ SETTINGS = (*OPTIONS, "model", "weights", "main", "fusion", "max_batch_size", "m
 """What is given alone, beside an ensemble that is ready."""
 ALIASES = {
     **{"max_new_tokens": "max_tokens", "ensemble": "opened", "schema": "json_schema", "json_schema": "JSON schema"},
-    **{"fusion": "FusionConfig", "weights": "WeightingConfig", "model": "EnsembleConfig", "regex": "regular expression"},
+    **{
+        "fusion": "FusionConfig",
+        "weights": "WeightingConfig",
+        "model": "EnsembleConfig",
+        "regex": "regular expression",
+    },
 }
 """What else errors call an argument."""
-OF_LANGCHAIN = re.compile(r"Invalid input type|[Uu]nsupported message type|[Uu]nexpected message type|message dict|[Mm]essage")
+OF_LANGCHAIN = re.compile(
+    r"Invalid input type|[Uu]nsupported message type|[Uu]nexpected message type|message dict|[Mm]essage"
+)
 """How LangChain says that an input is none, or holds what is no message."""
 
 
@@ -140,21 +147,37 @@ def make_attempts(rng: random.Random, ensemble: Ensemble) -> Iterator[tuple[str,
                 setting = rng.choice(SETTINGS)
                 given = {"ensemble": ensemble, setting: value}
                 kind = type(model)
-                yield kind.__name__, setting, value, lambda kind=kind, given=given: kind(**given).invoke("Hi", max_tokens=2)
+                yield (
+                    kind.__name__,
+                    setting,
+                    value,
+                    lambda kind=kind, given=given: kind(**given).invoke("Hi", max_tokens=2),
+                )
             case 3:
                 argument = rng.choice(("schema", "method", "include_raw", "strict"))
                 given = {"schema": Person, argument: value}
-                yield "with_structured_output", argument, value, lambda model=model, given=given: model.with_structured_output(
-                    **given
-                ).invoke("Hi", max_tokens=8)
+                yield (
+                    "with_structured_output",
+                    argument,
+                    value,
+                    lambda model=model, given=given: model.with_structured_output(**given).invoke("Hi", max_tokens=8),
+                )
             case 4:
                 argument = rng.choice(("tools", "tool_choice", "strict", "parallel_tool_calls"))
                 given = {"tools": [Person], argument: value}
-                yield "bind_tools", argument, value, lambda model=model, given=given: model.bind_tools(**given).invoke("Hi")
+                yield (
+                    "bind_tools",
+                    argument,
+                    value,
+                    lambda model=model, given=given: model.bind_tools(**given).invoke("Hi"),
+                )
             case 5:
                 asked = make_input(rng)
-                yield "get_num_tokens_from_messages", "input", asked, lambda model=model, asked=asked: (
-                    model.get_num_tokens_from_messages(asked)
+                yield (
+                    "get_num_tokens_from_messages",
+                    "input",
+                    asked,
+                    lambda model=model, asked=asked: model.get_num_tokens_from_messages(asked),
                 )
 
 
@@ -181,3 +204,27 @@ def find_miss(argument: str, call: Callable[[], Any]) -> BaseException | None:
     except BaseException as error:
         return error
     return None
+
+
+def check(ensemble: Ensemble, seed: int, num_inputs: int) -> None:
+    """Try so many inputs; between them, a good request is answered as it was before all of them."""
+    good = DeepenLLM(ensemble=ensemble, max_tokens=4)
+    right, misses = good.invoke("Once upon a time"), []
+    attempts = itertools.islice(make_attempts(random.Random(seed), ensemble), num_inputs)
+    for number, (where, argument, value, call) in enumerate(attempts):
+        if (error := find_miss(argument, call)) is not None:
+            misses.append(f"{where}({argument}={value!r:.100}): {type(error).__name__}: {error!s:.200}")
+        if number % 50 == 49:
+            assert good.invoke("Once upon a time") == right, where
+    assert ensemble.num_running == 0
+    assert not misses, "\n".join(misses)
+
+
+def test_any_value_for_any_argument_is_answered_or_refused_by_name(ensemble):
+    check(ensemble, seed=0, num_inputs=300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_many_values_for_any_argument_are_answered_or_refused_by_name(ensemble, seed):
+    check(ensemble, seed, num_inputs=2_000)

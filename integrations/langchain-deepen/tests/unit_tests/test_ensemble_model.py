@@ -98,7 +98,7 @@ def test_ids_are_the_main_models_and_the_count_is_of_a_whole_prompt(model_class,
 def test_a_stop_that_is_none_is_refused_by_name(model_class, ensemble, stop):
     model = model_class(ensemble=ensemble)
     for call in (model.invoke, lambda asked, **options: list(model.stream(asked, **options))):
-        with pytest.raises(ConfigError, match="^stop"):
+        with pytest.raises(ConfigError, match=r"^stop"):
             call("Hi", stop=stop)
     assert ensemble.calls == []
 
@@ -110,7 +110,7 @@ def test_one_stop_string_needs_no_list(model_class, ensemble):
 
 @pytest.mark.parametrize("asked", [[[{"role": "user"}, {1}]], [(ValueError, {})], [{"role": {}, "content": "Hi"}]])
 def test_an_input_that_langchain_stumbles_over_is_refused(model_class, ensemble, asked):
-    with pytest.raises((PromptError, ValueError, NotImplementedError), match="[Ii]nput|[Mm]essage"):
+    with pytest.raises((PromptError, ValueError, NotImplementedError), match=r"[Ii]nput|[Mm]essage"):
         model_class(ensemble=ensemble).invoke(asked)
 
 

@@ -82,7 +82,10 @@ def test_instructions_are_the_systems_and_come_behind_its_own():
 
 
 def test_a_developer_is_the_system():
-    told = [ChatMessage("Be brief.", role="developer"), *convert_to_messages([{"role": "developer", "content": "Too."}])]
+    told = [
+        ChatMessage("Be brief.", role="developer"),
+        *convert_to_messages([{"role": "developer", "content": "Too."}]),
+    ]
     assert [message["role"] for message in read_messages(told)] == ["system", "system"]
     instructed = read_messages([told[0], HumanMessage("u")], "Tools: none.")
     assert [one["content"] for one in instructed] == ["Be brief.", "Tools: none.", "u"]
@@ -93,7 +96,7 @@ def test_a_functions_result_is_told_as_a_tools():
 
 
 def test_a_message_that_says_nothing_to_a_model_is_refused():
-    with pytest.raises(PromptError, match="message 1 must be from the system, .*; got RemoveMessage"):
+    with pytest.raises(PromptError, match=r"message 1 must be from the system, .*; got RemoveMessage"):
         read_messages([HumanMessage("Hi"), RemoveMessage(id="1")])
 
 

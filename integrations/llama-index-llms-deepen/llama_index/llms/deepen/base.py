@@ -27,7 +27,6 @@ from deepen_llm.frontends.options import (
     ALIASES,
     OPTION_NAMES,
     check_names,
-    default_of,
     make_params,
     put_nearer,
     read_options,
@@ -37,6 +36,7 @@ from deepen_llm.frontends.source import EnsembleSource, ModelSource, without_pat
 from llama_index.llms.deepen.calls import ToolAnswer, selections, text_of
 from llama_index.llms.deepen.errors import PromptRefusedError
 from llama_index.llms.deepen.messages import reads_messages, to_plain, with_system
+from llama_index.llms.deepen.options import AnswerOptions
 from llama_index.llms.deepen.predicting import PredictingLLM
 from llama_index.llms.deepen.request import Request
 from llama_index.llms.deepen.responses import chat_response, completion_response
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 _SOURCE_NAMES = [field.name for field in fields(EnsembleSource)]
 
 
-class DeepenLLM(PredictingLLM):
+class DeepenLLM(AnswerOptions, PredictingLLM):
     """Two or more language models that answer as one.
 
     Give `model`: a list of models (folders or names on the Hugging Face hub), the path of an `ensemble.yaml`, or
@@ -91,21 +91,6 @@ class DeepenLLM(PredictingLLM):
     is_chat_model: bool | None = Field(
         default=None,
         description="Whether LlamaIndex chats. None: if every member has a template and no completion_to_prompt came.",
-    )
-    max_tokens: int = Field(default=default_of("max_tokens"), description="The most tokens to generate.")
-    temperature: float = Field(default=default_of("temperature"), description="0 is greedy.")
-    top_k: int = Field(default=default_of("top_k"), description="Keep the k best tokens; 0 keeps all.")
-    top_p: float = Field(default=default_of("top_p"), description="Keep the best tokens up to this probability.")
-    min_p: float = Field(default=default_of("min_p"), description="Drop tokens below this share of the best one's.")
-    stop: str | list[str] = Field(default_factory=list, description="Strings at which the answer ends.")
-    seed: int | None = Field(default=default_of("seed"), description="Seed of every call; None draws one a call.")
-    logprobs: int | None = Field(
-        default=default_of("logprobs"), description="Report log-probabilities, with so many others."
-    )
-    ignore_eos: bool = Field(default=default_of("ignore_eos"), description="Go on after end-of-sequence.")
-    trace: bool = Field(default=default_of("trace"), description="Report every step in `raw`.")
-    timeout: float | None = Field(
-        default=default_of("timeout"), description="Seconds in which an answer must be whole; None waits."
     )
 
     _ensemble: Ensemble = PrivateAttr()
@@ -186,8 +171,10 @@ class DeepenLLM(PredictingLLM):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What LlamaIndex plans with; the context window is the smallest of the members', without what stands around a
-        prompt: a prompt and an answer that fit into it by `tokenizer` fit into every member's context.
+        """What LlamaIndex plans with.
+
+        The context window is the smallest of the members', without what stands around a prompt: what fits into it by
+        `tokenizer` fits into every member's context.
 
         It calls functions wherever it can chat at all: calls are decoded by a grammar, which asks nothing of a model.
         """

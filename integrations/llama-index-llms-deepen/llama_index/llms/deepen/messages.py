@@ -27,7 +27,7 @@ _RESULTS = (MessageRole.TOOL, MessageRole.FUNCTION)
 
 
 def reads_messages(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a method of a chat, awaited or not: what it and its observers are given are messages that can be read."""
+    """Decorate a method of a chat, awaited or not: it and its observers are given messages that can be read."""
     if inspect.iscoroutinefunction(method):
 
         @functools.wraps(method)

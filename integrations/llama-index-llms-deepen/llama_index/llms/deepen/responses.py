@@ -45,9 +45,16 @@ def _raw(result: Generation | Chunk, member_names: Sequence[str]) -> dict[str, A
             raw["share_fused"] = result.fusion.share_fused
             if result.fusion.weights:
                 raw["weights"] = dict(zip(member_names, result.fusion.weights, strict=True))
+    if isinstance(result, Generation) and result.alternatives:
+        raw["alternatives"] = [_raw_alternative(one, member_names) for one in result.alternatives]
     if result.trace is not None:
         raw["trace"] = [asdict(step) for step in result.trace]
     return raw or None
+
+
+def _raw_alternative(result: Generation, member_names: Sequence[str]) -> dict[str, Any]:
+    """A further answer to the same prompt."""
+    return {"text": result.text, **(_raw(result, member_names) or {})}
 
 
 def _logprobs(token: TokenLogprob) -> list[LogProb]:

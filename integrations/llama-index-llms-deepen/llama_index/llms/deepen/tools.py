@@ -38,8 +38,8 @@ def read_tools(options: Mapping[str, Any]) -> ToolSet | None:
     `tool_choice` names, if it names one.
 
     Raises:
-        ConfigError: `tool_required` without tools or with a choice that forbids calls, no list of tools, or what the function of the same name in
-            `deepen_llm.frontends.tools` refuses.
+        ConfigError: `tool_required` without tools or with a choice that forbids calls, no list of tools, or what the
+            function of the same name in `deepen_llm.frontends.tools` refuses.
         GrammarError: A tool whose arguments cannot be decoded by their schema; the message names it.
     """
     given = options.get("tools") or ()
