@@ -11,6 +11,7 @@ from langchain_core.language_models.base import BaseLanguageModel, LangSmithPara
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticSerializationError
 
 from deepen_llm.config import FusionConfig, GivenWeights, LogitBias, SamplingParams, StopIds
 from deepen_llm.errors import DeepenError
@@ -221,8 +222,17 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
         return {
             "model_name": self.model_name,
             "ensemble": self.ensemble.identity,
-            "options": self._params(None, {}).model_dump(mode="json"),  # how long to wait for it is not dumped
+            "options": self._identify_options(),
         }
+
+    def _identify_options(self) -> dict[str, Any]:
+        """The options in force as JSON values, but for how long to wait."""
+        params = self._params(None, {})
+        try:
+            return params.model_dump(mode="json")
+        except PydanticSerializationError:
+            check_structure(params)  # which says what in it is no JSON
+            raise
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         """What traces say about a call: the options in force. It is asked first, and refuses what is no `stop`."""
