@@ -1,7 +1,7 @@
 """How much of the members' contexts a prompt takes, as one number by which frameworks can fit prompts. Loads no torch.
 
 Members differ in their tokenizers and in how much they can read, so the tokens of none of them alone say whether a
-prompt fits. The unit here is the tokens of the member with the narrowest context, and a text counts as the largest share
+prompt fits. The unit here is the tokens of the member with the narrowest context. A text counts as the largest share
 that it takes of any context: where member i has one of `c_i` tokens and makes `n_i` of the text, that is
 `max_i ceil(n_i * window / c_i)` out of `window = min_i c_i`. So a text fits into every context if and only if it fits
 into the window by this count.
