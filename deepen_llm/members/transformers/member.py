@@ -29,9 +29,16 @@ class TransformersMember(Member):
     """Runs a `PreTrainedModel` that has a language-modelling head, with one forward pass a step for all its rows."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: Any, *, name: str, chat_template: str | None = None, revision: str = ""
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        name: str,
+        chat_template: str | None = None,
+        revision: str = "",
+        adapter: str | None = None,
     ) -> None:
-        """Wrap a model that is already loaded.
+        """Wrap a model that is already loaded; `adapter` says where what changes it came from.
 
         Raises:
             VocabularyError: The tokenizer's tokens cannot be read as bytes.
@@ -40,6 +47,7 @@ class TransformersMember(Member):
         model.train(False)
         self._model = model
         self._revision = revision
+        self._adapter = adapter
         self.vocabulary = Vocabulary.from_tokenizer(
             tokenizer,
             name=name,
@@ -72,6 +80,7 @@ class TransformersMember(Member):
                 name=name,
                 chat_template=config.chat_template,
                 revision=loaded.commit,
+                adapter=loaded.adapter,
             )
 
     @property
@@ -109,8 +118,9 @@ class TransformersMember(Member):
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Name, place, revision and number format of the model."""
-        return {
+        """Name, place, revision and number format of the model, and its adapter where it has one."""
+        adapter = {} if self._adapter is None else {"adapter": self._adapter}
+        return adapter | {
             "name": self.name,
             "model": str(self._model.config.name_or_path),
             "revision": self._revision,
