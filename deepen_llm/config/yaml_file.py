@@ -130,7 +130,7 @@ class _Limits:
             if self._open[-1].num_values > MAX_VALUES:
                 raise ConfigError(f"must hold at most {MAX_VALUES:,} values, those of aliases counted; it holds more")
 
-    def _size(self, event: yaml.AliasEvent) -> int:
+    def _size(self, event: Any) -> int:
         if any(one.anchor == event.anchor for one in self._open):
             raise ConfigError(f"holds {quote(event.anchor)} within itself, in {_place(event)}: write it without alias")
         return self._sizes.get(event.anchor, 1)
@@ -144,5 +144,5 @@ class _Limits:
         self._open[-1].keys.add(key)
 
 
-def _place(event: yaml.Event) -> str:
+def _place(event: Any) -> str:
     return f"line {event.start_mark.line + 1}"

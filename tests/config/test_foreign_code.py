@@ -23,7 +23,9 @@ def test_a_file_that_asks_for_foreign_code_needs_the_word_outside(tmp_path, memb
     file = tmp_path / "ensemble.yaml"
     file.write_text(f"members: [b, {member}]")
     for load in (EnsembleConfig.load, Ensemble.from_config):
-        with pytest.raises(ConfigError, match=rf"member 'a' of .*\({asked}\).*trust_remote_code=True\).*--trust-remote"):
+        with pytest.raises(
+            ConfigError, match=rf"member 'a' of .*\({asked}\).*trust_remote_code=True\).*--trust-remote"
+        ):
             load(file)
     assert EnsembleConfig.load(file, trust_remote_code=True).members[1].foreign_code == (asked,)
 

@@ -48,10 +48,9 @@ class Checkpoint:
         """
         arguments = {key: config.model_kwargs[key] for key in HUB_ARGUMENTS if key in config.model_kwargs}
         arguments |= {"revision": config.revision or "main", "local_files_only": config.local_files_only}
-        at_home = os.path.expanduser(config.model)  # noqa: PTH111 (of pathlib it raises where there is no such user)
-        place = at_home if Path(at_home).is_dir() else config.model
-        found = cls(place, name, arguments | {"subfolder": config.model_kwargs.get("subfolder", "")})
+        found = cls(config.model, name, arguments | {"subfolder": config.model_kwargs.get("subfolder", "")})
         found._check_place()
+        found = replace(found, place=_expand(found.place))
         if found.folder.is_dir():
             found._check_folder()
         return found
@@ -168,7 +167,7 @@ class Checkpoint:
             self.refuse(
                 f"a path or name has 1 to {MAX_PATH:,} characters, none of them NUL; this has {len(self.place):,}"
             )
-        path = Path(self.place)
+        path = Path(_expand(self.place))
         try:
             is_folder, is_there = path.is_dir(), path.exists()
         except OSError as error:
@@ -204,6 +203,11 @@ class Checkpoint:
 
 
 _GGUF = "this is GGUF, which is not supported yet: give the same model as transformers has it, with *.safetensors"
+
+
+def _expand(place: str) -> str:
+    """A path in somebody's home folder, `~/models/one`, in full; anything else as it is."""
+    return os.path.expanduser(place) if place.startswith("~") else place  # noqa: PTH111 (pathlib's raises)
 
 
 def _is_gguf(path: Path) -> bool:

@@ -61,7 +61,8 @@ def load_model(config: TransformersConfig, name: str) -> Loaded:
         _check_memory(base, settings, config)
         model = _load_weights(base, config)
         if adapter is not None and adapter.base is not checkpoint:
-            _check_fit(checkpoint, model.load_adapter(checkpoint.place, adapter_kwargs=_of_hub(checkpoint)).to_dict())
+            info = model.load_adapter(checkpoint.place, adapter_kwargs=_of_hub(checkpoint))
+            _check_fit(checkpoint, vars(info))
         if config.device is not None:
             model.to(device=torch.device(config.device))  # type: ignore[call-arg]
     commit = getattr(model.config, "_commit_hash", None) or config.revision
@@ -139,13 +140,14 @@ def _load_weights(base: Checkpoint, config: TransformersConfig) -> PreTrainedMod
     given = {key: value for key, value in chosen.items() if value is not None}
     # Of what does not fit all the names are wanted, not the first error.
     options = {"use_safetensors": True, "ignore_mismatched_sizes": True, **given, **config.model_kwargs}
-    model, info = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         base.place,
         trust_remote_code=config.trust_remote_code,
         **{**base.arguments, **options, "output_loading_info": True},
     )
-    _check_fit(base, info, allows_mismatch=bool(config.model_kwargs.get("ignore_mismatched_sizes")))
-    return model  # type: ignore[no-any-return]
+    model: PreTrainedModel = loaded[0]
+    _check_fit(base, loaded[1], allows_mismatch=bool(config.model_kwargs.get("ignore_mismatched_sizes")))
+    return model
 
 
 def _check_fit(checkpoint: Checkpoint, info: Mapping[str, Any], *, allows_mismatch: bool = False) -> None:
@@ -183,7 +185,7 @@ def _without_bars() -> Iterator[None]:
 
     def make_bar(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if kwargs.get("desc") == SILENCED_BAR:
-            return transformers_logging.EmptyTqdm(*args)
+            return transformers_logging.EmptyTqdm(*args)  # type: ignore[no-untyped-call]
         return factory(*args, **kwargs) if before is None else before(factory, args, kwargs)
 
     transformers_logging.set_tqdm_hook(make_bar)

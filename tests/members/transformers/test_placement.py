@@ -43,7 +43,7 @@ def test_an_accelerator_counts_with_and_without_its_number(monkeypatch):
     assert available_devices() == ["cpu", "cuda:0", "cuda:1"]
     check_placement(MemberConfig(model="a", device="cuda"), "a")
     check_placement(MemberConfig(model="a", device_map={"": "cuda:1"}), "a")
-    with pytest.raises(ConfigError, match="'cuda:1'.*got 'cuda:2'"):
+    with pytest.raises(ConfigError, match=r"'cuda:1'.*got 'cuda:2'"):
         check_placement(MemberConfig(model="a", device="cuda:2"), "a")
 
 
