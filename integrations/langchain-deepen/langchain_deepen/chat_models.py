@@ -55,9 +55,16 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         ```
     """
 
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Further variables that every member's chat template sees, such as `enable_thinking`."""
+
     @property
     def _llm_type(self) -> str:
         return "deepen-chat"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {**super()._identifying_params, "chat_template_kwargs": self.chat_template_kwargs}
 
     def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
         with refusing_input():
@@ -184,7 +191,9 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         # The tools are nearer than a structure of the constructor, and take its place.
         model = self.model_copy(update=dict.fromkeys(STRUCTURE_NAMES)) if form.tools else self
         call = model._for_call(stop, rest)
-        return call, make_request(messages, form, call._params(None, {}), stop)
+        given = options.get("chat_template_kwargs")
+        template_kwargs = self.chat_template_kwargs if given is None else given
+        return call, make_request(messages, form, call._params(None, {}), stop, template_kwargs=template_kwargs)
 
     async def _aprepare(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: Mapping[str, Any]
@@ -203,7 +212,7 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
     ) -> ChatResult:
         call, request = self._prepare(messages, stop, kwargs)
         with in_langchains_terms():
-            answer = call.ensemble.chat(request.messages, request.params)
+            answer = call.ensemble.chat(request.messages, request.params, chat_template_kwargs=request.template_kwargs)
         return ChatAnswer(request, call.model_name, call.ensemble.member_names).whole(answer)
 
     async def _agenerate(
@@ -215,7 +224,9 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
     ) -> ChatResult:
         call, request = await self._aprepare(messages, stop, kwargs)
         with in_langchains_terms():
-            answer = await call.ensemble.achat(request.messages, request.params)
+            answer = await call.ensemble.achat(
+                request.messages, request.params, chat_template_kwargs=request.template_kwargs
+            )
         return ChatAnswer(request, call.model_name, call.ensemble.member_names).whole(answer)
 
     def _stream(
@@ -227,7 +238,12 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         call, request = self._prepare(messages, stop, kwargs)
         answer = ChatAnswer(request, call.model_name, call.ensemble.member_names)
-        with in_langchains_terms(), call.ensemble.stream_chat(request.messages, request.params) as stream:
+        with (
+            in_langchains_terms(),
+            call.ensemble.stream_chat(
+                request.messages, request.params, chat_template_kwargs=request.template_kwargs
+            ) as stream,
+        ):
             for piece in stream:
                 for chunk in answer.pieces(piece):
                     if run_manager:
@@ -244,7 +260,11 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         call, request = await self._aprepare(messages, stop, kwargs)
         answer = ChatAnswer(request, call.model_name, call.ensemble.member_names)
         with in_langchains_terms():
-            async with aclosing(call.ensemble.astream_chat(request.messages, request.params)) as stream:
+            async with aclosing(
+                call.ensemble.astream_chat(
+                    request.messages, request.params, chat_template_kwargs=request.template_kwargs
+                )
+            ) as stream:
                 async for piece in stream:
                     for chunk in answer.pieces(piece):
                         if run_manager:

@@ -140,20 +140,24 @@ class FakeEnsemble:
         self.calls.append(("astream", prompt, params))
         return FakeStream(self, self.pieces(prompt, params))
 
-    def chat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams) -> Generation:
+    def chat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams, **options: Any) -> Generation:
+        self.chat_options = options
         self.calls.append(("chat", list(messages), params))
         return self.answer(messages[-1]["content"], params)
 
-    async def achat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams) -> Generation:
+    async def achat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams, **options: Any) -> Generation:
+        self.chat_options = options
         self.calls.append(("achat", list(messages), params))
         await self.work()
         return self.answer(messages[-1]["content"], params)
 
-    def stream_chat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams) -> FakeStream:
+    def stream_chat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams, **options: Any) -> FakeStream:
+        self.chat_options = options
         self.calls.append(("stream_chat", list(messages), params))
         return FakeStream(self, self.pieces(messages[-1]["content"], params))
 
-    def astream_chat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams) -> FakeStream:
+    def astream_chat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams, **options: Any) -> FakeStream:
+        self.chat_options = options
         self.calls.append(("astream_chat", list(messages), params))
         return FakeStream(self, self.pieces(messages[-1]["content"], params))
 
