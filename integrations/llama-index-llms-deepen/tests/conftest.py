@@ -113,25 +113,29 @@ class FakeEnsemble:
     def generate(self, prompt: str, params: SamplingParams) -> Generation:
         return self._whole("generate", prompt, params)
 
-    def chat(self, messages: list[dict[str, str]], params: SamplingParams) -> Generation:
+    def chat(self, messages: list[dict[str, str]], params: SamplingParams, **options: Any) -> Generation:
+        self.chat_options = options
         return self._whole("chat", messages, params)
 
     async def agenerate(self, prompt: str, params: SamplingParams) -> Generation:
         return await self._awhole("agenerate", prompt, params)
 
-    async def achat(self, messages: list[dict[str, str]], params: SamplingParams) -> Generation:
+    async def achat(self, messages: list[dict[str, str]], params: SamplingParams, **options: Any) -> Generation:
+        self.chat_options = options
         return await self._awhole("achat", messages, params)
 
     def stream(self, prompt: str, params: SamplingParams) -> FakeStream:
         return self._stream("stream", prompt, params)
 
-    def stream_chat(self, messages: list[dict[str, str]], params: SamplingParams) -> FakeStream:
+    def stream_chat(self, messages: list[dict[str, str]], params: SamplingParams, **options: Any) -> FakeStream:
+        self.chat_options = options
         return self._stream("stream_chat", messages, params)
 
     def astream(self, prompt: str, params: SamplingParams) -> FakeStream:
         return self._stream("astream", prompt, params)
 
-    def astream_chat(self, messages: list[dict[str, str]], params: SamplingParams) -> FakeStream:
+    def astream_chat(self, messages: list[dict[str, str]], params: SamplingParams, **options: Any) -> FakeStream:
+        self.chat_options = options
         return self._stream("astream_chat", messages, params)
 
     def encode(self, text: str) -> list[int]:

@@ -77,7 +77,7 @@ SETTINGS = (
 )
 WORDS = {
     **{"max_new_tokens": "max_tokens", "json_schema": "JSON schema", "regex": "regular expression"},
-    **{"fusion": "FusionConfig", "weights": "WeightingConfig", "model": "EnsembleConfig"},
+    **{"fusion": "FusionConfig", "weights": "WeightingConfig", "model": "EnsembleConfig|loaded from"},
     **{"messages": "message", "prompt": "prompt|message", "output_cls": "JSON schema", "llm_kwargs": "option"},
 }
 """What else errors call an argument."""
@@ -95,7 +95,7 @@ def make_value(rng: random.Random, depth: int = 0) -> Any:
         return values
     if kind == 7:
         return tuple(values)
-    names = ("type", "title", "properties", "name", "description", "parameters", "x", 5)
+    names = ("type", "title", "properties", "name", "description", "parameters", "x")
     return {rng.choice(names): value for value in values}
 
 

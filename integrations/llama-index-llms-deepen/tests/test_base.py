@@ -301,3 +301,12 @@ def test_penalties_bias_minimum_and_stop_tokens_are_options_of_the_llm_and_of_a_
     assert json.loads(json.dumps(llm.to_dict()))["repetition_penalty"] == 1.2
     with pytest.raises(ConfigError, match=r"frequency_penalty: .*; got 3"):
         DeepenLLM(ensemble=ensemble, frequency_penalty=3)
+
+
+def test_the_nearest_variables_of_chat_templates_reach_the_ensemble(ensemble):
+    llm = DeepenLLM(ensemble=ensemble, chat_template_kwargs={"enable_thinking": False})
+    for ask in (lambda: llm.chat(QUESTION), lambda: llm.complete("Capital?")):
+        ask()
+        assert ensemble.chat_options == {"chat_template_kwargs": {"enable_thinking": False}}
+    list(llm.stream_chat(QUESTION, chat_template_kwargs={"enable_thinking": True}))
+    assert ensemble.chat_options == {"chat_template_kwargs": {"enable_thinking": True}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -91,6 +91,10 @@ class DeepenLLM(AnswerOptions, PredictingLLM):
     is_chat_model: bool | None = Field(
         default=None,
         description="Whether LlamaIndex chats. None: if every member has a template and no completion_to_prompt came.",
+    )
+
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        default=None, description="Further variables that every chat template sees, such as enable_thinking."
     )
 
     _ensemble: Ensemble = PrivateAttr()
@@ -318,24 +322,29 @@ class DeepenLLM(AnswerOptions, PredictingLLM):
             return self._request(prompt, call)
         if (completion_to_prompt := self._own_completion_to_prompt()) is not None:
             return self._request(_check_prompt(completion_to_prompt(prompt), "completion_to_prompt"), call)
-        return self._request([{"role": "user", "content": prompt}] if self._chats() else prompt, call)
+        if not self._chats():
+            return self._request(prompt, call)
+        request = self._request([{"role": "user", "content": prompt}], call)
+        return replace(request, template_kwargs=self.chat_template_kwargs)
 
     def _chat(self, messages: Sequence[ChatMessage], call: Mapping[str, Any]) -> tuple[Request, ToolAnswer | None]:
         """The request, and who reads its answer, where it may be calls of tools."""
         tools = read_tools({name: call[name] for name in call if name in CHAT_OPTIONS})
-        call = {name: value for name, value in call.items() if name not in CHAT_OPTIONS}
+        given = call.get("chat_template_kwargs")
+        template_kwargs = self.chat_template_kwargs if given is None else given
+        call = {name: call[name] for name in call if name not in (*CHAT_OPTIONS, "chat_template_kwargs")}
         if tools is not None:
             tools.check_options(call)
             messages = with_system(messages, tools.words)
         messages_to_prompt = self._own_messages_to_prompt()
         if messages_to_prompt is None:
-            request = self._request(to_plain(messages), call)
+            request = replace(self._request(to_plain(messages), call), template_kwargs=template_kwargs)
         else:
             request = self._request(_check_prompt(messages_to_prompt(messages), "messages_to_prompt"), call)
         if tools is None:
             return request, None
         answer = ToolAnswer(request.params, tools)
-        return Request(request.content, answer.held_params), answer
+        return replace(request, params=answer.held_params), answer
 
     def _request(self, content: str | list[dict[str, str]], call: Mapping[str, Any]) -> Request:
         own = {name: getattr(self, name) for name in OPTION_NAMES if name in self.model_fields_set}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.results import Generation
@@ -24,29 +25,31 @@ class Request:
 
     content: str | list[dict[str, str]]
     params: SamplingParams
+    template_kwargs: Mapping[str, Any] | None = None
+    """Further variables that the chat templates see."""
 
     def run(self, ensemble: Ensemble) -> Generation:
         """The whole answer."""
         with in_llama_indexes_terms():
             if isinstance(self.content, str):
                 return ensemble.generate(self.content, self.params)
-            return ensemble.chat(self.content, self.params)
+            return ensemble.chat(self.content, self.params, chat_template_kwargs=self.template_kwargs)
 
     async def arun(self, ensemble: Ensemble) -> Generation:
         """The whole answer; cancelling the task stops the work in the engine."""
         with in_llama_indexes_terms():
             if isinstance(self.content, str):
                 return await ensemble.agenerate(self.content, self.params)
-            return await ensemble.achat(self.content, self.params)
+            return await ensemble.achat(self.content, self.params, chat_template_kwargs=self.template_kwargs)
 
     def stream(self, ensemble: Ensemble) -> Stream:
         """The answer in pieces; closing the stream stops the work in the engine."""
         if isinstance(self.content, str):
             return ensemble.stream(self.content, self.params)
-        return ensemble.stream_chat(self.content, self.params)
+        return ensemble.stream_chat(self.content, self.params, chat_template_kwargs=self.template_kwargs)
 
     def astream(self, ensemble: Ensemble) -> AsyncStream:
         """The answer in pieces for an event loop; closing the stream stops the work in the engine."""
         if isinstance(self.content, str):
             return ensemble.astream(self.content, self.params)
-        return ensemble.astream_chat(self.content, self.params)
+        return ensemble.astream_chat(self.content, self.params, chat_template_kwargs=self.template_kwargs)
