@@ -139,13 +139,6 @@ class Panic(BaseException):
 
 
 ENDS = [SystemExit(3), KeyboardInterrupt(), Panic("out of bounds"), GeneratorExit(), MemoryError(), StopIteration()]
-    SystemExit(3),
-    KeyboardInterrupt(),
-    Panic("index out of bounds"),
-    GeneratorExit(),
-    MemoryError(),
-    StopIteration(),
-]
 
 
 def throw(error):
