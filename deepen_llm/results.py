@@ -144,6 +144,11 @@ class Generation:
         """This answer and its alternatives, each alone."""
         return (replace(self, alternatives=()), *self.alternatives)
 
+    @property
+    def total_usage(self) -> Usage:
+        """That of this answer and its alternatives: the prompt once, and what was generated for each."""
+        return Usage(self.usage.prompt_tokens, sum(answer.usage.completion_tokens for answer in self.answers))
+
     @staticmethod
     def join(answers: Sequence[Generation]) -> Generation:
         """The first of several answers to one prompt, one at least, with the others as its alternatives."""

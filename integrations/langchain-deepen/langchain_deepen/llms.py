@@ -171,7 +171,7 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
             ],
             llm_output={
                 "model_name": self.model_name,
-                "token_usage": token_usage(one.usage for answer in answers for one in answer.answers),
+                "token_usage": token_usage(answer.total_usage for answer in answers),
             },
         )
 

@@ -279,6 +279,7 @@ def test_a_constructor_that_cannot_work_says_why(arguments, message):
 def test_of_n_answers_raw_has_those_that_are_not_the_response(llm, ensemble):
     response = llm.complete("Capital?", n=3, temperature=1.0)
     assert [other["text"] for other in response.raw["alternatives"]] == [response.text] * 2
+    assert response.raw["usage"] == {"prompt_tokens": 11, "completion_tokens": 21, "total_tokens": 32}
     assert "alternatives" not in llm.complete("Capital?").raw
     json.dumps(response.raw)
 

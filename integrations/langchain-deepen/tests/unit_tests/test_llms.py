@@ -238,7 +238,7 @@ def test_the_last_weights_are_told_by_name_also_in_a_stream(llm, ensemble):
 def test_n_answers_are_as_many_generations_of_each_prompt(llm, ensemble):
     result = llm.generate([PROMPT, "a"], n=2, temperature=1.0)
     assert [[one.text for one in answers] for answers in result.generations] == [[ANSWER] * 2, ["The answer is 1."] * 2]
-    assert result.llm_output["token_usage"]["completion_tokens"] == 20
+    assert result.llm_output["token_usage"] == {"prompt_tokens": 7, "completion_tokens": 20, "total_tokens": 27}
     assert ensemble.params.n == 2
     with pytest.raises(ConfigError, match="n=2 with temperature=0: all would be equal"):
         llm.generate([PROMPT], n=2)

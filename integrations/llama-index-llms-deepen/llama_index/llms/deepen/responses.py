@@ -37,7 +37,8 @@ def _raw(result: Generation | Chunk, member_names: Sequence[str]) -> dict[str, A
     raw: dict[str, Any] = {}
     if result.usage is not None:
         raw["model_name"] = "+".join(member_names)
-        raw["usage"] = {**asdict(result.usage), "total_tokens": result.usage.total_tokens}
+        usage = result.total_usage if isinstance(result, Generation) else result.usage
+        raw["usage"] = {**asdict(usage), "total_tokens": usage.total_tokens}
         raw["finish_reason"] = result.finish_reason
         if result.is_shortened:
             raw["is_shortened"] = True
