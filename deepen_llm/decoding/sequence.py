@@ -185,6 +185,10 @@ class RunningSequence(ABC):
         """The fused logprobs (num_logits,) with the tokens left out that may not come; here they all may."""
         return logprobs
 
+    def told(self, logprobs: Tensor) -> Tensor:
+        """Of the logprobs that a token was chosen from, those to report: here they are the same."""
+        return logprobs
+
     def accept_forced(self) -> None:  # noqa: B027  (what is free has nothing forced)
         """Take in what alone can come next, for which no member has to be asked; here there is nothing."""
 

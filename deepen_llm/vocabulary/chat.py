@@ -157,7 +157,7 @@ def _check_depth(value: Json, num_left: int) -> None:
         _check_depth(item, num_left - 1)
 
 
-def _shown(message: Message) -> str:
+def _shown(message: Mapping[str, str]) -> str:
     """A message's keys, in a readable length."""
     return str(sorted(map(str, message)))[:MAX_SHOWN]
 

@@ -157,6 +157,19 @@ class Vocabulary:
         return chosen
 
     @cached_property
+    def same_ids(self) -> dict[int, tuple[int, ...]]:
+        """For every id that is not alone in what it says, all that say it: the same bytes, or end-of-sequence."""
+        by_text: dict[bytes | None, list[int]] = {None: list(self.eos_ids)}
+        for token_id, token in enumerate(self.tokens):
+            if token:
+                by_text.setdefault(token, []).append(token_id)
+        return {token_id: tuple(ids) for ids in by_text.values() if len(ids) > 1 for token_id in ids}
+
+    def with_same(self, ids: Iterable[int]) -> set[int]:
+        """The ids, and all that say the same as one of them."""
+        return {same for token_id in ids for same in self.same_ids.get(token_id, (token_id,))}
+
+    @cached_property
     def allowed(self) -> Tensor:
         """The tokens that may come, those with at least one byte and end-of-sequence: `(num_logits,)` bool, on the CPU.
 
@@ -223,6 +236,11 @@ class Vocabulary:
         """A token for people to read: its text, U+FFFD for parts of a character, a special token as it is written."""
         token = self.tokens[token_id]
         return self._special_texts.get(token_id, "") if token is None else token.decode("utf-8", "replace")
+
+    def special_id(self, text: str) -> int | None:
+        """The special token that is written so; None where there is none."""
+        found = (token_id for token_id, special in self._special_texts.items() if special == text)
+        return next((token_id for token_id in found if token_id < len(self)), None)
 
     def last_safe_cut(self, text: str) -> int:
         """The last character where the text may be cut, 0 where there is none.
