@@ -51,7 +51,7 @@ def run_deep(work: Callable[[], Result], deadline: Waiting | None = None) -> Res
     def run() -> None:
         try:
             done.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
+        except BaseException as error:
             done.set_exception(error)
 
     _start(run)

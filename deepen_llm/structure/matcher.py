@@ -138,7 +138,7 @@ class Matcher:
         self._checked(call(self._matcher.rollback, num_tokens))
 
     def _checked(self, result: _Result) -> _Result:
-        """llguidance mostly does not raise: it goes into a state of error, in which its answers mean nothing."""
+        """Llguidance mostly does not raise: it goes into a state of error, in which its answers mean nothing."""
         if call(self._matcher.is_error):
             reason = shorten(call(self._matcher.get_error))
             raise GrammarError(f"the structure cannot be followed on: {reason}: make it simpler")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import final
 
 from deepen_llm.errors import PromptError
-from deepen_llm.vocabulary.chat_renderer import ChatRenderer, as_blocks
+from deepen_llm.vocabulary.chat_renderer import ChatRefusedError, ChatRenderer, as_blocks
 from deepen_llm.vocabulary.specials import SpecialFinder
 
 ASKED, ANSWERED, ASKED_AGAIN = "\U000f0000a", "\U000f0001b", "\U000f0002c"
@@ -33,9 +32,13 @@ class ChatTurn:
         What is wrong with it is told to whoever chats.
         """
         for one in (renderer, replace(renderer, form=as_blocks)):
-            with suppress(PromptError):
+            try:
                 if (turn := cls._read(one, finder)) is not None:
                     return turn
+            except ChatRefusedError:
+                continue
+            except PromptError:
+                break  # it took too long, and would again
         return cls()
 
     @classmethod
