@@ -54,7 +54,8 @@ def inspect(*, source: EnsembleSource, text: TextFiles = None, output: Output = 
     """
     from deepen_llm.compatibility import judge_fit, load_sample
 
-    check_new(output, "--output", force=force)
+    if output is not None:
+        check_new(output, "--output", force=force)
     sample = load_sample(text or ())
     with open_ensemble(source) as ensemble:
         out.print(members_table(ensemble))

@@ -15,6 +15,7 @@ import typer
 from deepen_llm.config import EnsembleConfig, SamplingParams, WeightingConfig
 from deepen_llm.errors import ConfigError
 from deepen_llm.frontends.source import EnsembleSource
+from deepen_llm.text_file import MAX_SETTINGS_BYTES, check_writable, read_text
 
 Command = Callable[..., None]
 
@@ -95,7 +96,7 @@ def read_schema(given: str) -> dict[str, Any]:
     text = given if given.lstrip().startswith("{") else _read_file(Path(given), "--json-schema")
     try:
         schema = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"--json-schema must be JSON, or a file of JSON: {error}") from error
     if not isinstance(schema, dict):
         raise typer.BadParameter(f"--json-schema must be a JSON object; got {text.strip()[:40]!r}")
@@ -104,9 +105,9 @@ def read_schema(given: str) -> dict[str, Any]:
 
 def _read_file(path: Path, flag: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise typer.BadParameter(f"{flag} cannot be read: {error.strerror}: {str(path)!r}") from error
+        return read_text(path, flag, max_bytes=MAX_SETTINGS_BYTES)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 SAMPLING = OptionGroup(tuple(map(_sampling_option, SamplingParams.model_fields)), _build_params)
@@ -116,14 +117,16 @@ SAMPLING = OptionGroup(tuple(map(_sampling_option, SamplingParams.model_fields))
 def _build_source(values: Mapping[str, Any]) -> EnsembleSource:
     if values["model"] and values["config"]:
         raise typer.BadParameter("give either --model (once per member) or --config, not both")
-    if values["config"] and (values["dtype"] or values["device"]):
+    if not values["model"] and (values["dtype"] or values["device"]):
         raise typer.BadParameter("--dtype and --device go with --model; with --config, write them into the file")
-    return EnsembleSource(
+    source = EnsembleSource(
         model=EnsembleConfig.load(values["config"]) if values["config"] else values["model"] or "starter",
         weights=_read_weights(values["weight"]),
         main=int(values["main"]) if (values["main"] or "").isdecimal() else values["main"],
         member_options={name: values[name] for name in ("dtype", "device") if values[name]} or None,
     )
+    source.check()
+    return source
 
 
 def _read_weights(given: list[str]) -> tuple[float, ...] | str | None:
@@ -158,18 +161,8 @@ ENSEMBLE = OptionGroup(
 """Which models answer, and with which weights."""
 
 
-def check_writable(file: Path | None, option: str) -> None:
-    """Find out before minutes of measuring that the figures have nowhere to go.
-
-    Raises:
-        ConfigError: It names the option that gave the file.
-    """
-    if file is not None and (file.is_dir() or not file.parent.is_dir()):
-        raise ConfigError(f"{option} must name a file in a folder that exists; got {str(file)!r}")
-
-
-def check_new(file: Path | None, option: str, *, force: bool) -> None:
+def check_new(file: Path, option: str, *, force: bool) -> None:
     """`check_writable`, and that nothing is written over unless that is wanted. Raises the same."""
     check_writable(file, option)
-    if file is not None and file.exists() and not force:
+    if file.exists() and not force:
         raise ConfigError(f"{str(file)!r} is there already: give another {option}, or --force to write over it")

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from deepen_llm.config import Settings
 from deepen_llm.errors import ConfigError
 from deepen_llm.evaluation.grading import LETTERS
+from deepen_llm.text_file import MAX_SETTINGS_BYTES, read_text
 
 TASKS_FOLDER = Path(__file__).parent / "tasks"
 Kind = Literal["choice", "short", "number"]
@@ -129,11 +130,10 @@ class TaskFile(Settings):
             ConfigError: The file is not there or is not a mapping, a field is missing, unknown or cannot be used; it
                 names the file.
         """
-        if not path.is_file():
-            raise ConfigError(f"there is no task file at {str(path)!r}")
+        text = read_text(path, "a task file", max_bytes=MAX_SETTINGS_BYTES)
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            values = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ConfigError(f"task file {str(path)!r} is not valid YAML: {error}") from error
         if not isinstance(values, dict):
             raise ConfigError(f"task file {str(path)!r} must hold a mapping; got {type(values).__name__}")
