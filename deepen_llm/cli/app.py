@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, final
@@ -103,4 +105,10 @@ app.add_typer(bench)
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
     write_what_no_terminal_shows()
-    app(prog_name="deepen")
+    try:
+        app(prog_name="deepen")
+    except KeyboardInterrupt:  # while typer was ending
+        sys.exit(130)
+    finally:
+        # Nothing is left to stop: what the interpreter does on its way out would show where it was.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
