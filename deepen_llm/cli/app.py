@@ -25,7 +25,7 @@ from deepen_llm.cli.inspect import inspect
 UsageError: Any = typer.BadParameter.__base__
 """Typer's complaint about what was typed, which it shows with the usage; it has no public name."""
 OF_TYPER = (UsageError, typer.Exit, typer.Abort, BrokenPipeError)
-"""Of these typer knows best what to do: wrong usage, the end, an interruption, a reader that has seen enough (`head`)."""
+"""Of these typer knows best what to do: wrong usage, the end, Ctrl-C, a reader that has seen enough (`head`)."""
 
 
 @final

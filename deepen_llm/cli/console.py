@@ -55,7 +55,7 @@ def shorten(message: str) -> str:
 
 
 def write_what_no_terminal_shows() -> None:
-    """Let characters that the encoding of the output lacks, or none has, be spelt out (`\\u20ac`) and not be errors."""
+    """Let characters that the encoding of the output lacks, or none has, be spelt out and not be errors."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # not where it is closed, or somebody else's
             stream.reconfigure(errors="backslashreplace")
