@@ -16,6 +16,8 @@ from deepen_llm.assembly import (
     describe,
     find_main,
     load_members,
+    read_config,
+    read_members,
     summarize,
 )
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams, WeightingConfig
@@ -85,7 +87,7 @@ class Ensemble:
     @classmethod
     def from_pretrained(
         cls,
-        models: Sequence[str | MemberConfig],
+        models: str | Path | MemberConfig | Sequence[str | Path | MemberConfig],
         *,
         weights: Sequence[float] | str | WeightingConfig | None = None,
         main: int | str = 0,
@@ -96,7 +98,8 @@ class Ensemble:
         """Load models from folders or from the hub.
 
         Args:
-            models: Folders, hub names, or a `MemberConfig` for a member with settings of its own.
+            models: Folders, hub names, or a `MemberConfig` for a member with settings of its own; one alone needs no
+                list.
             weights: One weight per member, summing to 1, or a word or settings for weights that each request has for
                 itself: see `EnsembleConfig.weights`. By default they learn from prompt and answer whom to trust.
             main: The main model's position or name: its vocabulary is spoken.
@@ -109,34 +112,30 @@ class Ensemble:
             MemberError: A model that cannot be loaded.
             VocabularyError: A tokenizer that cannot be read as bytes, or too few common tokens.
         """
-        if isinstance(models, str):
-            raise ConfigError(f"models must be a list; got the single string {models!r}: write [{models!r}, ...]")
-        members = tuple(m if isinstance(m, MemberConfig) else MemberConfig(model=m, **member_options) for m in models)
-        settings: dict[str, Any] = {"members": members, "main": main}
+        settings: dict[str, Any] = {"members": read_members(models, member_options), "main": main}
         optional = {"weights": weights, "fusion": fusion, "max_batch_size": max_batch_size}
         settings |= {key: value for key, value in optional.items() if value is not None}
         return cls.from_config(EnsembleConfig(**settings))
 
     @classmethod
-    def from_config(cls, config: EnsembleConfig | str | Path) -> Self:
-        """Load what a configuration, or an `ensemble.yaml`, describes. Raises what `from_pretrained` does."""
-        config = config if isinstance(config, EnsembleConfig) else EnsembleConfig.load(config)
+    def from_config(cls, config: EnsembleConfig | str | Path, *, trust_remote_code: bool = False) -> Self:
+        """Load what a configuration, or an `ensemble.yaml`, describes. Raises what `from_pretrained` does.
+
+        A file that asks to run code of its models is refused unless `trust_remote_code` allows it here as well.
+        """
+        config = read_config(config, trust_remote_code=trust_remote_code)
         return cls(load_members(config.members), config)
 
     @classmethod
-    def starter(cls, members: Sequence[str] | None = None, **settings: Any) -> Self:
+    def starter(cls, members: str | Sequence[str] | None = None, **settings: Any) -> Self:
         """The bundled starter models, offline: all of them, or those named. Takes the settings of `from_pretrained`.
 
         Raises:
             ConfigError: A name that no bundled model has.
         """
-        from deepen_llm.starter import model_paths
+        from deepen_llm.starter import find_models
 
-        paths = {path.name: str(path) for path in model_paths()}
-        names = list(paths) if members is None else list(members)
-        if unknown := [name for name in names if name not in paths]:
-            raise ConfigError(f"there is no starter model {unknown[0]!r}: the bundled ones are {', '.join(paths)}")
-        return cls.from_pretrained([paths[name] for name in names], **settings)
+        return cls.from_pretrained(find_models(members), **settings)
 
     @property
     def members(self) -> tuple[Member, ...]:

@@ -6,7 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self, final
 
-from deepen_llm.errors import VocabularyError
+from deepen_llm.errors import VocabularyError, quote
+
+MAX_WHOLE_TEXT = 256
+"""The longest token that is found whole in a text, in characters; of real tokenizers the longest has some fifty."""
+MAX_WHOLE_TEXTS = 1_000_000
+"""How many characters all of them may have."""
 
 
 @final
@@ -66,8 +71,9 @@ class TokenTable:
             eos_ids: Ids that end a sequence, besides the tokenizer's own.
 
         Raises:
-            VocabularyError: Text tokens lie beyond the logits.
+            VocabularyError: Text tokens lie beyond the logits, or special and added tokens are absurdly long.
         """
+        _check_whole_texts(name, pieces.whole_texts)
         texts, ends = pieces.whole_texts, tuple(dict.fromkeys([*pieces.eos_ids, *eos_ids]))
         special = (pieces.special_ids | {token_id for token_id in ends if token_id in texts}) - pieces.ordinary_ids
         size = num_logits if num_logits is not None else max((*pieces.tokens, *texts), default=-1) + 1
@@ -85,6 +91,18 @@ class TokenTable:
             unk_id=pieces.unk_id,
             special_texts={token_id: texts[token_id] for token_id in sorted(special)},
             pieces=tuple(pieces.strings.get(token_id) for token_id in ids),
+        )
+
+
+def _check_whole_texts(name: str, texts: Mapping[int, str]) -> None:
+    """What is looked for in every text, at every place and by every beginning, must be short."""
+    longest = max(texts.values(), key=len, default="")
+    total = sum(map(len, texts.values()))
+    if len(longest) > MAX_WHOLE_TEXT or total > MAX_WHOLE_TEXTS:
+        raise VocabularyError(
+            f"special and added tokens must have at most {MAX_WHOLE_TEXT} characters, and {MAX_WHOLE_TEXTS:,} all "
+            f"together; those of {quote(name)} have {total:,}, the longest {len(longest):,} ({quote(longest)}): take a "
+            "tokenizer without it"
         )
 
 
