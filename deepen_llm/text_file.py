@@ -53,10 +53,10 @@ def check_writable(path: Path, option: str) -> None:
         ConfigError: It is a folder, its own folder is not there or takes no new file, or no file can have that name.
     """
     try:
-        folder = path.parent
-        if path.is_dir() or not folder.is_dir():
+        is_there = os.access(path, os.F_OK)
+        if path.is_dir() or not path.parent.is_dir():
             raise ConfigError(f"{option} must name a file in a folder that exists; got {str(path)!r}: give another one")
-        if not os.access(path if path.exists() else folder, os.W_OK):
+        if not os.access(path if is_there else path.parent, os.W_OK):
             raise ConfigError(f"{option} must name a file that can be written; {str(path)!r} cannot: give another one")
     except (OSError, ValueError) as error:
         raise _unwritable(path, option, error) from error

@@ -15,12 +15,13 @@ from deepen_llm import __version__
 from deepen_llm.cli.bench import bench
 from deepen_llm.cli.calibrate import calibrate
 from deepen_llm.cli.chat import chat
-from deepen_llm.cli.console import complain, out, set_up_logging, shorten, write_what_no_terminal_shows
+from deepen_llm.cli.console import complain, out, set_up_logging, write_what_no_terminal_shows
 from deepen_llm.cli.demo import demo
 from deepen_llm.cli.evaluate import evaluate
 from deepen_llm.cli.explain import explain
 from deepen_llm.cli.generate import generate
 from deepen_llm.cli.inspect import inspect
+from deepen_llm.errors import shorten
 
 UsageError: Any = typer.BadParameter.__base__
 """Typer's complaint about what was typed, which it shows with the usage; it has no public name."""

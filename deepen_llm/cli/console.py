@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from deepen_llm.errors import DeepenError
+from deepen_llm.errors import DeepenError, shorten
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
-
-MAX_MESSAGE = 2000
-"""Characters of an error's line."""
 
 
 def say(message: str, style: str = "") -> None:
@@ -34,7 +31,7 @@ def say(message: str, style: str = "") -> None:
 
 def complain(error: BaseException) -> None:
     """One red line on the standard error: an error of the library, of the system, or one that should not have been."""
-    err.print(Text(f"error: {shorten(_describe(error))}", style="red"), soft_wrap=True)
+    err.print(Text(f"error: {shorten(' '.join(_describe(error).split()))}", style="red"), soft_wrap=True)
 
 
 def _describe(error: BaseException) -> str:
@@ -45,13 +42,6 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "the memory of this machine is not enough"
     return f"{type(error).__name__}: {error} (not foreseen: `deepen --debug ...` shows where; please report it)"
-
-
-def shorten(message: str) -> str:
-    """A message as one line that can be read: of a longer one its beginning and its end."""
-    line = " ".join(message.split())
-    kept = MAX_MESSAGE // 2
-    return line if len(line) <= MAX_MESSAGE else f"{line[:kept]} [...] {line[-kept:]}"
 
 
 def write_what_no_terminal_shows() -> None:

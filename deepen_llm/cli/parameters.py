@@ -119,14 +119,20 @@ def _build_source(values: Mapping[str, Any]) -> EnsembleSource:
         raise typer.BadParameter("give either --model (once per member) or --config, not both")
     if not values["model"] and (values["dtype"] or values["device"]):
         raise typer.BadParameter("--dtype and --device go with --model; with --config, write them into the file")
+    if values["trust_remote_code"] and not (values["model"] or values["config"]):
+        raise typer.BadParameter("--trust-remote-code goes with --model or --config: the bundled models have no code")
     source = EnsembleSource(
-        model=EnsembleConfig.load(values["config"]) if values["config"] else values["model"] or "starter",
+        model=_load(values) if values["config"] else values["model"] or "starter",
         weights=_read_weights(values["weight"]),
         main=int(values["main"]) if (values["main"] or "").isdecimal() else values["main"],
-        member_options={name: values[name] for name in ("dtype", "device") if values[name]} or None,
+        member_options={name: values[name] for name in OF_MEMBERS if values[name]} or None if values["model"] else None,
     )
     source.check()
     return source
+
+
+def _load(values: Mapping[str, Any]) -> EnsembleConfig:
+    return EnsembleConfig.load(values["config"], trust_remote_code=values["trust_remote_code"])
 
 
 def _read_weights(given: list[str]) -> tuple[float, ...] | str | None:
@@ -145,6 +151,9 @@ WEIGHT_HELP = (
     "and answer ('adaptive'). 'prompt': from how well each member predicts the prompt."
 )
 MAIN_HELP = "The main model's name or position; the first one if not given."
+TRUST_HELP = "Run code that comes with the models, or that the --config file names. Only where you have read it."
+OF_MEMBERS = ("dtype", "device", "trust_remote_code")
+"""Options that become settings of every --model member."""
 DTYPE_HELP = "Number format of the --model members, such as bfloat16."
 
 ENSEMBLE = OptionGroup(
@@ -155,6 +164,7 @@ ENSEMBLE = OptionGroup(
         make_option("main", str | None, None, "--main", help=MAIN_HELP),
         make_option("dtype", str | None, None, "--dtype", help=DTYPE_HELP),
         make_option("device", str | None, None, "--device", help="Device of the --model members, such as cuda:0."),
+        make_option("trust_remote_code", bool, False, "--trust-remote-code", help=TRUST_HELP),
     ),
     _build_source,
 )
