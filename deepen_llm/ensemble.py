@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -25,12 +25,12 @@ from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, Sampli
 from deepen_llm.decoding.engine import Engine
 from deepen_llm.decoding.threads import choose_num_threads
 from deepen_llm.errors import ConfigError
-from deepen_llm.intake import Intake
+from deepen_llm.intake import Chat, Intake
 from deepen_llm.members.base import Member
 from deepen_llm.members.guarded import GuardedMember
-from deepen_llm.requests.arguments import check_pairs, check_params, check_prompts
+from deepen_llm.requests.arguments import check_pairs, check_params, check_params_of_stream, check_prompts
 from deepen_llm.requests.deadline import Deadline
-from deepen_llm.requests.futures import gather, submit_aside, wait
+from deepen_llm.requests.futures import gather, submit_all, submit_aside, wait
 from deepen_llm.requests.streams import AsyncStream, Stream
 from deepen_llm.results import Generation, Score
 from deepen_llm.vocabulary import Vocabulary
@@ -189,14 +189,14 @@ class Ensemble:
         """
         prompts, params = check_prompts(prompt), check_params(params)
         deadline = Deadline(params.timeout_s)
-        answers = wait(self._submit_prompts(prompts, params, deadline), deadline)
+        answers = _join(wait(self._submit_prompts(prompts, params, deadline), deadline), params.n)
         return answers[0] if isinstance(prompt, str) else answers
 
     def stream(self, prompt: str, params: SamplingParams | None = None) -> Stream:
         """Answer piece by piece. Closing or dropping the stream ends the work. Raises what `generate` does."""
-        prompt, params = check_text(prompt, "the prompt"), check_params(params)
+        prompt, params = check_text(prompt, "the prompt"), check_params_of_stream(params)
         deadline = Deadline(params.timeout_s)
-        return Stream(lambda sink: self._intake.submit_prompt(prompt, params, deadline, sink), deadline)
+        return Stream(lambda sink: self._intake.submit_prompt(prompt, params, deadline, sink)[0], deadline)
 
     @overload
     async def agenerate(self, prompt: str, params: SamplingParams | None = None) -> Generation: ...
@@ -211,48 +211,80 @@ class Ensemble:
         submitted = await submit_aside(
             lambda: self._submit_prompts(prompts, params, deadline), is_slow=_is_slow(params, prompts)
         )
-        answers = await gather(submitted, deadline)
+        answers = _join(await gather(submitted, deadline), params.n)
         return answers[0] if isinstance(prompt, str) else answers
 
     def astream(self, prompt: str, params: SamplingParams | None = None) -> AsyncStream:
         """`stream` for the running event loop."""
-        prompt, params = check_text(prompt, "the prompt"), check_params(params)
+        prompt, params = check_text(prompt, "the prompt"), check_params_of_stream(params)
         deadline = Deadline(params.timeout_s)
         return AsyncStream(
-            lambda sink: self._intake.submit_prompt(prompt, params, deadline, sink),
+            lambda sink: self._intake.submit_prompt(prompt, params, deadline, sink)[0],
             deadline,
             is_slow=_is_slow(params, [prompt]),
         )
 
-    def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
+    def chat(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Generation:
         """Reply to messages ({"role": ..., "content": ...}), which every member reads in its own chat template.
 
-        Neighbouring messages of one role are joined; a system message is put before the first user message for a
-        member whose template refuses it. Raises what `generate` does.
+        A last message of the assistant is gone on with. Neighbouring messages of one role are joined; a system message
+        is put before the next user message for a member whose template refuses it or loses its text. Templates are
+        rendered in a process of their own, within limits of time and memory.
+
+        Args:
+            messages: The conversation.
+            params: How the answer is chosen.
+            chat_template_kwargs: Further variables that every template sees, such as `enable_thinking`.
+
+        Raises what `generate` does.
         """
-        params = check_params(params)
+        chat, params = Chat(messages, chat_template_kwargs), check_params(params)
         deadline = Deadline(params.timeout_s)
-        return wait([self._intake.submit_chat(messages, params, deadline)], deadline)[0]
+        return Generation.join(wait(self._intake.submit_chat(chat, params, deadline), deadline))
 
-    def stream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Stream:
+    def stream_chat(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Stream:
         """`chat`, piece by piece."""
-        params = check_params(params)
+        chat, params = Chat(messages, chat_template_kwargs), check_params_of_stream(params)
         deadline = Deadline(params.timeout_s)
-        return Stream(lambda sink: self._intake.submit_chat(messages, params, deadline, sink), deadline)
+        return Stream(lambda sink: self._intake.submit_chat(chat, params, deadline, sink)[0], deadline)
 
-    async def achat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
+    async def achat(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Generation:
         """`chat` without blocking the event loop."""
-        params = check_params(params)
+        chat, params = Chat(messages, chat_template_kwargs), check_params(params)
         deadline = Deadline(params.timeout_s)
-        submitted = await submit_aside(lambda: [self._intake.submit_chat(messages, params, deadline)])
-        return (await gather(submitted, deadline))[0]
+        submitted = await submit_aside(lambda: self._intake.submit_chat(chat, params, deadline))
+        return Generation.join(await gather(submitted, deadline))
 
-    def astream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> AsyncStream:
+    def astream_chat(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> AsyncStream:
         """`stream_chat` for the running event loop."""
-        params = check_params(params)
+        chat, params = Chat(messages, chat_template_kwargs), check_params_of_stream(params)
         deadline = Deadline(params.timeout_s)
         return AsyncStream(
-            lambda sink: self._intake.submit_chat(messages, params, deadline, sink), deadline, is_slow=True
+            lambda sink: self._intake.submit_chat(chat, params, deadline, sink)[0], deadline, is_slow=True
         )
 
     def score(self, context: str, continuation: str) -> Score:
@@ -269,21 +301,28 @@ class Ensemble:
     def score_batch(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         """`score` for many pairs in one batch."""
         pairs = check_pairs(pairs, "context", "continuation")
-        submitted = self._intake.submit_all(lambda pair: self._intake.submit_score(*pair), pairs)
-        return wait(submitted, Deadline(None))
+        return wait(submit_all(lambda pair: self._intake.submit_score(*pair), pairs), Deadline(None))
 
-    def score_chat(self, messages: Sequence[Message], reply: str) -> Score:
+    def score_chat(
+        self, messages: Sequence[Message], reply: str, *, chat_template_kwargs: Mapping[str, Any] | None = None
+    ) -> Score:
         """`score` of the beginning of a reply to messages, which are read as by `chat`.
 
         Raises `PromptError` also for messages that are none and for a member without a template.
         """
-        return self.score_chat_batch([(messages, reply)])[0]
+        return self.score_chat_batch([(messages, reply)], chat_template_kwargs=chat_template_kwargs)[0]
 
-    def score_chat_batch(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[Score]:
+    def score_chat_batch(
+        self,
+        pairs: Sequence[tuple[Sequence[Message], str]],
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[Score]:
         """`score_chat` for many pairs in one batch."""
-        pairs = check_pairs(pairs, "messages", "reply")
-        submitted = self._intake.submit_all(lambda pair: self._intake.submit_score_chat(*pair), pairs)
-        return wait(submitted, Deadline(None))
+        asks = [
+            (Chat(messages, chat_template_kwargs), reply) for messages, reply in check_pairs(pairs, "messages", "reply")
+        ]
+        return wait(submit_all(lambda ask: self._intake.submit_score_chat(*ask), asks), Deadline(None))
 
     def save(self, path: str | Path, comment: str = "") -> None:
         """Write an `ensemble.yaml`, over what was there: `from_config` makes an equal ensemble of it.
@@ -324,7 +363,12 @@ class Ensemble:
     def _submit_prompts(
         self, prompts: Sequence[str], params: SamplingParams, deadline: Deadline
     ) -> list[Future[Generation]]:
-        return self._intake.submit_all(lambda prompt: self._intake.submit_prompt(prompt, params, deadline), prompts)
+        return submit_all(lambda prompt: self._intake.submit_prompt(prompt, params, deadline), prompts)
+
+
+def _join(answers: Sequence[Generation], num_each: int) -> list[Generation]:
+    """The answers to each prompt as one, the first with the others as its alternatives."""
+    return [Generation.join(answers[begin : begin + num_each]) for begin in range(0, len(answers), num_each)]
 
 
 def _is_slow(params: SamplingParams, prompts: Sequence[str]) -> bool:

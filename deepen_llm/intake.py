@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar, final
+from dataclasses import dataclass
+from typing import Any, final
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.decoding.engine import Engine
@@ -14,17 +15,25 @@ from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.errors import PromptError
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.requests.deadline import Deadline
-from deepen_llm.requests.futures import cancel
+from deepen_llm.requests.futures import submit_all
 from deepen_llm.requests.messages import encode_chat
 from deepen_llm.requests.prompt_size import check_size, check_time
 from deepen_llm.results import Chunk, Generation, Score
-from deepen_llm.structure import Constraint, StructureCompiler
+from deepen_llm.structure import Constraint, Structure, StructureCompiler
 from deepen_llm.vocabulary import EncodedText
 from deepen_llm.vocabulary.chat import Message, check_messages, check_text
 
-Ask = TypeVar("Ask")
-Result = TypeVar("Result")
 Sink = Callable[[Chunk], None]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """What a chat is rendered from."""
+
+    messages: Sequence[Message]
+    template_kwargs: Mapping[str, Any] | None = None
+    """Further variables that every member's template sees."""
 
 
 @final
@@ -48,49 +57,41 @@ class Intake:
 
     def submit_prompt(
         self, prompt: str, params: SamplingParams, deadline: Deadline, sink: Sink | None = None
-    ) -> Future[Generation]:
-        """Answer a prompt; its pieces go to `sink` as they come."""
-        return self._submit_generation(self._encode(prompt, deadline), params, deadline, sink)
+    ) -> list[Future[Generation]]:
+        """Answer a prompt, `params.n` times; the pieces go to `sink` as they come."""
+        return self._submit_generations(self._encode(prompt, deadline), params, deadline, sink)
 
     def submit_chat(
-        self, messages: Sequence[Message], params: SamplingParams, deadline: Deadline, sink: Sink | None = None
-    ) -> Future[Generation]:
-        """Reply to messages."""
-        return self._submit_generation(self._encode_chat(messages, deadline), params, deadline, sink)
+        self, chat: Chat, params: SamplingParams, deadline: Deadline, sink: Sink | None = None
+    ) -> list[Future[Generation]]:
+        """Reply to messages, `params.n` times."""
+        return self._submit_generations(self._encode_chat(chat, deadline), params, deadline, sink)
 
-    def submit_score(self, context: str, continuation: str) -> Future[Score]:
+    def submit_score(self, context: str, continuation: str) -> list[Future[Score]]:
         """Score a continuation; spaces at the end of the context are counted to it."""
         stripped = check_text(context, "the context").rstrip(" ") or context
         continuation = check_text(continuation, "the continuation")
         continuation = continuation and context[len(stripped) :] + continuation
         return self._submit_scoring(self._encode(stripped, Deadline(None)), continuation)
 
-    def submit_score_chat(self, messages: Sequence[Message], reply: str) -> Future[Score]:
+    def submit_score_chat(self, chat: Chat, reply: str) -> list[Future[Score]]:
         """Score the beginning of a reply."""
         reply = check_text(reply, "the reply")
-        return self._submit_scoring(self._encode_chat(messages, Deadline(None)), reply)
-
-    def submit_all(self, submit: Callable[[Ask], Future[Result]], asks: Sequence[Ask]) -> list[Future[Result]]:
-        """Submit several requests, or none where one of them cannot be."""
-        futures: list[Future[Result]] = []
-        try:
-            for ask in asks:
-                futures.append(submit(ask))
-        except BaseException:
-            cancel(futures)
-            raise
-        return futures
+        return self._submit_scoring(self._encode_chat(chat, Deadline(None)), reply)
 
     def _encode(self, text: str, deadline: Deadline) -> list[EncodedText]:
         """A prompt in every member's tokens."""
         self._engine.check_usable()
         return [member.vocabulary.encode_prompt(text) for member in self._sized([text], deadline)]
 
-    def _encode_chat(self, messages: Sequence[Message], deadline: Deadline) -> list[EncodedText]:
+    def _encode_chat(self, chat: Chat, deadline: Deadline) -> list[EncodedText]:
         self._engine.check_usable()
-        check_messages(messages)
-        contents = [message["content"] for message in messages]
-        return [encode_chat(member.vocabulary, messages) for member in self._sized(contents, deadline)]
+        check_messages(chat.messages)
+        contents = [message["content"] for message in chat.messages]
+        return [
+            encode_chat(member.vocabulary, chat.messages, chat_template_kwargs=chat.template_kwargs, deadline=deadline)
+            for member in self._sized(contents, deadline)
+        ]
 
     def _sized(self, texts: Sequence[str], deadline: Deadline) -> list[GuardedMember]:
         """The members, once these texts are known to be no more than they might hold."""
@@ -100,19 +101,23 @@ class Intake:
         check_time(deadline)
         return list(self._members)
 
-    def _submit_generation(
+    def _submit_generations(
         self, prompts: Sequence[EncodedText], params: SamplingParams, deadline: Deadline, sink: Sink | None
-    ) -> Future[Generation]:
-        constraint = self._constrain(params, prompts[self._main]) if params.is_structured else None
+    ) -> list[Future[Generation]]:
+        structure = self._compile(params, prompts[self._main], deadline) if params.is_structured else None
         check_time(deadline)
-        return self._submit(GeneratingSequence(self._members, self._main, prompts, params, deadline, sink, constraint))
 
-    def _constrain(self, params: SamplingParams, prompt: EncodedText) -> Constraint:
-        """What keeps an answer to the structure that is asked for."""
-        structure = self._compiler.compile(params, after_space=self._vocabulary.continues_with_space(prompt))
-        return Constraint(self._compiler, structure)
+        def answer(one: SamplingParams) -> list[Future[Generation]]:
+            constraint = None if structure is None else Constraint(self._compiler, structure)
+            return self._submit(GeneratingSequence(self._members, self._main, prompts, one, deadline, sink, constraint))
 
-    def _submit_scoring(self, prompts: Sequence[EncodedText], continuation: str) -> Future[Score]:
+        return submit_all(answer, params.split())
+
+    def _compile(self, params: SamplingParams, prompt: EncodedText, deadline: Deadline) -> Structure:
+        after_space = self._vocabulary.continues_with_space(prompt)
+        return self._compiler.compile(params, after_space=after_space, deadline=deadline)
+
+    def _submit_scoring(self, prompts: Sequence[EncodedText], continuation: str) -> list[Future[Score]]:
         if not continuation:
             raise PromptError("the continuation to score is empty: give at least one character")
         main_prompt = prompts[self._main]
@@ -122,6 +127,6 @@ class Intake:
         ids = [token_id if canonical[token_id] < 0 else canonical[token_id] for token_id in ids]
         return self._submit(ScoringSequence(self._members, self._main, prompts, ids))
 
-    def _submit(self, sequence: RunningSequence) -> Future[Any]:
+    def _submit(self, sequence: RunningSequence) -> list[Future[Any]]:
         self._engine.submit(sequence)
-        return sequence.future
+        return [sequence.future]

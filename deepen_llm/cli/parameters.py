@@ -59,9 +59,18 @@ def make_option(name: str, kind: Any, default: Any, *flags: str, **details: Any)
 
 SHORT_FLAGS = {"max_new_tokens": "-n", "temperature": "-t"}
 PANEL = "Sampling"
-KINDS: dict[str, Any] = {"stop": list[str], "json_schema": str | None, "grammar": Path | None}
+KINDS: dict[str, Any] = {
+    "stop": list[str],
+    "stop_token_ids": list[int],
+    "logit_bias": str | None,
+    "json_schema": str | None,
+    "grammar": Path | None,
+}
 """How the command line takes what has another type in `SamplingParams`."""
+MANY = ("stop", "stop_token_ids")
 HELP = {
+    "logit_bias": "Added to the log-probabilities of single tokens, as JSON or a file of it: an id of the main model "
+    """or a text that is exactly one of its tokens, with a number from -100 to 100: '{" Paris": 5, "13": -100}'.""",
     "json_schema": "The answer is JSON of this schema: a file, or the schema itself. It always parses.",
     "grammar": "The answer is of the grammar in this file, in the Lark-like notation of llguidance.",
 }
@@ -71,17 +80,18 @@ def _sampling_option(name: str) -> inspect.Parameter:
     """The option for one field of `SamplingParams`, with the field's own default and explanation."""
     field = SamplingParams.model_fields[name]
     kind: Any = KINDS.get(name, field.annotation)
-    default = list(field.default) if name == "stop" else field.default
+    default = list(field.default) if name in MANY else field.default
     flags = [f"--{name.replace('_', '-')}", *([SHORT_FLAGS[name]] if name in SHORT_FLAGS else [])]
-    many = " May be given more than once." if name == "stop" else ""
+    many = " May be given more than once." if name in MANY else ""
     text = HELP.get(name, f"{field.description}{many}")
     return make_option(name, kind, default, *flags, help=text, rich_help_panel=PANEL, show_default=default is not None)
 
 
 def _build_params(values: Mapping[str, Any]) -> SamplingParams:
-    schema, grammar = values.get("json_schema"), values.get("grammar")
+    schema, grammar, bias = values.get("json_schema"), values.get("grammar"), values.get("logit_bias")
     given = {
         **values,
+        "logit_bias": None if bias is None else _read_object(bias, "--logit-bias"),
         "json_schema": None if schema is None else read_schema(schema),
         "grammar": None if grammar is None else _read_file(grammar, "--grammar"),
     }
@@ -93,14 +103,19 @@ def _build_params(values: Mapping[str, Any]) -> SamplingParams:
 
 def read_schema(given: str) -> dict[str, Any]:
     """A JSON schema from itself or from a file."""
-    text = given if given.lstrip().startswith("{") else _read_file(Path(given), "--json-schema")
+    return _read_object(given, "--json-schema")
+
+
+def _read_object(given: str, flag: str) -> dict[str, Any]:
+    """A JSON object from itself or from a file."""
+    text = given if given.lstrip().startswith("{") else _read_file(Path(given), flag)
     try:
-        schema = json.loads(text)
+        read = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise typer.BadParameter(f"--json-schema must be JSON, or a file of JSON: {error}") from error
-    if not isinstance(schema, dict):
-        raise typer.BadParameter(f"--json-schema must be a JSON object; got {text.strip()[:40]!r}")
-    return schema
+        raise typer.BadParameter(f"{flag} must be JSON, or a file of JSON: {error}") from error
+    if not isinstance(read, dict):
+        raise typer.BadParameter(f"{flag} must be a JSON object; got {text.strip()[:40]!r}")
+    return read
 
 
 def _read_file(path: Path, flag: str) -> str:

@@ -33,6 +33,8 @@ def read_mapping(path: str | Path, what: str) -> dict[Any, Any]:
             or too deep, or names a key twice.
     """
     shown = quote(str(path))
+    if not _is_file(Path(path)):
+        raise ConfigError(f"there is no configuration file at {shown}: give the path of {what}")
     try:
         values = _load(_read_text(Path(path), what))
     except ConfigError as error:
@@ -44,10 +46,16 @@ def read_mapping(path: str | Path, what: str) -> dict[Any, Any]:
     return values
 
 
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file. What no path can be, such as 5,000 characters, is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def _read_text(path: Path, what: str) -> str:
     try:
-        if not path.is_file():
-            raise ConfigError(f"is not there: there is no configuration file of this name: give the path of {what}")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
@@ -122,7 +130,7 @@ class _Limits:
             if self._open[-1].num_values > MAX_VALUES:
                 raise ConfigError(f"must hold at most {MAX_VALUES:,} values, those of aliases counted; it holds more")
 
-    def _size(self, event: yaml.AliasEvent) -> int:
+    def _size(self, event: Any) -> int:
         if any(one.anchor == event.anchor for one in self._open):
             raise ConfigError(f"holds {quote(event.anchor)} within itself, in {_place(event)}: write it without alias")
         return self._sizes.get(event.anchor, 1)
@@ -136,5 +144,5 @@ class _Limits:
         self._open[-1].keys.add(key)
 
 
-def _place(event: yaml.Event) -> str:
+def _place(event: Any) -> str:
     return f"line {event.start_mark.line + 1}"

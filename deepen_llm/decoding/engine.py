@@ -209,10 +209,9 @@ class Engine:
         """Do something with each sequence; one that fails leaves the others be, one that is finished is resolved."""
         for sequence in list(sequences):
             self._attempt(sequence, act)
-        done = [sequence for sequence in sequences if sequence.is_finished and sequence in self._running]
-        self._drop(done)
-        for sequence in done:
-            self._attempt(sequence, RunningSequence.resolve)
+        for sequence in sequences:
+            if sequence.is_finished and sequence in self._running:
+                self._attempt(sequence, self._finish)
 
     def _attempt(self, sequence: RunningSequence, act: Callable[[RunningSequence], None]) -> None:
         try:
@@ -221,6 +220,10 @@ class Engine:
             if not isinstance(error, DeepenError):
                 logger.exception("a sequence failed; the others go on")
             self._fail([sequence], error)
+
+    def _finish(self, sequence: RunningSequence) -> None:
+        self._drop([sequence])
+        sequence.resolve()
 
     def _end_full(self) -> None:
         """End the sequences that no longer fit into some member's context."""

@@ -25,6 +25,14 @@ def check_params(params: object) -> SamplingParams:
     return params
 
 
+def check_params_of_stream(params: object) -> SamplingParams:
+    """The parameters of a stream, which gives one answer. Raises `ConfigError` also where they ask for several."""
+    checked = check_params(params)
+    if checked.n > 1:
+        raise ConfigError(f"n must be 1 in a stream, which gives one answer; got {checked.n}: ask without streaming")
+    return checked
+
+
 def check_prompts(prompt: object) -> list[str]:
     """One prompt, or several, as a list.
 

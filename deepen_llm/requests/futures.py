@@ -9,7 +9,20 @@ from typing import Any, TypeVar
 
 from deepen_llm.requests.deadline import Deadline
 
+Ask = TypeVar("Ask")
 Result = TypeVar("Result")
+
+
+def submit_all(submit: Callable[[Ask], list[Future[Result]]], asks: Sequence[Ask]) -> list[Future[Result]]:
+    """Submit several requests, or none where one of them cannot be; their futures, one behind another."""
+    futures: list[Future[Result]] = []
+    try:
+        for ask in asks:
+            futures += submit(ask)
+    except BaseException:
+        cancel(futures)
+        raise
+    return futures
 
 
 def wait(futures: Sequence[Future[Result]], deadline: Deadline) -> list[Result]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import llguidance
-
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import GrammarError
+from deepen_llm.structure.deep_thread import run_deep
 from deepen_llm.structure.grammar import build_grammar, locate
+from deepen_llm.structure.matcher import check_grammar, shorten
 
 SYNTAX = "https://github.com/microsoft/llguidance/blob/main/docs/syntax.md"
 """Where the notation of grammars is described."""
@@ -18,34 +18,31 @@ def check_structure(params: SamplingParams) -> None:
     Raises:
         GrammarError: A schema, regular expression or grammar that is not valid, or that cannot be expressed.
     """
-    if params.is_structured:
-        check_grammar(build_grammar(params, after_space=False), params)
+    if not params.is_structured:
+        return
+    grammar = build_grammar(params, after_space=False)
+    try:
+        run_deep(lambda: check_grammar(grammar))
+    except GrammarError as error:
+        raise explain(params, str(error)) from error
 
 
-def check_grammar(grammar: str, params: SamplingParams, tokenizer: llguidance.LLTokenizer | None = None) -> None:
-    """Refuse a grammar that was built of `params`; with a tokenizer, also for what it says of special tokens.
-
-    Raises:
-        GrammarError: See `check_structure`.
-    """
-    is_wrong, messages = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, tokenizer)
-    if is_wrong:
-        raise GrammarError(_explain(params, messages[0]))
-
-
-def _explain(params: SamplingParams, message: str) -> str:
-    """What is wrong, where, and what to do."""
+def explain(params: SamplingParams, message: str) -> GrammarError:
+    """What is wrong with the structure of a request, where, and what to do, from what llguidance says of it."""
+    message = message.partition("<backtrace>")[0].strip() or "the grammar library gives no reason"
     if params.json_schema is not None:
         place = locate(params.json_schema, message)
-        head = f"the JSON schema cannot be followed in decoding{f', at {place}' if place else ''}: "
+        head = f"the JSON schema cannot be followed in decoding{f', at {shorten(place)}' if place else ''}: "
         before, _, keywords = message.partition("Unimplemented keys: ")
         if keywords and not before:
-            return (
-                f"{head}it does not know {keywords.strip('[]')}: leave it out or say it otherwise (a list in place of "
-                "a set), and check the answer afterwards"
+            return GrammarError(
+                f"{head}it does not know {shorten(keywords.strip('[]'))}: leave it out or say it otherwise (a list in "
+                "place of a set), and check the answer afterwards"
             )
-        return f"{head}{' '.join(message.split())}: correct that part"
+        return GrammarError(f"{head}{shorten(message)}: correct that part")
     if params.regex is not None:
-        reason = message.rpartition("error: ")[2].split("\n")[0].strip()
-        return f"the regular expression {params.regex!r} cannot be read: {reason}: correct it"
-    return f"the grammar cannot be read: {message.splitlines()[0]}: see {SYNTAX}"
+        reason = message.rpartition("error: ")[2].strip().split("\n")[0]
+        return GrammarError(
+            f"the regular expression {shorten(params.regex)!r} cannot be read: {shorten(reason)}: correct it"
+        )
+    return GrammarError(f"the grammar cannot be read: {shorten(message.splitlines()[0])}: see {SYNTAX}")

@@ -19,9 +19,11 @@ from torch import Tensor
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import GrammarError
-from deepen_llm.structure.check import check_grammar
+from deepen_llm.structure.check import explain
 from deepen_llm.structure.completion import ByteTokenizer, find_completion
+from deepen_llm.structure.deep_thread import Waiting, run_deep
 from deepen_llm.structure.grammar import build_grammar
+from deepen_llm.structure.matcher import Matcher, load_tokenizer, shorten
 from deepen_llm.vocabulary import Vocabulary
 
 MAX_KEPT = 64
@@ -33,9 +35,9 @@ MAX_KEPT = 64
 class Structure:
     """A compiled grammar. Both matchers stand at the beginning and are only copied."""
 
-    tokens: llguidance.LLMatcher
+    tokens: Matcher
     """Over the main model's tokens."""
-    text: llguidance.LLMatcher
+    text: Matcher
     """Over single bytes."""
     completion: bytes | None
     """The shortest answer, or nearly; None where none was found."""
@@ -53,11 +55,15 @@ class StructureCompiler:
         self._kept: OrderedDict[str, Structure] = OrderedDict()
         self._lock = threading.Lock()
 
-    def compile(self, params: SamplingParams, *, after_space: bool = False) -> Structure:
+    def compile(
+        self, params: SamplingParams, *, after_space: bool = False, deadline: Waiting | None = None
+    ) -> Structure:
         """The grammar that `params` ask for; see `build_grammar` for `after_space`.
 
         Raises:
-            GrammarError: A schema, regular expression or grammar that is not valid, or that cannot be expressed.
+            GrammarError: A schema, regular expression or grammar that is not valid, that is too large, or that cannot
+                be expressed.
+            MemberTimeoutError: The deadline was over first.
         """
         grammar = build_grammar(params, after_space=after_space)
         with self._lock:
@@ -65,36 +71,50 @@ class StructureCompiler:
                 self._kept.move_to_end(grammar)
                 return self._kept[grammar]
         # Outside the lock: what is compiled already is not waited for.
-        structure = self._compile(grammar, params)
+        structure = self._compile(grammar, params, deadline)
         with self._lock:
             self._kept[grammar] = structure
             if len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)
         return structure
 
-    def allowed(self, matcher: llguidance.LLMatcher) -> Tensor:
+    def forget(self, structure: Structure) -> None:
+        """Compile a structure anew when it is next asked for: one whose lexer is full serves nobody any more."""
+        with self._lock:
+            self._kept = OrderedDict(pair for pair in self._kept.items() if pair[1] is not structure)
+
+    def allowed(self, matcher: Matcher) -> Tensor:
         """A mask (num_tokens,) on the CPU of the tokens that may come: end-of-sequence where the answer may end."""
-        bias = torch.frombuffer(bytearray(matcher.compute_logit_bias()), dtype=torch.uint8)
+        bias = torch.frombuffer(bytearray(matcher.bias()), dtype=torch.uint8)
         # What is neither text nor end of text, llguidance may let through.
         return bias[: len(self.vocabulary)].bool() & self.vocabulary.allowed
 
-    def _compile(self, grammar: str, params: SamplingParams) -> Structure:
-        check_grammar(grammar, params, self._tokenizer)
-        tokens = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
-        text = llguidance.LLMatcher(self._bytes, grammar, log_level=0)
+    def _compile(self, grammar: str, params: SamplingParams, deadline: Waiting | None) -> Structure:
+        tokenizers = self._tokenizer, self._bytes
+        try:
+            tokens, text = run_deep(lambda: tuple(Matcher(one, grammar) for one in tokenizers), deadline)
+        except GrammarError as error:
+            raise explain(params, str(error)) from error
         if not tokens.is_accepting() and not self.allowed(tokens).any():
-            forced = text.compute_ff_bytes().decode("utf-8", "replace")
-            begins = f"such an answer begins with {forced!r}, for which" if forced else "to begin such an answer"
-            raise GrammarError(
-                f"{begins} the main model {self.vocabulary.name!r} has no token: make another member the main model"
-            )
-        return Structure(tokens, text, find_completion(text, self.expressible))
+            raise self._unspeakable(text)
+
+        def check() -> None:
+            if deadline is not None and deadline.is_over:
+                raise deadline.error
+
+        return Structure(tokens, text, find_completion(text, self.expressible, check=check))
+
+    def _unspeakable(self, text: Matcher) -> GrammarError:
+        """No token can begin an answer of this grammar."""
+        forced = text.forced_bytes().decode("utf-8", "replace")
+        begins = f"such an answer begins with {shorten(forced)!r}, for which" if forced else "to begin such an answer"
+        return GrammarError(
+            f"{begins} the main model {self.vocabulary.name!r} has no token: make another member the main model"
+        )
 
     @cached_property
     def _tokenizer(self) -> llguidance.LLTokenizer:
-        return llguidance.LLTokenizer(
-            llguidance.TokenizerWrapper(_TokenBytes(self.vocabulary)), eos_token=_eos_ids(self.vocabulary)
-        )
+        return load_tokenizer(_TokenBytes(self.vocabulary), _eos_ids(self.vocabulary))
 
     @cached_property
     def _bytes(self) -> llguidance.LLTokenizer:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
-import llguidance
 from torch import Tensor
 
 from deepen_llm.errors import GrammarError
 from deepen_llm.structure.compiler import Structure, StructureCompiler
 from deepen_llm.structure.completion import find_completion
+from deepen_llm.structure.matcher import Matcher
 
 WATCHED_TOKENS = 64
 """From so many tokens before the limit on, beside twice the shortest answer, every token is checked to leave a way to
@@ -25,6 +27,15 @@ PAUSE_TOKENS = 16
 
 OPENING = b"[{,:"
 """Behind these a value of JSON is still to come: whoever would leave the structure there has said nothing yet."""
+
+MAX_TRIES = 500
+"""So many bytes are tried at most in a search while the answer runs, which is in the engine's thread: some 10 ms."""
+
+MAX_CPU_S = 0.05
+"""The same in seconds, where tries are slow."""
+
+MAX_CARRIED_BYTES = 8192
+"""So many bytes are tried at most to keep what is left of a completion after a token that it did not foresee."""
 
 LONGEST_PIECE = 32
 """Bytes of the longest tokens that a completion is cut into."""
@@ -69,8 +80,8 @@ class Constraint:
     """
 
     def __init__(self, compiler: StructureCompiler, structure: Structure) -> None:
-        self._compiler, self._vocabulary = compiler, compiler.vocabulary
-        self._tokens, self._text = structure.tokens.deep_copy(), structure.text.deep_copy()
+        self._compiler, self._vocabulary, self._structure = compiler, compiler.vocabulary, structure
+        self._tokens, self._text = structure.tokens.copy(), structure.text.copy()
         self._completion = self._cut(structure.completion)
         """How the answer can end from here; None where it was not looked for, or not found."""
         self._next_completion: Completion | None = None
@@ -91,8 +102,13 @@ class Constraint:
         return not self._forced and (self.is_shortened or self._tokens.is_stopped())
 
     def allowed(self) -> Tensor:
-        """A mask (num_logits,) on the CPU of the tokens that may come: end-of-sequence where the answer may end."""
-        return self._compiler.allowed(self._tokens)
+        """A mask (num_logits,) on the CPU of the tokens that may come: end-of-sequence where the answer may end.
+
+        Raises:
+            GrammarError: The grammar is too complex to be followed on.
+        """
+        with self._forgetting():
+            return self._compiler.allowed(self._tokens)
 
     def may_end(self) -> bool:
         """Whether the answer is whole as it stands."""
@@ -144,23 +160,31 @@ class Constraint:
             return
         piece = self._piece(token_id)
         self._num_taken += 1
-        carried = self._carry_over(piece, self._completion)
-        self._completion, self._next_completion = self._next_completion or carried, None
-        self._is_inside = not self._is_forced and piece[-1:] not in OPENING
-        if not self._tokens.consume_token(token_id):
-            reason = " ".join(self._tokens.get_error().split())
-            raise GrammarError(f"the structure cannot be followed after {piece!r}: {reason}: make it simpler")
-        self._text.try_consume_tokens(list(piece))
+        with self._forgetting():
+            carried = self._carry_over(piece, self._completion)
+            self._completion, self._next_completion = self._next_completion or carried, None
+            self._is_inside = not self._is_forced and piece[-1:] not in OPENING
+            self._tokens.take(token_id)
+            self._text.take_all(piece)
+
+    @contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        """What a matcher cannot follow may be too much for this answer alone, or for a lexer that all answers share."""
+        try:
+            yield
+        except GrammarError:
+            self._compiler.forget(self._structure)
+            raise
 
     def _piece(self, token_id: int) -> bytes:
         return self._vocabulary.tokens[token_id] or b""
 
     def _find_forced(self) -> list[int]:
         """The tokens of the text that alone can come, as the tokenizer cuts it; none where it has none for it."""
-        forced = self._text.compute_ff_bytes()
+        forced = self._text.forced_bytes()
         if not forced:
             return []
-        token_ids = self._tokens.compute_ff_tokens()
+        token_ids = self._tokens.forced_tokens()
         return token_ids if forced.startswith(self._vocabulary.join(token_ids)) else []
 
     def _begin(self, completion: Completion, token_id: int) -> int:
@@ -175,19 +199,19 @@ class Constraint:
         """How the answer can end after one more token."""
         if (carried := self._carry_over(piece, now)) is not None:
             return carried
-        ahead = self._text.deep_copy()
-        ahead.try_consume_tokens(list(piece))
-        return self._find_completion(ahead)
+        return self._find_completion(_ahead(self._text, piece))
 
     def _carry_over(self, piece: bytes, now: Completion | None) -> Completion | None:
         """The least of a completion that still completes after one more token; None where nothing of it does."""
         if now is None:
             return None
-        ahead = self._text.deep_copy()
-        ahead.try_consume_tokens(list(piece))
+        if now.text.startswith(piece):
+            return self._cut(now.text[len(piece) :], now)
+        ahead = _ahead(self._text, piece)
         most = min(len(piece), len(now.text))
-        rests = (now.text[num_dropped:] for num_dropped in range(most, -1, -1))
-        return self._cut(next((rest for rest in rests if _ends(ahead, rest)), None))
+        dropped = range(most, -1, -1) if len(now.text) * most <= MAX_CARRIED_BYTES else (most, 0)
+        rests = (now.text[num_dropped:] for num_dropped in dropped)
+        return self._cut(next((rest for rest in rests if _ends(ahead, rest)), None), now)
 
     def _search(self) -> Completion | None:
         """A way to end from here; none is searched for again at once where none was found."""
@@ -198,25 +222,54 @@ class Constraint:
             self._next_search = self._num_taken + max(PAUSE_TOKENS, self._num_taken)
         return found
 
-    def _find_completion(self, text: llguidance.LLMatcher) -> Completion | None:
-        return self._cut(find_completion(text, self._compiler.expressible))
-
-    def _cut(self, text: bytes | None) -> Completion | None:
-        """A completion as few tokens of the main model, the longest first; None where it has none for a byte."""
+    def _find_completion(self, text: Matcher | None) -> Completion | None:
         if text is None:
             return None
-        token_ids, begin = [], 0
-        while begin < len(text):
+        found = find_completion(text, self._compiler.expressible, max_tries=MAX_TRIES, max_cpu_s=MAX_CPU_S)
+        return self._cut(found)
+
+    def _cut(self, text: bytes | None, longer: Completion | None = None) -> Completion | None:
+        """A completion as few tokens of the main model, the longest first; None where it has none for a byte.
+
+        `longer` is one that ends in this text: where a token begins as in that one, all that follows is the same too.
+        """
+        if text is None:
+            return None
+        begins = {} if longer is None else self._begins(longer)
+        token_ids: list[int] = []
+        begin = 0
+        while begin < len(text) and len(text) - begin not in begins:
             ends = range(min(begin + LONGEST_PIECE, len(text)), begin, -1)
             end = next((end for end in ends if text[begin:end] in self._vocabulary.ids_by_token), None)
             if end is None:
                 return None
             token_ids.append(self._vocabulary.ids_by_token[text[begin:end]])
             begin = end
+        if longer is not None and begin < len(text):
+            token_ids += longer.token_ids[begins[len(text) - begin] :]
         return Completion(text, tuple(token_ids))
 
+    def _begins(self, completion: Completion) -> dict[int, int]:
+        """The number of each token of a completion, by how many bytes are left where it begins."""
+        begins, num_left = dict[int, int](), len(completion.text)
+        for place, token_id in enumerate(completion.token_ids):
+            begins[num_left] = place
+            num_left -= len(self._piece(token_id))
+        return begins
 
-def _ends(matcher: llguidance.LLMatcher, text: bytes) -> bool:
+
+def _ahead(matcher: Matcher | None, text: bytes) -> Matcher | None:
+    """A matcher that has taken a text too; None where it cannot. The one given stays as it is."""
+    if matcher is None:
+        return None
+    ahead = matcher.copy()
+    try:
+        return ahead if ahead.take_all(text) == len(text) else None
+    except GrammarError:
+        return None
+
+
+def _ends(matcher: Matcher | None, text: bytes) -> bool:
     """Whether a text completes what a matcher over bytes has taken; the matcher stays as it is."""
-    ahead = matcher.deep_copy()
-    return ahead.try_consume_tokens(list(text)) == len(text) and ahead.is_accepting()
+    ahead = _ahead(matcher, text)
+    return ahead is not None and ahead.is_accepting()

@@ -10,13 +10,13 @@ from typing import Any
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import GrammarError
 from deepen_llm.structure.formats import PATTERNS
+from deepen_llm.structure.grammar_limits import check_limits
+from deepen_llm.structure.schema_limits import LITERAL_KEYWORDS
 
 JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """JSON as `json.dumps` writes it: one way for each value, so that what is not content is forced and costs nothing."""
 
 _OPENING = ("additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties", "propertyNames")
-_LITERAL = ("enum", "const", "default", "examples", "example")
-"""Keywords whose values are data, whatever they look like."""
 _NAMED = ("properties", "patternProperties", "$defs", "definitions")
 """Keywords whose values are schemas by name, whatever the names are."""
 
@@ -29,8 +29,9 @@ def build_grammar(params: SamplingParams, *, after_space: bool) -> str:
         after_space: One space comes first: the dummy space of a tokenizer, which is no part of the answer.
 
     Raises:
-        GrammarError: A JSON schema that is no JSON.
+        GrammarError: A structure that is too large, or a JSON schema that is no JSON.
     """
+    check_limits(params)
     first = ' " "' if after_space else ""
     return json.dumps(
         {"grammars": [{"name": "whole", "lark_grammar": f"start:{first} @answer"}, {"name": "answer", **_body(params)}]}
@@ -40,23 +41,18 @@ def build_grammar(params: SamplingParams, *, after_space: bool) -> str:
 def _body(params: SamplingParams) -> dict[str, Any]:
     """The answer's own grammar."""
     if params.json_schema is not None:
-        _check_json(params.json_schema)
-        style = {**JSON_STYLE, **params.json_schema.get("x-guidance", {})}
-        return {"json_schema": {**narrow(params.json_schema), "x-guidance": style}}
+        return {"json_schema": {**narrow(params.json_schema), "x-guidance": _style(params.json_schema)}}
     if params.regex is not None:
         escaped = re.sub(r"\\.|/", lambda found: r"\/" if found[0] == "/" else found[0], params.regex, flags=re.DOTALL)
         return {"lark_grammar": f"start: /{escaped}/"}
     return {"lark_grammar": params.grammar}
 
 
-def _check_json(schema: Mapping[str, Any]) -> None:
-    """Refuse a schema that is no JSON, or whose style is none."""
-    try:
-        json.dumps(schema, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise GrammarError(f"the JSON schema must hold nothing but JSON values: {error}: write it as JSON") from error
+def _style(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """How JSON of this schema is written: as here, but for what the schema says."""
     if not isinstance(style := schema.get("x-guidance", {}), Mapping):
-        raise GrammarError(f"x-guidance of a JSON schema must be a mapping of llguidance's options; got {style!r}")
+        raise GrammarError(f"x-guidance of a JSON schema must be a mapping of llguidance's options; got {type(style)}")
+    return {**JSON_STYLE, **style}
 
 
 def narrow(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +92,7 @@ def _is_closable(schema: Mapping[str, Any]) -> bool:
 
 def _narrow_value(key: str, value: Any, *, closes: bool) -> Any:
     """What stands after a keyword: a schema, several of them, schemas by name, or data."""
-    if key in _LITERAL:
+    if key in LITERAL_KEYWORDS:
         return value
     if isinstance(value, Mapping) and key in _NAMED:
         return {name: _narrow_value("", one, closes=closes) for name, one in value.items()}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-import llguidance
 import pytest
 from pydantic import BaseModel, Field
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.structure.completion import ByteTokenizer, find_completion
 from deepen_llm.structure.grammar import build_grammar
+from deepen_llm.structure.matcher import Matcher
 
 BYTES = ByteTokenizer.load()
 ALL = bytes(range(256))
@@ -39,10 +39,10 @@ class Order(BaseModel):
     code: str = Field(pattern=r"^[A-Z]{3}-[0-9]{4}$")
 
 
-def start(begin: str | bytes = b"", **structure) -> llguidance.LLMatcher:
-    matcher = llguidance.LLMatcher(BYTES, build_grammar(SamplingParams(**structure), after_space=False))
+def start(begin: str | bytes = b"", **structure) -> Matcher:
+    matcher = Matcher(BYTES, build_grammar(SamplingParams(**structure), after_space=False))
     raw = begin.encode() if isinstance(begin, str) else begin
-    assert matcher.try_consume_tokens(list(raw)) == len(raw)
+    assert matcher.take_all(raw) == len(raw)
     return matcher
 
 
@@ -96,6 +96,6 @@ def test_only_bytes_that_can_be_said_are_used():
 
 def test_the_matcher_stays_as_it_is():
     matcher = start('{"value": 1', json_schema=Node)
-    before = matcher.compute_bitmask()
+    before = matcher.bitmask()
     find_completion(matcher, ALL)
-    assert matcher.compute_bitmask() == before
+    assert matcher.bitmask() == before

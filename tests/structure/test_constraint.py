@@ -82,7 +82,7 @@ def test_special_and_padded_tokens_are_never_allowed(kind):
 
 def test_a_token_that_may_not_come_is_an_error_and_no_end():
     constraint = constrain(regex="yes")
-    with pytest.raises(GrammarError, match="cannot be followed after b'n'"):
+    with pytest.raises(GrammarError, match="cannot be followed on: .*n"):
         constraint.push(load_toy("gpt2").encode("n", at_start=False)[0])
 
 
@@ -160,7 +160,7 @@ def test_a_search_that_found_nothing_that_fits_is_not_made_at_every_token(monkey
     searches = []
     monkeypatch.setattr(
         "deepen_llm.structure.constraint.find_completion",
-        lambda *given: searches.append(1) or find_completion(*given),
+        lambda *given, **limits: searches.append(1) or find_completion(*given, **limits),
     )
     constraint = constrain(regex="[a-z]{300,400}x{3}")
     token_id = load_toy("gpt2").encode("z", at_start=False)[0]
@@ -172,7 +172,7 @@ def test_a_search_that_found_nothing_that_fits_is_not_made_at_every_token(monkey
 
 def test_a_way_out_that_was_not_found_is_not_searched_for_at_every_token(monkeypatch):
     searches = []
-    monkeypatch.setattr("deepen_llm.structure.constraint.find_completion", lambda *given: searches.append(1))
+    monkeypatch.setattr("deepen_llm.structure.constraint.find_completion", lambda *given, **limits: searches.append(1))
     constraint = constrain(json_schema={"type": "array", "minItems": 300, "items": {"type": "string", "minLength": 5}})
     follow_forced(constraint)
     token_id = load_toy("gpt2").encode("z", at_start=False)[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, final
 
@@ -16,8 +16,11 @@ from deepen_llm.members.transformers.settings import TransformersConfig
 
 CONFIG = "config.json"
 ADAPTER_CONFIG = "adapter_config.json"
-MAX_JSON_BYTES = 64_000_000
-"""The largest JSON file of a model that is read: an index of thousands of shards takes some million bytes."""
+TOKENIZER = "tokenizer.json"
+MAX_JSON_BYTES = 16_000_000
+"""The largest file of settings that is read: an index of thousands of shards takes some million bytes."""
+MAX_TOKENIZER_BYTES = 48_000_000
+"""The largest `tokenizer.json`: one of 262,144 tokens takes 33 million bytes."""
 MAX_LAYERS = 10_000
 LAYER_SETTINGS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -45,10 +48,9 @@ class Checkpoint:
         """
         arguments = {key: config.model_kwargs[key] for key in HUB_ARGUMENTS if key in config.model_kwargs}
         arguments |= {"revision": config.revision or "main", "local_files_only": config.local_files_only}
-        at_home = os.path.expanduser(config.model)  # noqa: PTH111 (of pathlib it raises where there is no such user)
-        place = at_home if Path(at_home).is_dir() else config.model
-        found = cls(place, name, arguments | {"subfolder": config.model_kwargs.get("subfolder", "")})
+        found = cls(config.model, name, arguments | {"subfolder": config.model_kwargs.get("subfolder", "")})
         found._check_place()
+        found = replace(found, place=_expand(found.place))
         if found.folder.is_dir():
             found._check_folder()
         return found
@@ -59,11 +61,15 @@ class Checkpoint:
         return Path(self.place, self.arguments.get("subfolder") or "")
 
     def at(self, place: str) -> Checkpoint:
-        """Another one, asked for in the same way: that of an adapter's base model."""
+        """Another place, asked in the same way: an adapter's base model, or a tokenizer's.
+
+        Raises:
+            MemberError: A path where there is no folder.
+        """
+        if place == self.place:
+            return replace(self, arguments={**self.arguments, "subfolder": ""})
         found = Checkpoint(place, self.name, {**self.arguments, "subfolder": "", "revision": "main"})
         found._check_place()
-        if found.folder.is_dir():
-            found._check_folder()
         return found
 
     def find(self, file: str) -> Path | None:
@@ -75,7 +81,7 @@ class Checkpoint:
         found = cached_file(self.place, file, _raise_exceptions_for_missing_entries=False, **self.arguments)
         return None if found is None else Path(found)
 
-    def read_json(self, file: str) -> dict[str, Any] | None:
+    def read_json(self, file: str, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any] | None:
         """A file of settings, None where there is none of that name.
 
         Raises:
@@ -85,7 +91,7 @@ class Checkpoint:
         path = self.find(file)
         if path is None:
             return None
-        if (size := path.stat().st_size) > MAX_JSON_BYTES:
+        if (size := path.stat().st_size) > max_bytes:
             self.refuse(f"{file} has {size:,} bytes, more than any such file: fetch the model anew")
         try:
             values = json.loads(path.read_bytes())
@@ -103,8 +109,13 @@ class Checkpoint:
             OSError: The hub cannot be reached.
         """
         values = self.read_json(CONFIG)
+        if values is None and self.folder.is_dir():
+            self.refuse(f"there is no {CONFIG}: give the folder that has the model's config.json in it")
         if values is None:
-            self.refuse(f"there is no {CONFIG}: give the folder or hub name of a model of transformers")
+            self.refuse(
+                f"there is no such folder, and no {CONFIG} of that name on the hub or, where it is not to be asked "
+                "(HF_HUB_OFFLINE, local_files_only), among what was fetched before: give a folder or another name"
+            )
         for key, number in _find_layers(values):
             if not 0 <= number <= MAX_LAYERS:
                 self.refuse(f"{CONFIG} says {key}={quote(number)}, where 0 to {MAX_LAYERS:,} make sense: correct it")
@@ -156,7 +167,7 @@ class Checkpoint:
             self.refuse(
                 f"a path or name has 1 to {MAX_PATH:,} characters, none of them NUL; this has {len(self.place):,}"
             )
-        path = Path(self.place)
+        path = Path(_expand(self.place))
         try:
             is_folder, is_there = path.is_dir(), path.exists()
         except OSError as error:
@@ -192,6 +203,11 @@ class Checkpoint:
 
 
 _GGUF = "this is GGUF, which is not supported yet: give the same model as transformers has it, with *.safetensors"
+
+
+def _expand(place: str) -> str:
+    """A path in somebody's home folder, `~/models/one`, in full; anything else as it is."""
+    return os.path.expanduser(place) if place.startswith("~") else place  # noqa: PTH111 (pathlib's raises)
 
 
 def _is_gguf(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,12 +15,11 @@ from transformers.utils import logging as transformers_logging
 
 from deepen_llm.errors import DeepenError, MemberError, quote
 from deepen_llm.members.transformers.adapter import Adapter
-from deepen_llm.members.transformers.checkpoint import Checkpoint
+from deepen_llm.members.transformers.checkpoint import MAX_TOKENIZER_BYTES, TOKENIZER, Checkpoint
 from deepen_llm.members.transformers.placement import check_placement
 from deepen_llm.members.transformers.settings import TransformersConfig
 from deepen_llm.members.transformers.weights import check_size, read_weights
-
-logger = logging.getLogger(__name__)
+from deepen_llm.vocabulary.tokens import check_whole_texts
 
 NEEDED = "needed: a decoder-only model with config.json, tokenizer.json and *.safetensors"
 SHOWN_KEYS = 5
@@ -40,6 +38,8 @@ class Loaded:
     tokenizer: Any
     commit: str
     """The commit on the hub, or the revision that was asked for."""
+    adapter: str | None
+    """The place of the adapter that changes the model."""
 
 
 def load_model(config: TransformersConfig, name: str) -> Loaded:
@@ -61,11 +61,12 @@ def load_model(config: TransformersConfig, name: str) -> Loaded:
         _check_memory(base, settings, config)
         model = _load_weights(base, config)
         if adapter is not None and adapter.base is not checkpoint:
-            model.load_adapter(checkpoint.place, **_known(checkpoint.arguments, ("local_files_only",)))
+            info = model.load_adapter(checkpoint.place, adapter_kwargs=_of_hub(checkpoint))
+            _check_fit(checkpoint, vars(info))
         if config.device is not None:
             model.to(device=torch.device(config.device))  # type: ignore[call-arg]
     commit = getattr(model.config, "_commit_hash", None) or config.revision
-    return Loaded(model, tokenizer, str(commit or ""))
+    return Loaded(model, tokenizer, str(commit or ""), None if adapter is None else checkpoint.place)
 
 
 @contextmanager
@@ -103,16 +104,21 @@ def _read_settings(base: Checkpoint, config: TransformersConfig) -> PreTrainedCo
 
 
 def _load_tokenizer(place: Checkpoint, config: TransformersConfig) -> Any:
-    where = config.tokenizer or place.place
-    arguments = {**place.arguments, "subfolder": ""}
-    with own_errors(place.name, where):
-        try:
-            return AutoTokenizer.from_pretrained(where, trust_remote_code=config.trust_remote_code, **arguments)
-        except Exception as error:
-            raise MemberError(
-                f"member {quote(place.name)} cannot be loaded: its tokenizer in {quote(where)} cannot be read "
-                f"({type(error).__name__}: {error}): fetch its tokenizer.json anew, or name another one with tokenizer="
-            ) from error
+    place = place.at(config.tokenizer or place.place)
+    written = place.read_json(TOKENIZER, MAX_TOKENIZER_BYTES) or {}
+    added = written.get("added_tokens")
+    texts = [token.get("content") for token in added if isinstance(token, dict)] if isinstance(added, list) else []
+    # Taking in a token of a megabyte takes gigabytes.
+    check_whole_texts(place.name, dict(enumerate(map(str, texts))))
+    try:
+        return AutoTokenizer.from_pretrained(place.place, trust_remote_code=config.trust_remote_code, **place.arguments)
+    except Exception as error:
+        raise MemberError(
+            place.say(
+                f"its tokenizer cannot be read ({type(error).__name__}: {error}): fetch its tokenizer.json anew, or "
+                "name another one with tokenizer="
+            )
+        ) from error
 
 
 def _check_memory(base: Checkpoint, settings: PreTrainedConfig, config: TransformersConfig) -> None:
@@ -134,27 +140,32 @@ def _load_weights(base: Checkpoint, config: TransformersConfig) -> PreTrainedMod
     given = {key: value for key, value in chosen.items() if value is not None}
     # Of what does not fit all the names are wanted, not the first error.
     options = {"use_safetensors": True, "ignore_mismatched_sizes": True, **given, **config.model_kwargs}
-    model, info = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
         base.place,
         trust_remote_code=config.trust_remote_code,
         **{**base.arguments, **options, "output_loading_info": True},
     )
+    model: PreTrainedModel = loaded[0]
+    _check_fit(base, loaded[1], allows_mismatch=bool(config.model_kwargs.get("ignore_mismatched_sizes")))
+    return model
+
+
+def _check_fit(checkpoint: Checkpoint, info: Mapping[str, Any], *, allows_mismatch: bool = False) -> None:
+    """Refuse weights that are not those of the model; `info` says what was found.
+
+    Tied weights are not missing. Of weights that the model has no use for, transformers warns in its log.
+    """
     if missing := info["missing_keys"]:
-        base.refuse(
+        checkpoint.refuse(
             f"its weights lack {len(missing)} of the model's tensors ({_list_keys(missing)}), without which it would "
             "answer at random: fetch the whole model, or the config.json that belongs to these weights"
         )
-    if (mismatched := info["mismatched_keys"]) and "ignore_mismatched_sizes" not in config.model_kwargs:
+    if (mismatched := info["mismatched_keys"]) and not allows_mismatch:
         key, held, wanted = min(mismatched)
-        base.refuse(
+        checkpoint.refuse(
             f"{len(mismatched)} of its tensors have other shapes than config.json says ({key} is {tuple(held)}, wanted "
             f"{tuple(wanted)}): fetch the config.json that belongs to these weights"
         )
-    if unexpected := info["unexpected_keys"]:
-        logger.warning(
-            "member %r: %d tensors of its weights go unused: %s", base.name, len(unexpected), _list_keys(unexpected)
-        )
-    return model
 
 
 def _list_keys(keys: Iterable[str]) -> str:
@@ -162,8 +173,9 @@ def _list_keys(keys: Iterable[str]) -> str:
     return ", ".join(names[:SHOWN_KEYS]) + (", ..." if len(names) > SHOWN_KEYS else "")
 
 
-def _known(arguments: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: arguments[name] for name in names if name in arguments}
+def _of_hub(checkpoint: Checkpoint) -> dict[str, Any]:
+    """How an adapter's files are asked for."""
+    return {name: value for name, value in checkpoint.arguments.items() if name != "subfolder" or value}
 
 
 @contextmanager
@@ -173,7 +185,7 @@ def _without_bars() -> Iterator[None]:
 
     def make_bar(factory: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if kwargs.get("desc") == SILENCED_BAR:
-            return transformers_logging.EmptyTqdm(*args)
+            return transformers_logging.EmptyTqdm(*args)  # type: ignore[no-untyped-call]
         return factory(*args, **kwargs) if before is None else before(factory, args, kwargs)
 
     transformers_logging.set_tqdm_hook(make_bar)

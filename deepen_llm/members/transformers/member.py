@@ -13,8 +13,10 @@ from transformers.cache_utils import DynamicSlidingWindowLayer, LinearAttentionC
 
 from deepen_llm.errors import ClosedError
 from deepen_llm.members.base import Branch, Member, Pending, Ready
+from deepen_llm.members.generation_defaults import GenerationDefaults
 from deepen_llm.members.names import member_name
 from deepen_llm.members.transformers.attention import AttentionRows
+from deepen_llm.members.transformers.generation_defaults import read_generation_defaults
 from deepen_llm.members.transformers.loading import load_model, own_errors
 from deepen_llm.members.transformers.recurrent import RecurrentRows
 from deepen_llm.members.transformers.rows import Rows
@@ -29,17 +31,26 @@ class TransformersMember(Member):
     """Runs a `PreTrainedModel` that has a language-modelling head, with one forward pass a step for all its rows."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: Any, *, name: str, chat_template: str | None = None, revision: str = ""
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        name: str,
+        chat_template: str | None = None,
+        revision: str = "",
+        adapter: str | None = None,
     ) -> None:
-        """Wrap a model that is already loaded.
+        """Wrap a model that is already loaded; `adapter` says where what changes it came from.
 
         Raises:
             VocabularyError: The tokenizer's tokens cannot be read as bytes.
+            MemberError: A `generation_config` that cannot be read.
         """
         self.name = name
         model.train(False)
         self._model = model
         self._revision = revision
+        self._adapter = adapter
         self.vocabulary = Vocabulary.from_tokenizer(
             tokenizer,
             name=name,
@@ -48,6 +59,7 @@ class TransformersMember(Member):
             chat_template=chat_template,
         )
         self.context_length = _context_length(model.config, tokenizer)
+        self._generation_defaults = read_generation_defaults(model, name, len(self.vocabulary))
         self._rows = _make_rows(model)
         self._handles = itertools.count()
         self._is_closed = False
@@ -72,6 +84,7 @@ class TransformersMember(Member):
                 name=name,
                 chat_template=config.chat_template,
                 revision=loaded.commit,
+                adapter=loaded.adapter,
             )
 
     @property
@@ -108,9 +121,15 @@ class TransformersMember(Member):
         return self._rows.bytes_per_token
 
     @property
+    def generation_defaults(self) -> GenerationDefaults:
+        """The model's `generation_config`."""
+        return self._generation_defaults
+
+    @property
     def identity(self) -> Mapping[str, object]:
-        """Name, place, revision and number format of the model."""
-        return {
+        """Name, place, revision and number format of the model, and its adapter where it has one."""
+        adapter = {} if self._adapter is None else {"adapter": self._adapter}
+        return adapter | {
             "name": self.name,
             "model": str(self._model.config.name_or_path),
             "revision": self._revision,

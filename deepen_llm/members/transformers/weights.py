@@ -71,7 +71,7 @@ def check_size(checkpoint: Checkpoint, config: PreTrainedConfig, weights: Weight
     held = weights.num_bytes * 8 if is_quantized else weights.num_elements * 2
     limits = _Count(8 * weights.num_tensors + SPARE_TENSORS, held + SPARE_ELEMENTS)
     with limits.watch(), torch.device("meta"):
-        AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation="eager")
+        AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation="eager")  # type: ignore[no-untyped-call]
     if limits.is_exceeded:
         checkpoint.refuse(
             f"the weights hold {weights.num_tensors:,} tensors of {weights.num_elements:,} numbers in all, and the "
@@ -126,7 +126,7 @@ def _find_shards(checkpoint: Checkpoint, index: str) -> list[Path]:
     if values is None:
         return []
     shards = values.get("weight_map")
-    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+    if not shards or not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         checkpoint.refuse(f"{index} must map every tensor to its file (weight_map): fetch the model anew")
     paths = {name: checkpoint.find(name) for name in sorted(set(shards.values()))}
     if lacking := [name for name, path in paths.items() if path is None]:

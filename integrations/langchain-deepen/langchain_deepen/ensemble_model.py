@@ -12,7 +12,7 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from deepen_llm.config import FusionConfig, GivenWeights, SamplingParams
+from deepen_llm.config import FusionConfig, GivenWeights, LogitBias, SamplingParams, StopIds
 from deepen_llm.errors import ConfigError, DeepenError
 from deepen_llm.frontends.options import ALIASES, OPTION_NAMES, check_names, make_params, put_nearer, resolve_aliases
 from deepen_llm.frontends.source import EnsembleSource, ModelSource, without_paths
@@ -63,10 +63,24 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
     """Keep the k best tokens."""
     min_p: float | None = None
     """Drop tokens less probable than this share of the best one's probability."""
+    repetition_penalty: float | None = Field(default=None, strict=True)
+    """Above 1, make tokens less likely that were in prompt or answer."""
+    presence_penalty: float | None = Field(default=None, strict=True)
+    """Taken off the log-probability of every token that is in the answer."""
+    frequency_penalty: float | None = Field(default=None, strict=True)
+    """The same, once for each time that the token is in the answer."""
+    logit_bias: LogitBias = None
+    """Added to the log-probabilities of single tokens: {token: from -100 to 100}, by id or by text."""
+    min_new_tokens: int | None = Field(default=None, strict=True)
+    """Until so many tokens have come, nothing ends the answer."""
     stop: Annotated[list[str] | None, BeforeValidator(lambda stop: [stop] if isinstance(stop, str) else stop)] = None
     """Strings at which an answer ends; a call's own `stop` takes their place."""
+    stop_token_ids: StopIds | None = None
+    """Tokens of the main model at which an answer ends."""
     seed: int | None = None
     """Seed of each request's own generator."""
+    n: int | None = Field(default=None, strict=True)
+    """How many answers to draw to each prompt: as many generations in what `generate` returns."""
     logprobs: bool | int | None = None
     """Report each token's log-probability, with this many alternatives (True: with none)."""
     ignore_eos: bool | None = None

@@ -154,12 +154,15 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
                 yield chunk
 
     def _result(self, answers: Sequence[Answer]) -> LLMResult:
-        """The answers, each with its own usage, and the usage of all of them together."""
+        """The answers to each prompt, each with its own usage, and the usage of all of them together."""
         return LLMResult(
-            generations=[[Generation(text=answer.text, generation_info=self._info(answer))] for answer in answers],
+            generations=[
+                [Generation(text=one.text, generation_info=self._info(one)) for one in answer.answers]
+                for answer in answers
+            ],
             llm_output={
                 "model_name": self.model_name,
-                "token_usage": token_usage([answer.usage for answer in answers]),
+                "token_usage": token_usage(answer.total_usage for answer in answers),
             },
         )
 

@@ -123,7 +123,9 @@ class FakeEnsemble:
         self.calls.append((method, content, params))
         if self.error is not None:
             raise self.error
-        return Generation("".join(self._next_pieces()), (1, 2, 3), self.finish_reason, Usage(11, 7), fusion=FUSION)
+        text = "".join(self._next_pieces())
+        answer = Generation(text, (1, 2, 3), self.finish_reason, Usage(11, 7), fusion=FUSION)
+        return Generation.join([answer] * params.n)
 
     async def _awhole(self, method: str, content: Any, params: SamplingParams) -> Generation:
         self.num_running += 1

@@ -271,3 +271,31 @@ def test_closing_leaves_a_ready_ensemble_to_its_owner(llm, ensemble):
 def test_a_constructor_that_cannot_work_says_why(arguments, message):
     with pytest.raises(ConfigError, match=message):
         DeepenLLM(**arguments)
+
+
+def test_of_n_answers_raw_has_those_that_are_not_the_response(llm, ensemble):
+    response = llm.complete("Capital?", n=3, temperature=1.0)
+    assert [other["text"] for other in response.raw["alternatives"]] == [response.text] * 2
+    assert response.raw["usage"] == {"prompt_tokens": 11, "completion_tokens": 21, "total_tokens": 32}
+    assert "alternatives" not in llm.complete("Capital?").raw
+    json.dumps(response.raw)
+
+
+def test_penalties_bias_minimum_and_stop_tokens_are_options_of_the_llm_and_of_a_call(ensemble):
+    options = {
+        "repetition_penalty": 1.2,
+        "presence_penalty": 0.5,
+        "frequency_penalty": -0.5,
+        "logit_bias": {"50": -100, " Paris": 5},
+        "min_new_tokens": 2,
+        "stop_token_ids": [3],
+    }
+    expected = {**options, "logit_bias": {50: -100.0, " Paris": 5.0}, "stop_token_ids": (3,)}
+    llm = DeepenLLM(ensemble=ensemble, **options)
+    llm.complete("Capital?")
+    assert ensemble.calls[-1][2].model_dump(include=set(options)) == expected
+    DeepenLLM(ensemble=ensemble).complete("Capital?", **options)
+    assert ensemble.calls[-1][2].model_dump(include=set(options)) == expected
+    assert json.loads(json.dumps(llm.to_dict()))["repetition_penalty"] == 1.2
+    with pytest.raises(ConfigError, match=r"frequency_penalty: .*; got 3"):
+        DeepenLLM(ensemble=ensemble, frequency_penalty=3)

@@ -167,7 +167,10 @@ class FakeEnsemble:
         return [*chunks, Chunk("", finish_reason="stop" if is_whole else "length", usage=usage, fusion=self.fusion)]
 
     def answer(self, prompt: str, params: SamplingParams) -> Generation:
-        """The same answer as a whole."""
+        """The same answer as a whole, `n` times."""
+        return Generation.join([self._one_answer(prompt, one) for one in params.split()])
+
+    def _one_answer(self, prompt: str, params: SamplingParams) -> Generation:
         *chunks, last = self.pieces(prompt, params)
         return Generation(
             text="".join(chunk.text for chunk in chunks),
