@@ -20,6 +20,7 @@ from deepen_llm.cli.inspect_tables import (
 from deepen_llm.cli.parameters import ENSEMBLE, check_new, take_options
 from deepen_llm.errors import ConfigError, VocabularyError
 from deepen_llm.frontends.source import EnsembleSource
+from deepen_llm.text_file import check_readable
 
 if TYPE_CHECKING:
     from deepen_llm.compatibility import Fit, Sample
@@ -54,7 +55,10 @@ def inspect(*, source: EnsembleSource, text: TextFiles = None, output: Output = 
     """
     from deepen_llm.compatibility import judge_fit, load_sample
 
-    check_new(output, "--output", force=force)
+    for file in text or ():
+        check_readable(file, "--text")
+    if output is not None:
+        check_new(output, "--output", force=force)
     sample = load_sample(text or ())
     with open_ensemble(source) as ensemble:
         out.print(members_table(ensemble))

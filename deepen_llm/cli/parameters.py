@@ -15,6 +15,7 @@ import typer
 from deepen_llm.config import EnsembleConfig, SamplingParams, WeightingConfig
 from deepen_llm.errors import ConfigError
 from deepen_llm.frontends.source import EnsembleSource
+from deepen_llm.text_file import MAX_SETTINGS_BYTES, check_writable, read_text
 
 Command = Callable[..., None]
 
@@ -110,7 +111,7 @@ def _read_object(given: str, flag: str) -> dict[str, Any]:
     text = given if given.lstrip().startswith("{") else _read_file(Path(given), flag)
     try:
         read = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise typer.BadParameter(f"{flag} must be JSON, or a file of JSON: {error}") from error
     if not isinstance(read, dict):
         raise typer.BadParameter(f"{flag} must be a JSON object; got {text.strip()[:40]!r}")
@@ -119,9 +120,9 @@ def _read_object(given: str, flag: str) -> dict[str, Any]:
 
 def _read_file(path: Path, flag: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise typer.BadParameter(f"{flag} cannot be read: {error.strerror}: {str(path)!r}") from error
+        return read_text(path, flag, max_bytes=MAX_SETTINGS_BYTES)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 SAMPLING = OptionGroup(tuple(map(_sampling_option, SamplingParams.model_fields)), _build_params)
@@ -131,14 +132,22 @@ SAMPLING = OptionGroup(tuple(map(_sampling_option, SamplingParams.model_fields))
 def _build_source(values: Mapping[str, Any]) -> EnsembleSource:
     if values["model"] and values["config"]:
         raise typer.BadParameter("give either --model (once per member) or --config, not both")
-    if values["config"] and (values["dtype"] or values["device"]):
+    if not values["model"] and (values["dtype"] or values["device"]):
         raise typer.BadParameter("--dtype and --device go with --model; with --config, write them into the file")
-    return EnsembleSource(
-        model=EnsembleConfig.load(values["config"]) if values["config"] else values["model"] or "starter",
+    if values["trust_remote_code"] and not (values["model"] or values["config"]):
+        raise typer.BadParameter("--trust-remote-code goes with --model or --config: the bundled models have no code")
+    source = EnsembleSource(
+        model=_load(values) if values["config"] else values["model"] or "starter",
         weights=_read_weights(values["weight"]),
         main=int(values["main"]) if (values["main"] or "").isdecimal() else values["main"],
-        member_options={name: values[name] for name in ("dtype", "device") if values[name]} or None,
+        member_options={name: values[name] for name in OF_MEMBERS if values[name]} or None if values["model"] else None,
     )
+    source.check()
+    return source
+
+
+def _load(values: Mapping[str, Any]) -> EnsembleConfig:
+    return EnsembleConfig.load(values["config"], trust_remote_code=values["trust_remote_code"])
 
 
 def _read_weights(given: list[str]) -> tuple[float, ...] | str | None:
@@ -157,6 +166,9 @@ WEIGHT_HELP = (
     "and answer ('adaptive'). 'prompt': from how well each member predicts the prompt."
 )
 MAIN_HELP = "The main model's name or position; the first one if not given."
+TRUST_HELP = "Run code that comes with the models, or that the --config file names. Only where you have read it."
+OF_MEMBERS = ("dtype", "device", "trust_remote_code")
+"""Options that become settings of every --model member."""
 DTYPE_HELP = "Number format of the --model members, such as bfloat16."
 
 ENSEMBLE = OptionGroup(
@@ -167,24 +179,15 @@ ENSEMBLE = OptionGroup(
         make_option("main", str | None, None, "--main", help=MAIN_HELP),
         make_option("dtype", str | None, None, "--dtype", help=DTYPE_HELP),
         make_option("device", str | None, None, "--device", help="Device of the --model members, such as cuda:0."),
+        make_option("trust_remote_code", bool, False, "--trust-remote-code", help=TRUST_HELP),
     ),
     _build_source,
 )
 """Which models answer, and with which weights."""
 
 
-def check_writable(file: Path | None, option: str) -> None:
-    """Find out before minutes of measuring that the figures have nowhere to go.
-
-    Raises:
-        ConfigError: It names the option that gave the file.
-    """
-    if file is not None and (file.is_dir() or not file.parent.is_dir()):
-        raise ConfigError(f"{option} must name a file in a folder that exists; got {str(file)!r}")
-
-
-def check_new(file: Path | None, option: str, *, force: bool) -> None:
+def check_new(file: Path, option: str, *, force: bool) -> None:
     """`check_writable`, and that nothing is written over unless that is wanted. Raises the same."""
     check_writable(file, option)
-    if file is not None and file.exists() and not force:
+    if file.exists() and not force:
         raise ConfigError(f"{str(file)!r} is there already: give another {option}, or --force to write over it")
