@@ -162,6 +162,16 @@ def raising(error: BaseException) -> Fault:
     return fail
 
 
+def raising_after(error: BaseException) -> Fault:
+    """The call is made, and then this is raised in place of what it gave."""
+
+    def fail(call: Callable[[], Any]) -> NoReturn:
+        call()
+        raise error
+
+    return fail
+
+
 def returning(value: object) -> Fault:
     """The call is not made, and this comes back."""
     return lambda _: value
