@@ -9,6 +9,7 @@ DeepenError
 ├── MemberError (RuntimeError)            a member that cannot be loaded or that failed while running
 │   └── MemberTimeoutError (TimeoutError) a member that did not answer in time
 ├── NumericalError (ArithmeticError)      NaN or infinity where a number was needed
+├── EngineError (RuntimeError)            a step that failed for a reason of the library's own
 ├── CacheError (OSError)                  a cache file that cannot be read or written
 ├── ClosedError (RuntimeError)            use after close
 └── MissingDependencyError (ImportError)  an optional package that is not installed
@@ -57,6 +58,10 @@ class MemberTimeoutError(MemberError, TimeoutError):
 
 class NumericalError(DeepenError, ArithmeticError):
     """NaN or infinity where a number was needed."""
+
+
+class EngineError(DeepenError, RuntimeError):
+    """A step that failed for a reason of the library's own, which is its cause: a fault to report."""
 
 
 class CacheError(DeepenError, OSError):

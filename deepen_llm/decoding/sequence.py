@@ -208,12 +208,13 @@ class RunningSequence(ABC):
 
     def resolve(self) -> None:
         """Hand the result over, unless nobody waits for it any more."""
+        result = self.result()
         if self.future.set_running_or_notify_cancel():
-            self.future.set_result(self.result())
+            self.future.set_result(result)
 
     def fail(self, error: BaseException) -> None:
-        """Hand an error over, unless nobody waits for it any more."""
-        if self.future.set_running_or_notify_cancel():
+        """Hand an error over, unless nobody waits for it any more or the result is there already."""
+        if not self.future.done() and self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
     def release(self) -> None:

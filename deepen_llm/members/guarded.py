@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -96,6 +97,9 @@ class GuardedPass:
 @final
 class GuardedMember:
     """One member of a running ensemble. Any exception of its own becomes a `MemberError`, logged once.
+
+    So do an exit of the interpreter and the panic of a foreign library: they would end the thread that all members run
+    in.
 
     This is where its temperature comes in, and nowhere else: whoever stands on this sees tempered logits, and
     log-probabilities that are measured by such.
@@ -206,12 +210,14 @@ def _guard(member: Member, doing: str) -> Iterator[None]:
     """Turn any exception of the member into a `MemberError` and log it."""
     try:
         yield
-    except Exception as error:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # only there it is the user's
         logger.exception("member %r failed %s", member.name, doing)
         _raise_own(member.name, doing, error)
 
 
-def _raise_own(name: str, doing: str, error: Exception) -> NoReturn:
+def _raise_own(name: str, doing: str, error: BaseException) -> NoReturn:
     what = str(error) if isinstance(error, _WrongResult) else f"{type(error).__name__}: {error}"
     own = MemberTimeoutError if isinstance(error, TimeoutError) else MemberError
     message = f"member {name!r} failed {doing}: {what}; the ensemble stays usable: try again, or leave it out"
