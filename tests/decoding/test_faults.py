@@ -17,8 +17,9 @@ from deepen_llm.members.base import Ready
 from deepen_llm.testing import FaultyMember, ScriptedMember
 from deepen_llm.testing.faulty import always, changing, once, raising, returning, waiting
 
-TEXT = "The quick brown fox jumps over the lazy dog. Привет, мир! 今天 naïve café."
-BESIDE, ASKED = TEXT[:9], TEXT[:15]
+pytestmark = pytest.mark.lengthy
+TEXT = "The quick brown fox: naïve café, 今天."
+BESIDE, ASKED = TEXT[:4], TEXT[:9]
 KINDS = ("bpe", "sentencepiece")
 PATIENCE_S = 10.0
 
@@ -42,9 +43,13 @@ RAISED = {
     "a closed member": ClosedError("closed"),
 }
 OPERATIONS = ("open", "start_extend", "start_peek", "result", "measured", "rollback", "release")
+OF_ANY_MEMBER = ("open", "start_extend", "result", "release")
+"""The main model is neither peeked into nor measured, and takes no token back."""
+EVERYWHERE = ("ValueError", "StopIteration", "SystemExit", "a panic")
 RAISING = {
     f"{operation} raises {name}": (operation, raising(error))
     for operation, (name, error) in itertools.product(OPERATIONS, RAISED.items())
+    if name in EVERYWHERE or operation in ("open", "result", "release")
 }
 WRONG_LOGITS = {
     "NaN": lambda logits: torch.full_like(logits, math.nan),
@@ -107,31 +112,57 @@ MEASURED = {
     "nothing": lambda measured: {},
 }
 WRONG |= {f"measured gives {name}": ("measured", changing(change)) for name, change in MEASURED.items()}
+FAULTS = RAISING | WRONG
 HARMLESS = {
     **{f"result gives {name}": ("result", changing(change)) for name, change in HARMLESS_LOGITS.items()},
-    **{f"{operation} is slow": (operation, waiting(0.02)) for operation in OPERATIONS},
+    **{f"{operation} is slow": (operation, waiting(0.002)) for operation in OPERATIONS},
     "release gives something": ("release", changing(lambda _: "done")),
     "rollback gives something": ("rollback", changing(lambda _: 3)),
 }
 
 
+def on_either(faults):
+    """Every fault with the member that it can happen to, the main model (0) or another (1)."""
+    both = [(name, at) for name in faults for at in (0, 1)]
+    happens = [(name, at) for name, at in both if at == 1 or faults[name][0] in OF_ANY_MEMBER]
+    return [pytest.param(name, at, id=f"{name}-{('main', 'other')[at]}") for name, at in happens]
+
+
+def make(vocabularies):
+    """An ensemble of two members that can be told to fail."""
+    members = [
+        FaultyMember(ScriptedMember(vocabularies[kind], [TEXT], seed=at, confidence=6.0))
+        for at, kind in enumerate(KINDS)
+    ]
+    return Ensemble(members, EnsembleConfig(members=KINDS, weights={"kind": "adaptive", "prior": (0.6, 0.4)}))
+
+
+@pytest.fixture(scope="module")
+def lasting(vocabularies):
+    """One ensemble that all these faults happen to, one after the other."""
+    with make(vocabularies) as made:
+        yield made
+
+
 @pytest.fixture
-def make_faulty(vocabularies):
-    """An ensemble of two members that can be told to fail, and the two; closed after the test."""
-    made = []
+def ensemble(lasting):
+    """It, its members sound and without rows."""
+    for member in lasting.members:
+        member.choose = lambda operation: None
+        member.num_open = 0
+    return lasting
 
-    def make(**settings):
-        members = [
-            FaultyMember(ScriptedMember(vocabularies[kind], [TEXT], seed=at, confidence=6.0))
-            for at, kind in enumerate(KINDS)
-        ]
-        names = tuple(member.name for member in members)
-        made.append(Ensemble(members, EnsembleConfig(members=names, **{"weights": (0.6, 0.4), **settings})))
-        return made[-1], members
 
-    yield make
-    for ensemble in made:
-        ensemble.close()
+@pytest.fixture
+def members(ensemble):
+    return ensemble.members
+
+
+@pytest.fixture
+def brief(vocabularies):
+    """An ensemble of the test's own, which it may close."""
+    with make(vocabularies) as made:
+        yield made
 
 
 def ask(ensemble, prompt=ASKED, **params):
@@ -161,23 +192,28 @@ def check_error(error, member):
 
 def run_beside(ensemble, members, at, fault):
     """A request that runs already, one that the fault of a member may hit, and how each of them ends."""
-    ends = []
+    ends, hit = [], []
+
+    def choose(operation):
+        if (chosen := fault(operation)) is not None:
+            hit.append(operation)
+        return chosen
+
     with ensemble.stream(BESIDE, SamplingParams(timeout_s=PATIENCE_S)) as beside:
         pieces = [next(beside).text]
-        members[at].choose = fault
+        members[at].choose = choose
         for finish in (lambda: ask(ensemble), lambda: "".join([*pieces, *(chunk.text for chunk in beside)])):
             try:
                 ends.append(finish())
             except Exception as error:
                 ends.append(error)
+    assert hit, "the fault never came"
     return ends
 
 
-@pytest.mark.parametrize("at", [0, 1], ids=["main", "other"])
-@pytest.mark.parametrize("name", [*RAISING, *WRONG])
-def test_a_fault_fails_its_requests_with_a_named_error_and_no_other(make_faulty, name, at):
-    ensemble, members = make_faulty(weights="adaptive" if name.startswith("measured") else (0.6, 0.4))
-    ends = run_beside(ensemble, members, at, once(*{**RAISING, **WRONG}[name]))
+@pytest.mark.parametrize(("name", "at"), on_either(FAULTS))
+def test_a_fault_fails_its_requests_with_a_named_error_and_no_other(ensemble, members, name, at):
+    ends = run_beside(ensemble, members, at, once(*FAULTS[name]))
     for end, prompt in zip(ends, (ASKED, BESIDE), strict=True):
         if isinstance(end, Exception):
             check_error(end, members[at])
@@ -190,10 +226,8 @@ def test_a_fault_fails_its_requests_with_a_named_error_and_no_other(make_faulty,
         assert [member.num_open for member in members] == [0, 0]
 
 
-@pytest.mark.parametrize("at", [0, 1], ids=["main", "other"])
-@pytest.mark.parametrize("name", HARMLESS)
-def test_what_does_no_harm_changes_no_answer(make_faulty, name, at):
-    ensemble, members = make_faulty()
+@pytest.mark.parametrize(("name", "at"), on_either(HARMLESS))
+def test_what_does_no_harm_changes_no_answer(ensemble, members, name, at):
     ends = run_beside(ensemble, members, at, always(*HARMLESS[name]))
     assert ends == [TEXT[len(ASKED) :], TEXT[len(BESIDE) :]]
     check_next(ensemble, members)
@@ -203,8 +237,7 @@ def test_what_does_no_harm_changes_no_answer(make_faulty, name, at):
 @pytest.mark.parametrize("at", [0, 1], ids=["main", "other"])
 @pytest.mark.parametrize("operation", ["open", "start_extend", "result"])
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1), Panic("no")], ids=["error", "exit", "panic"])
-def test_a_member_that_always_fails_fails_every_request_and_recovers(make_faulty, operation, error, at):
-    ensemble, members = make_faulty()
+def test_a_member_that_always_fails_fails_every_request_and_recovers(ensemble, members, operation, error, at):
     members[at].choose = always(operation, raising(error))
     for _ in range(3):
         with pytest.raises(MemberError, match=repr(members[at].name)):
@@ -214,8 +247,7 @@ def test_a_member_that_always_fails_fails_every_request_and_recovers(make_faulty
 
 @pytest.mark.parametrize("at", [0, 1], ids=["main", "other"])
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(1), Panic("no")], ids=["error", "exit", "panic"])
-def test_a_member_whose_rows_can_never_be_released_holds_up_nobody(make_faulty, error, at):
-    ensemble, members = make_faulty()
+def test_a_member_whose_rows_can_never_be_released_holds_up_nobody(ensemble, members, error, at):
     members[at].choose = always("release", raising(error))
     for _ in range(3):
         assert ask(ensemble) == TEXT[len(ASKED) :]
@@ -224,8 +256,7 @@ def test_a_member_whose_rows_can_never_be_released_holds_up_nobody(make_faulty, 
 
 @pytest.mark.parametrize("at", [0, 1], ids=["main", "other"])
 @pytest.mark.parametrize("operation", ["open", "start_extend", "result"])
-def test_a_member_that_hangs_holds_no_caller_beyond_its_timeout(make_faulty, operation, at):
-    ensemble, members = make_faulty()
+def test_a_member_that_hangs_holds_no_caller_beyond_its_timeout(ensemble, members, operation, at):
     members[at].choose = once(operation, waiting(0.5))
     begin = time.monotonic()
     with pytest.raises(MemberTimeoutError, match=r"timeout of 0\.1 s"):
@@ -235,20 +266,19 @@ def test_a_member_that_hangs_holds_no_caller_beyond_its_timeout(make_faulty, ope
 
 
 @pytest.mark.parametrize("at", [0, 1], ids=["main", "other"])
-def test_a_member_that_is_closed_while_it_runs_ends_every_request_with_an_error(make_faulty, at):
-    ensemble, members = make_faulty()
-    with ensemble.stream(ASKED, SamplingParams(timeout_s=PATIENCE_S)) as stream:
+def test_a_member_that_is_closed_while_it_runs_ends_every_request_with_an_error(brief, at):
+    name = repr(brief.members[at].name)
+    with brief.stream(ASKED, SamplingParams(timeout_s=PATIENCE_S)) as stream:
         next(stream)
-        ensemble.members[at].close()
-        with pytest.raises(DeepenError, match=repr(members[at].name)):
+        brief.members[at].close()
+        with pytest.raises(DeepenError, match=name):
             list(stream)
-    with pytest.raises(DeepenError, match=repr(members[at].name)):
-        ask(ensemble)
-    wait_until_idle(ensemble)
+    with pytest.raises(DeepenError, match=name):
+        ask(brief)
+    wait_until_idle(brief)
 
 
-def test_a_handle_that_is_given_twice_ends_in_an_error_or_an_answer(make_faulty):
-    ensemble, members = make_faulty()
+def test_a_handle_that_is_given_twice_ends_in_an_error_or_an_answer(ensemble, members):
     handles = []
 
     def choose(operation):
@@ -263,8 +293,7 @@ def test_a_handle_that_is_given_twice_ends_in_an_error_or_an_answer(make_faulty)
 
 
 @pytest.mark.parametrize("num_kept", [0, 1], ids=["nothing", "too little"])
-def test_a_rollback_that_lies_spoils_no_later_request(make_faulty, num_kept):
-    ensemble, members = make_faulty()
+def test_a_rollback_that_lies_spoils_no_later_request(ensemble, members, num_kept):
 
     def lie(call):
         if num_kept:
@@ -281,8 +310,7 @@ def test_a_rollback_that_lies_spoils_no_later_request(make_faulty, num_kept):
 
 @pytest.mark.parametrize("at", [0, 1], ids=["main", "other"])
 @pytest.mark.parametrize("change", [-1, 1])
-def test_logits_that_are_not_one_a_token_are_refused_every_time(make_faulty, change, at):
-    ensemble, members = make_faulty()
+def test_logits_that_are_not_one_a_token_are_refused_every_time(ensemble, members, change, at):
     members[at].choose = always("result", changing(lambda logits: torch.zeros(len(logits), logits.shape[1] + change)))
     for _ in range(2):
         with pytest.raises(MemberError, match=f"{members[at].name!r}.*must return logits of shape"):
@@ -291,8 +319,7 @@ def test_logits_that_are_not_one_a_token_are_refused_every_time(make_faulty, cha
 
 
 @pytest.mark.parametrize("at", [0, 1], ids=["main", "other"])
-def test_a_context_that_is_shorter_than_a_member_says_is_the_members_error(make_faulty, at):
-    ensemble, members = make_faulty()
+def test_a_context_that_is_shorter_than_a_member_says_is_the_members_error(ensemble, members, at):
 
     def refuse(call):
         if any(len(ids) > 10 for ids in members[at].member.rows.values()):
@@ -305,17 +332,16 @@ def test_a_context_that_is_shorter_than_a_member_says_is_the_members_error(make_
     check_next(ensemble, members)
 
 
-def test_an_ensemble_that_is_closed_ends_no_other_one_over_the_same_members_in_silence(make_faulty):
-    ensemble, members = make_faulty()
-    second = Ensemble(members, ensemble.config)
-    assert ask(second) == ask(ensemble)
+def test_an_ensemble_that_is_closed_ends_no_other_one_over_the_same_members_in_silence(brief):
+    second = Ensemble(brief.members, brief.config)
+    assert ask(second) == ask(brief)
     second.close()
     try:
-        end = ask(ensemble)
+        end = ask(brief)
     except DeepenError as error:
         end = error
     assert end == TEXT[len(ASKED) :] or re.search("closed", str(end))
 
 
 def test_there_are_forty_kinds_of_faults():
-    assert len({**RAISING, **WRONG, **HARMLESS}) >= 40
+    assert len(FAULTS | HARMLESS) >= 40
