@@ -225,11 +225,13 @@ WRONG: dict[str, Callable[[Ensemble], object]] = {
     "a prompt that is none": lambda ensemble: ensemble.generate(None),  # type: ignore[call-overload]
     "a lone surrogate": lambda ensemble: ensemble.generate("\ud800"),
     "a prompt without end": lambda ensemble: ensemble.generate("word " * 20_000),
-    "a setting that does not exist": lambda _: SamplingParams(max_tokens=3),
+    "a setting that does not exist": lambda _: SamplingParams(max_tokens=3),  # type: ignore[call-arg]
     "a value out of bounds": lambda _: SamplingParams(top_p=2.0),
     "settings that are none": lambda ensemble: ensemble.generate("a", {"top_p": 1}),  # type: ignore[call-overload]
     "no message": lambda ensemble: ensemble.chat([]),
-    "a role that is none": lambda ensemble: ensemble.chat([{"role": "a", "content": 1}]),
+    "a message without content": lambda ensemble: ensemble.chat([{"role": "user"}]),
+        [{"role": "nobody", "content": "a"}, {"role": "", "content": ""}]
+    ),
     "nothing to score": lambda ensemble: ensemble.score("a", ""),
     "a regular expression that is none": lambda ensemble: ensemble.generate("a", SamplingParams(regex="(")),
     "a schema that is none": lambda ensemble: ensemble.generate("a", SamplingParams(json_schema={"type": "no"})),

@@ -15,7 +15,8 @@ MB = 1024 * 1024
 MOST_SAMPLES = 2_000
 WARM_SHARE = 1 / 3
 """Of the time, in which caches fill and allocators find their size: not counted."""
-MIN_SAMPLES = 30
+MIN_S = 100.0
+"""Of what counts: in less time nobody can tell growth from warming up."""
 MOST_GROWTH = 0.05
 """Of the memory that was held in the middle: more, by the slope over the time that counts, is a leak."""
 
@@ -91,9 +92,9 @@ class Watch:
 
 
 def _measure_slope(samples: list[Sample]) -> tuple[float | None, float]:
-    """MB per hour after the warm-up, and what that comes to over the time; None and 0 for too few samples."""
+    """MB per hour after the warm-up, and what that comes to over the time; None and 0 for too short a time."""
     counted = samples[int(len(samples) * WARM_SHARE) :]
-    if len(counted) < MIN_SAMPLES:
+    if not counted or counted[-1].at_s - counted[0].at_s < MIN_S:
         return None, 0.0
     slope = linear_regression([s.at_s for s in counted], [s.memory_mb for s in counted]).slope
     return slope * 3600, slope * (counted[-1].at_s - counted[0].at_s)

@@ -76,7 +76,8 @@ class FaultyMember(Member):
 
     def open(self) -> int:
         """Begin an empty row."""
-        return self._do("open", self._open)
+        row: int = self._do("open", self._open)
+        return row
 
     def start_extend(
         self,
