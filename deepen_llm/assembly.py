@@ -32,6 +32,28 @@ def load_members(configs: Iterable[MemberConfig]) -> list[Member]:
     return [config.load() for config in name_members(configs)]
 
 
+def check_members(members: object, config: object) -> tuple[tuple[Member, ...], EnsembleConfig]:
+    """What an ensemble is made of; without a configuration, one that gives the members' names.
+
+    Raises:
+        ConfigError: Something other than members, other than a configuration, or another number than it names.
+    """
+    if not isinstance(members, (list, tuple)):
+        raise ConfigError(f"members must be a list of members that are loaded; got a {type(members).__name__}")
+    if strange := [member for member in members if not isinstance(member, Member)]:
+        raise ConfigError(
+            f"members must be members that are loaded; got a {type(strange[0]).__name__} among them: to load models, "
+            "write Ensemble.from_pretrained([...])"
+        )
+    if config is None:
+        config = EnsembleConfig(members=tuple(MemberConfig(model=member.name) for member in members))
+    if not isinstance(config, EnsembleConfig):
+        raise ConfigError(f"config must be an EnsembleConfig; got a {type(config).__name__}")
+    if len(config.members) != len(members):
+        raise ConfigError(f"the configuration names {len(config.members)} members; got {len(members)}")
+    return tuple(members), config
+
+
 def find_main(main: int | str, members: Sequence[Member]) -> int:
     """The main model's position.
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, final, overload
+from typing import Any, Self, final, overload
 
 from deepen_llm.assembly import (
     build_frame,
     build_stepper,
     build_weighting,
+    check_members,
     describe,
     find_main,
     load_members,
@@ -20,25 +21,21 @@ from deepen_llm.assembly import (
 )
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams, WeightingConfig
 from deepen_llm.decoding.engine import Engine
-from deepen_llm.decoding.generation import GeneratingSequence
-from deepen_llm.decoding.scoring import ScoringSequence
-from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.threads import choose_num_threads
-from deepen_llm.errors import ClosedError, ConfigError, PromptError
+from deepen_llm.errors import ConfigError
+from deepen_llm.intake import Intake
 from deepen_llm.members.base import Member
 from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.requests.arguments import check_pairs, check_params, check_prompts
 from deepen_llm.requests.deadline import Deadline
-from deepen_llm.requests.futures import cancel, gather, submit_aside, wait
-from deepen_llm.requests.messages import encode_chat
+from deepen_llm.requests.futures import gather, submit_aside, wait
 from deepen_llm.requests.streams import AsyncStream, Stream
-from deepen_llm.results import Chunk, Generation, Score
-from deepen_llm.structure import Constraint, StructureCompiler
-from deepen_llm.vocabulary import EncodedText, Vocabulary
-from deepen_llm.vocabulary.chat import Message
+from deepen_llm.results import Generation, Score
+from deepen_llm.vocabulary import Vocabulary
+from deepen_llm.vocabulary.chat import Message, check_text
 
-Ask = TypeVar("Ask")
-Result = TypeVar("Result")
-Sink = Callable[[Chunk], None]
+LONG = 4096
+"""Characters of prompts that an event loop does not put into tokens itself."""
 
 
 @final
@@ -57,18 +54,13 @@ class Ensemble:
             VocabularyError: Members with too few common tokens.
         """
         self._is_configured = config is not None
-        self.config = config or EnsembleConfig(members=tuple(MemberConfig(model=member.name) for member in members))
-        if len(self.config.members) != len(members):
-            raise ConfigError(f"the configuration names {len(self.config.members)} members; got {len(members)}")
-        self._members = tuple(members)
+        self._members, self.config = check_members(members, config)
         self._main = find_main(self.config.main, members)
         frame = build_frame(members, self._main, self.config.fusion)
         self.fusion = frame.method
         """The fusion method that runs at every step; None for one member alone."""
-        self._canonical_ids = frame.tokens[self._main].canonical_ids
         temperatures = (member.temperature for member in self.config.members)
         self._guarded = tuple(map(GuardedMember, members, temperatures))
-        self._compiler = StructureCompiler(self._vocabulary)
         weighting = build_weighting(self._guarded, self.config)
         self.prior_weights = weighting.begin().current
         """The weights with which a request begins, one a member, before anything of it is read."""
@@ -78,6 +70,7 @@ class Ensemble:
             self.config.max_batch_size,
             num_threads=choose_num_threads(self._guarded),
         )
+        self._intake = Intake(self._guarded, self._main, frame.tokens[self._main].canonical_ids, self._engine)
         self.identity: dict[str, Any] = describe(self.config, members, self._main)
         """Everything that changes the answers, as JSON values: models, weights, fusion."""
         self._finalizer = weakref.finalize(self, _close, self._engine, self._members)
@@ -175,7 +168,7 @@ class Ensemble:
 
     def encode(self, text: str) -> list[int]:
         """The main model's tokens of a text, no special tokens among them."""
-        return self._vocabulary.encode(text)
+        return self._vocabulary.encode(check_text(text, "text"))
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the main model makes of a text."""
@@ -195,15 +188,16 @@ class Ensemble:
             NumericalError: A member's logits hold NaN or infinity.
             ClosedError: The ensemble is closed.
         """
-        deadline = _deadline(params)
-        if isinstance(prompt, str):
-            return wait([self._submit_prompt(prompt, params, deadline)], deadline)[0]
-        return wait(self._submit_all(lambda text: self._submit_prompt(text, params, deadline), prompt), deadline)
+        prompts, params = check_prompts(prompt), check_params(params)
+        deadline = Deadline(params.timeout_s)
+        answers = wait(self._submit_prompts(prompts, params, deadline), deadline)
+        return answers[0] if isinstance(prompt, str) else answers
 
     def stream(self, prompt: str, params: SamplingParams | None = None) -> Stream:
         """Answer piece by piece. Closing or dropping the stream ends the work. Raises what `generate` does."""
-        deadline = _deadline(params)
-        return Stream(lambda sink: self._submit_prompt(prompt, params, deadline, sink), deadline)
+        prompt, params = check_text(prompt, "the prompt"), check_params(params)
+        deadline = Deadline(params.timeout_s)
+        return Stream(lambda sink: self._intake.submit_prompt(prompt, params, deadline, sink), deadline)
 
     @overload
     async def agenerate(self, prompt: str, params: SamplingParams | None = None) -> Generation: ...
@@ -213,20 +207,22 @@ class Ensemble:
         self, prompt: str | list[str], params: SamplingParams | None = None
     ) -> Generation | list[Generation]:
         """`generate` without blocking the event loop; cancelling the task ends the work."""
-        deadline = _deadline(params)
-        prompts = [prompt] if isinstance(prompt, str) else prompt
+        prompts, params = check_prompts(prompt), check_params(params)
+        deadline = Deadline(params.timeout_s)
         submitted = await submit_aside(
-            lambda: self._submit_all(lambda text: self._submit_prompt(text, params, deadline), prompts),
-            is_slow=_is_slow(params),
+            lambda: self._submit_prompts(prompts, params, deadline), is_slow=_is_slow(params, prompts)
         )
         answers = await gather(submitted, deadline)
         return answers[0] if isinstance(prompt, str) else answers
 
     def astream(self, prompt: str, params: SamplingParams | None = None) -> AsyncStream:
         """`stream` for the running event loop."""
-        deadline = _deadline(params)
+        prompt, params = check_text(prompt, "the prompt"), check_params(params)
+        deadline = Deadline(params.timeout_s)
         return AsyncStream(
-            lambda sink: self._submit_prompt(prompt, params, deadline, sink), deadline, is_slow=_is_slow(params)
+            lambda sink: self._intake.submit_prompt(prompt, params, deadline, sink),
+            deadline,
+            is_slow=_is_slow(params, [prompt]),
         )
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
@@ -235,27 +231,29 @@ class Ensemble:
         Neighbouring messages of one role are joined; a system message is put before the first user message for a
         member whose template refuses it. Raises what `generate` does.
         """
-        deadline = _deadline(params)
-        return wait([self._submit_chat(messages, params, deadline)], deadline)[0]
+        params = check_params(params)
+        deadline = Deadline(params.timeout_s)
+        return wait([self._intake.submit_chat(messages, params, deadline)], deadline)[0]
 
     def stream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Stream:
         """`chat`, piece by piece."""
-        deadline = _deadline(params)
-        return Stream(lambda sink: self._submit_chat(messages, params, deadline, sink), deadline)
+        params = check_params(params)
+        deadline = Deadline(params.timeout_s)
+        return Stream(lambda sink: self._intake.submit_chat(messages, params, deadline, sink), deadline)
 
     async def achat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
         """`chat` without blocking the event loop."""
-        deadline = _deadline(params)
-        submitted = await submit_aside(
-            lambda: [self._submit_chat(messages, params, deadline)], is_slow=_is_slow(params)
-        )
+        params = check_params(params)
+        deadline = Deadline(params.timeout_s)
+        submitted = await submit_aside(lambda: [self._intake.submit_chat(messages, params, deadline)])
         return (await gather(submitted, deadline))[0]
 
     def astream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> AsyncStream:
         """`stream_chat` for the running event loop."""
-        deadline = _deadline(params)
+        params = check_params(params)
+        deadline = Deadline(params.timeout_s)
         return AsyncStream(
-            lambda sink: self._submit_chat(messages, params, deadline, sink), deadline, is_slow=_is_slow(params)
+            lambda sink: self._intake.submit_chat(messages, params, deadline, sink), deadline, is_slow=True
         )
 
     def score(self, context: str, continuation: str) -> Score:
@@ -271,7 +269,9 @@ class Ensemble:
 
     def score_batch(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         """`score` for many pairs in one batch."""
-        return wait(self._submit_all(lambda pair: self._submit_score(*pair), pairs), Deadline(None))
+        pairs = check_pairs(pairs, "context", "continuation")
+        submitted = self._intake.submit_all(lambda pair: self._intake.submit_score(*pair), pairs)
+        return wait(submitted, Deadline(None))
 
     def score_chat(self, messages: Sequence[Message], reply: str) -> Score:
         """`score` of the beginning of a reply to messages, which are read as by `chat`.
@@ -282,7 +282,8 @@ class Ensemble:
 
     def score_chat_batch(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[Score]:
         """`score_chat` for many pairs in one batch."""
-        submitted = self._submit_all(lambda pair: self._submit_scoring(self._encode_chat(pair[0]), pair[1]), pairs)
+        pairs = check_pairs(pairs, "messages", "reply")
+        submitted = self._intake.submit_all(lambda pair: self._intake.submit_score_chat(*pair), pairs)
         return wait(submitted, Deadline(None))
 
     def save(self, path: str | Path, comment: str = "") -> None:
@@ -321,76 +322,15 @@ class Ensemble:
     def _vocabulary(self) -> Vocabulary:
         return self._members[self._main].vocabulary
 
-    def _submit_prompt(
-        self, prompt: str, params: SamplingParams | None, deadline: Deadline, sink: Sink | None = None
-    ) -> Future[Generation]:
-        prompts = [member.vocabulary.encode_prompt(prompt) for member in self._open_members()]
-        return self._submit_generation(prompts, params, deadline, sink)
-
-    def _submit_chat(
-        self, messages: Sequence[Message], params: SamplingParams | None, deadline: Deadline, sink: Sink | None = None
-    ) -> Future[Generation]:
-        return self._submit_generation(self._encode_chat(messages), params, deadline, sink)
-
-    def _encode_chat(self, messages: Sequence[Message]) -> list[EncodedText]:
-        return [encode_chat(member.vocabulary, messages) for member in self._open_members()]
-
-    def _submit_generation(
-        self, prompts: Sequence[EncodedText], params: SamplingParams | None, deadline: Deadline, sink: Sink | None
-    ) -> Future[Generation]:
-        params = params or SamplingParams()
-        constraint = self._constrain(params, prompts[self._main]) if params.is_structured else None
-        return self._submit(GeneratingSequence(self._guarded, self._main, prompts, params, deadline, sink, constraint))
-
-    def _constrain(self, params: SamplingParams, prompt: EncodedText) -> Constraint:
-        """What keeps an answer to the structure that is asked for."""
-        structure = self._compiler.compile(params, after_space=self._vocabulary.continues_with_space(prompt))
-        return Constraint(self._compiler, structure)
-
-    def _submit_score(self, context: str, continuation: str) -> Future[Score]:
-        stripped = context.rstrip(" ") or context
-        continuation = continuation and context[len(stripped) :] + continuation
-        return self._submit_scoring([m.vocabulary.encode_prompt(stripped) for m in self._open_members()], continuation)
-
-    def _submit_scoring(self, prompts: Sequence[EncodedText], continuation: str) -> Future[Score]:
-        if not continuation:
-            raise PromptError("the continuation to score is empty: give at least one character")
-        main_prompt = prompts[self._main]
-        ids = self._vocabulary.encode(continuation, at_start=main_prompt.at_start and not main_prompt.text)
-        # A token that counts as another has no probability of its own.
-        canonical = self._canonical_ids
-        ids = [token_id if canonical[token_id] < 0 else canonical[token_id] for token_id in ids]
-        return self._submit(ScoringSequence(self._guarded, self._main, prompts, ids))
-
-    def _submit(self, sequence: RunningSequence) -> Future[Any]:
-        self._engine.submit(sequence)
-        return sequence.future
-
-    def _submit_all(self, submit: Callable[[Ask], Future[Result]], asks: Sequence[Ask]) -> list[Future[Result]]:
-        """Submit several requests, or none where one of them cannot be."""
-        futures: list[Future[Result]] = []
-        try:
-            for ask in asks:
-                futures.append(submit(ask))
-        except BaseException:
-            cancel(futures)
-            raise
-        return futures
-
-    def _open_members(self) -> tuple[Member, ...]:
-        if self.is_closed:
-            raise ClosedError("the ensemble is closed: make a new one to go on")
-        return self._members
+    def _submit_prompts(
+        self, prompts: Sequence[str], params: SamplingParams, deadline: Deadline
+    ) -> list[Future[Generation]]:
+        return self._intake.submit_all(lambda prompt: self._intake.submit_prompt(prompt, params, deadline), prompts)
 
 
-def _deadline(params: SamplingParams | None) -> Deadline:
-    """The deadline of a request that begins now."""
-    return Deadline(None if params is None else params.timeout_s)
-
-
-def _is_slow(params: SamplingParams | None) -> bool:
-    """Whether submitting may take long: a structure may have to be compiled."""
-    return params is not None and params.is_structured
+def _is_slow(params: SamplingParams, prompts: Sequence[str]) -> bool:
+    """Whether submitting may take long: a structure may have to be compiled, and a long text takes time."""
+    return params.is_structured or sum(map(len, prompts)) > LONG
 
 
 def _close(engine: Engine, members: Sequence[Member]) -> None:

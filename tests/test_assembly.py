@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from deepen_llm import FusionConfig, SamplingParams
-from deepen_llm.errors import VocabularyError
+from deepen_llm import Ensemble, FusionConfig, SamplingParams
+from deepen_llm.errors import ConfigError, VocabularyError
 from deepen_llm.fusion.relative.build import describe_spaces
 from deepen_llm.fusion.relative.method import RelativeFusion
 from deepen_llm.fusion.relative.rows import RowTables
@@ -61,3 +61,15 @@ def test_weights_by_prompt_are_named_in_the_identity_with_their_temperature(make
     assert make_ensemble([STORY], weights={"kind": "prompt", "temperature": 0.4}).identity != identity
     assert make_ensemble([STORY], weights=(0.5, 0.5)).identity["weights"] == [0.5, 0.5]
     assert make_ensemble([STORY], weights=None).identity["weights"]["kind"] == "adaptive"
+
+
+@pytest.mark.parametrize("members", [None, "model", 3, [None], ["model"], {"a": 1}])
+def test_what_is_no_list_of_loaded_members_is_refused(members):
+    with pytest.raises(ConfigError, match=r"^members must be"):
+        Ensemble(members)
+
+
+@pytest.mark.parametrize("config", [0, "", [], {"members": ["a"]}, "ensemble.yaml"])
+def test_what_is_no_configuration_is_refused_also_where_it_is_empty(make_ensemble, config):
+    with pytest.raises(ConfigError, match=r"^config must be an EnsembleConfig; got a"):
+        Ensemble(make_ensemble([STORY]).members, config)

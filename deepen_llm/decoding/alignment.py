@@ -39,9 +39,8 @@ class Alignment:
         self.missing = b""
         """The bytes at the very end that no token spells yet: the vocabulary has none for them."""
         self._text = prompt.text
-        segmentation = vocabulary.segment(prompt.text, at_start=prompt.at_start)
-        self._starts = segmentation.starts
-        self.ids: list[int] = [*prompt.ids[: prompt.num_fixed], *segmentation.ids]
+        self._starts = list(prompt.starts)
+        self.ids: list[int] = list(prompt.ids)
         """The tokens of everything so far; the last of them may be the bytes of a character not complete yet."""
 
     def append(self, text: str, open_bytes: bytes = b"") -> int:

@@ -21,7 +21,7 @@ def wait(futures: Sequence[Future[Result]], deadline: Deadline) -> list[Result]:
         raise
 
 
-async def submit_aside(submit: Callable[[], list[Future[Result]]], *, is_slow: bool) -> list[Future[Result]]:
+async def submit_aside(submit: Callable[[], list[Future[Result]]], *, is_slow: bool = True) -> list[Future[Result]]:
     """Submit from an event loop: in another thread where that may take long."""
     if not is_slow:
         return submit()

@@ -87,8 +87,8 @@ def check_messages(messages: Sequence[Message]) -> None:
             check_text(message[key], f"message {index}: {key}")
 
 
-def check_text(text: object, what: str) -> None:
-    """Refuse what is not a string of whole characters.
+def check_text(text: object, what: str) -> str:
+    """The text, where it is a string of whole characters.
 
     Raises:
         PromptError: Not a string, or a lone surrogate (half of a UTF-16 pair), with its position.
@@ -102,3 +102,4 @@ def check_text(text: object, what: str) -> None:
             f"{what} must be valid Unicode text; got the lone surrogate U+{ord(text[error.start]):04X} at character "
             f"{error.start}: decode the text from its bytes again, or replace that character"
         ) from error
+    return text

@@ -37,6 +37,8 @@ class EncodedText:
     contents: tuple[str, ...] = ()
     """What people wrote of it: the whole prompt, or the messages of a chat without what the template puts around them,
     in the order in which they stand in the prompt."""
+    starts: tuple[int, ...] = ()
+    """For each of `ids[num_fixed:]` the character of `text` where it begins, as `Segmentation` has it."""
 
 
 @final
@@ -224,13 +226,14 @@ class Vocabulary:
             PromptError: A lone surrogate, or nothing at all to begin from: no text and no BOS.
         """
         check_text(text, "the prompt")
-        ids = (*self.prefix_ids, *self.encode(text))
+        segmentation = self.segment(text)
+        ids = (*self.prefix_ids, *segmentation.ids)
         if not ids:
             raise PromptError(
                 f"the prompt must not be empty: the tokenizer of {self.name!r} adds no BOS, so that there is no token "
                 "to begin from: give at least one character"
             )
-        return EncodedText(ids, len(self.prefix_ids), text, contents=(text,))
+        return EncodedText(ids, len(self.prefix_ids), text, contents=(text,), starts=tuple(segmentation.starts))
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> EncodedText:
         """Messages through the chat template, up to where the answer begins; nothing in a message becomes special.
@@ -240,13 +243,16 @@ class Vocabulary:
         """
         ids: list[int] = []
         num_fixed, text, at_start = 0, "", True
+        starts: list[int] = []
         for section in self._chat.split(messages):
             if section.special_id is None:
                 text = section.text
-                ids += self.encode(text, at_start=at_start)
+                segmentation = self.segment(text, at_start=at_start)
+                ids, starts = ids + segmentation.ids, segmentation.starts
                 continue
             ids.append(section.special_id)
-            num_fixed, text, at_start = len(ids), "", self._segmenter.prefixes_sections
+            num_fixed, text, at_start, starts = len(ids), "", self._segmenter.prefixes_sections, []
         if not ids:
             raise PromptError(f"the chat template of {self.name!r} made nothing of the messages: check the template")
-        return EncodedText(tuple(ids), num_fixed, text, at_start, tuple(message["content"] for message in messages))
+        contents = tuple(message["content"] for message in messages)
+        return EncodedText(tuple(ids), num_fixed, text, at_start, contents, tuple(starts))
