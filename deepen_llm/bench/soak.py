@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import final
 
+from deepen_llm.bench.decode import SENTENCES
 from deepen_llm.bench.soak_cases import TIMEOUT_S, WrongAnswerError, ask_alone
 from deepen_llm.bench.soak_faults import RandomFaults
 from deepen_llm.bench.soak_load import AsyncWay, Load, Way
@@ -83,6 +84,7 @@ class Soak:
         num_threads: int = 8,
         fault_share: float = 2e-4,
         seed: int = 0,
+        prompts: Sequence[str] = SENTENCES,
     ) -> None:
         """Ask every question alone first, while the members are sound.
 
@@ -92,6 +94,7 @@ class Soak:
             num_threads: Half of the users sit in threads, the others in event loops, several in each.
             fault_share: The share of what members are asked for at which they fail, from 0 to 1.
             seed: Of what is asked and what fails. The order in which threads run is not repeated.
+            prompts: What is asked.
 
         Raises:
             DeepenError: A question cannot be answered even alone.
@@ -99,7 +102,7 @@ class Soak:
         self._members = [FaultyMember(member) for member in members]
         self._ensemble = Ensemble(self._members, config)
         self._num_threads, self._fault_share, self._seed = num_threads, fault_share, seed
-        self._cases = ask_alone(self._ensemble)
+        self._cases = ask_alone(self._ensemble, prompts)
         self._lock = threading.Lock()
         self._ends: Counter[str] = Counter()
         self._errors: Counter[str] = Counter()

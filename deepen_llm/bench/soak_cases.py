@@ -100,14 +100,14 @@ class Case:
         return any(best - other.prob <= TIE * best for other in chosen.top if other.token_id == token_id)
 
 
-def ask_alone(ensemble: Ensemble) -> list[Case]:
+def ask_alone(ensemble: Ensemble, prompts: Sequence[str] = SENTENCES) -> list[Case]:
     """Every question with its answer, one after the other, on an ensemble that does nothing else.
 
     Raises:
         DeepenError: One of them cannot be answered.
     """
     cases = []
-    for at, prompt in enumerate(SENTENCES):
+    for at, prompt in enumerate(prompts):
         for settings in (SETTINGS[(at + turn) % len(SETTINGS)] for turn in range(NUM_SETTINGS)):
             params = SamplingParams(**{"max_new_tokens": NUM_TOKENS, "timeout_s": TIMEOUT_S, **settings})
             is_chat = ensemble.has_chat_template and at % 2 == 1

@@ -230,8 +230,6 @@ WRONG: dict[str, Callable[[Ensemble], object]] = {
     "settings that are none": lambda ensemble: ensemble.generate("a", {"top_p": 1}),  # type: ignore[call-overload]
     "no message": lambda ensemble: ensemble.chat([]),
     "a message without content": lambda ensemble: ensemble.chat([{"role": "user"}]),
-        [{"role": "nobody", "content": "a"}, {"role": "", "content": ""}]
-    ),
     "nothing to score": lambda ensemble: ensemble.score("a", ""),
     "a regular expression that is none": lambda ensemble: ensemble.generate("a", SamplingParams(regex="(")),
     "a schema that is none": lambda ensemble: ensemble.generate("a", SamplingParams(json_schema={"type": "no"})),

@@ -76,7 +76,7 @@ class Watch:
         self._stopped.set()
         self._thread.join()
         gc.collect()
-        slope, growth = _measure_slope(self._samples)
+        slope, growth = measure_slope(self._samples)
         most = max((sample.memory_mb for sample in self._samples), default=self._before.memory_mb)
         return Holding(self._before, self._look(), most, slope, growth, tuple(_thin(self._samples)))
 
@@ -91,7 +91,7 @@ class Watch:
             return Sample(time.monotonic() - self._begin_s, memory, self._process.num_threads(), num_files)
 
 
-def _measure_slope(samples: list[Sample]) -> tuple[float | None, float]:
+def measure_slope(samples: list[Sample]) -> tuple[float | None, float]:
     """MB per hour after the warm-up, and what that comes to over the time; None and 0 for too short a time."""
     counted = samples[int(len(samples) * WARM_SHARE) :]
     if not counted or counted[-1].at_s - counted[0].at_s < MIN_S:
