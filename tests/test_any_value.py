@@ -10,10 +10,10 @@ import zlib
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
-from deepen_llm import Ensemble, EnsembleConfig, SamplingParams
-from deepen_llm.errors import ContextLengthError, DeepenError
+from deepen_llm import Ensemble, EnsembleConfig, MemberConfig, SamplingParams
+from deepen_llm.errors import ContextLengthError, DeepenError, MemberError
 from deepen_llm.testing import ScriptedMember
-from tests.any_values import ANY, PLACES, PROMPT, SHORT, SLOW_PLACES
+from tests.any_values import ANY, NO_MODEL, PLACES, PROMPT, SHORT, SLOW_PLACES
 
 REST = " a time"
 MOST_CHARACTERS = 4_000
@@ -38,6 +38,8 @@ def ensemble(vocabularies):
         ScriptedMember(vocabularies[kind], [PROMPT + REST], context_length=96, seed=at)
         for at, kind in enumerate(("bpe", "sentencepiece"))
     ]
+    with pytest.raises(MemberError):  # what loads models is imported once, and not in the time of a value
+        MemberConfig(model=NO_MODEL).load()
     config = EnsembleConfig(members=tuple(member.name for member in members), weights=(0.7, 0.3))
     with Ensemble(members, config) as made:
         yield made

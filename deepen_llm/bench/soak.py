@@ -38,6 +38,10 @@ class SoakReport:
     seconds: float
     num_requests: dict[str, int]
     """By how they ended; "failed" are those that a member was made to fail under."""
+    num_compared: int
+    """Greedy answers that were compared with those given alone."""
+    num_ties: int
+    """Of these, those that parted at tokens that were equally good: a batch may turn them round. The rest are equal."""
     num_faults: dict[str, int]
     """What members were made to do, by operation."""
     errors: dict[str, int]
@@ -118,7 +122,8 @@ class Soak:
         for member, choose in zip(self._members, faults, strict=True):
             member.choose = choose
         self._end_s = begin_s + seconds
-        users = [self._start_user(number) for number in range(self._num_threads)]
+        loads = [Load(self._ensemble, self._cases, self._seed + 1000 * number) for number in range(self._num_threads)]
+        users = [self._start_user(number, load) for number, load in enumerate(loads)]
         while (left := self._end_s - time.monotonic()) > 0:
             time.sleep(min(left, 1.0))
             if tell is not None:
@@ -130,6 +135,8 @@ class Soak:
         return SoakReport(
             seconds=time.monotonic() - begin_s,
             num_requests=dict(sorted(self._ends.items())),
+            num_compared=sum(load.num_compared for load in loads),
+            num_ties=sum(load.num_ties for load in loads),
             num_faults=dict(sorted(sum((one.num_made for one in faults), Counter()).items())),
             errors=dict(sorted(self._errors.items())),
             num_running=self._ensemble.num_running,
@@ -140,8 +147,7 @@ class Soak:
             num_problems=self._num_problems,
         )
 
-    def _start_user(self, number: int) -> threading.Thread:
-        load = Load(self._ensemble, self._cases, seed=self._seed + 1000 * number)
+    def _start_user(self, number: int, load: Load) -> threading.Thread:
         run = partial(asyncio.run, self._ask_in_loop(load)) if number % 2 else partial(self._ask_in_thread, load)
         user = threading.Thread(target=run, name=f"deepen-soak-{number}", daemon=True)
         user.start()

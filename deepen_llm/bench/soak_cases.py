@@ -59,8 +59,8 @@ class Case:
         """The prompt as a chat."""
         return as_messages(self.prompt)
 
-    def check(self, text: str, token_ids: Sequence[int]) -> None:
-        """Compare an answer with the one given alone.
+    def check(self, text: str, token_ids: Sequence[int]) -> bool:
+        """Compare an answer with the one given alone. False where they parted at tokens that were equally good.
 
         Raises:
             WrongAnswerError: Another one, where the two did not part at tokens that were equally good.
@@ -68,10 +68,11 @@ class Case:
         if self.params.json_schema is not None:
             self._check_schema(text)
         if (text, tuple(token_ids)) == (self.alone.text, self.alone.token_ids):
-            return
+            return True
         place = next((i for i, (a, b) in enumerate(zip(token_ids, self.alone.token_ids, strict=False)) if a != b), None)
         if place is None or not self._is_tie(place, token_ids[place]):
             raise WrongAnswerError(f"{self.prompt!r} gave {text!r}, and {self.alone.text!r} when asked alone")
+        return False
 
     def check_score(self, score: Score) -> None:
         """Compare a score with the one given alone.

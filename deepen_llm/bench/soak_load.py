@@ -32,6 +32,8 @@ class Load:
         """A user with a seed of his own."""
         self._ensemble, self._cases = ensemble, cases
         self._random = Random(seed)  # noqa: S311 - nothing secret
+        self.num_compared = self.num_ties = 0
+        """Answers that were compared with those given alone, and those of them that parted at equally good tokens."""
 
     @property
     def ways(self) -> dict[str, Way]:
@@ -71,14 +73,14 @@ class Load:
             answer = self._ensemble.chat(case.messages, case.params)
         else:
             answer = self._ensemble.generate(case.prompt, case.params)
-        case.check(answer.text, answer.token_ids)
+        self._compare(case, answer.text, answer.token_ids)
         return "answered"
 
     def stream(self) -> str:
         """`stream` or `stream_chat` to the end, and compare."""
         case = self._case()
         chunks = list(self._start(case, case.params))
-        case.check("".join(chunk.text for chunk in chunks), [i for chunk in chunks for i in chunk.token_ids])
+        self._compare(case, "".join(chunk.text for chunk in chunks), [i for chunk in chunks for i in chunk.token_ids])
         return "streamed"
 
     def ask_many(self) -> str:
@@ -87,7 +89,7 @@ class Load:
         cases = [case for case in self._cases if case.params == params and not case.is_chat]
         cases = self._random.sample(cases, min(3, len(cases)))
         for case, answer in zip(cases, self._ensemble.generate([case.prompt for case in cases], params), strict=True):
-            case.check(answer.text, answer.token_ids)
+            self._compare(case, answer.text, answer.token_ids)
         return "batched"
 
     def sample(self) -> str:
@@ -151,14 +153,14 @@ class Load:
             answer = await self._ensemble.achat(case.messages, case.params)
         else:
             answer = await self._ensemble.agenerate(case.prompt, case.params)
-        case.check(answer.text, answer.token_ids)
+        self._compare(case, answer.text, answer.token_ids)
         return "answered by await"
 
     async def astream(self) -> str:
         """`astream` or `astream_chat` to the end, and compare."""
         case = self._case()
         chunks = [chunk async for chunk in self._astart(case, case.params)]
-        case.check("".join(chunk.text for chunk in chunks), [i for chunk in chunks for i in chunk.token_ids])
+        self._compare(case, "".join(chunk.text for chunk in chunks), [i for chunk in chunks for i in chunk.token_ids])
         return "streamed by await"
 
     async def aclose_early(self) -> str:
@@ -192,6 +194,11 @@ class Load:
         except MemberTimeoutError as error:
             return _check_late(error) + " by await"
         raise WrongAnswerError("an answer without end came in time")
+
+    def _compare(self, case: Case, text: str, token_ids: Sequence[int]) -> None:
+        """See `Case.check`."""
+        self.num_compared += 1
+        self.num_ties += not case.check(text, token_ids)
 
     def _case(self) -> Case:
         return self._random.choice(self._cases)

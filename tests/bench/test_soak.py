@@ -44,6 +44,7 @@ def test_a_soak_of_sound_members_finds_nothing_wrong(make_soak):
     report = make_soak(fault_share=0.0).run(2.0, lambda number, second: told.append((number, second)))
     assert report.failures == []
     assert report.total > 20 and told[-1][0] <= report.total
+    assert report.num_compared > 10 and not report.num_ties
     assert not report.num_faults and report.num_running == 0 and set(report.num_open.values()) == {0}
 
 
@@ -80,8 +81,8 @@ def make_case(**params):
 
 def test_another_answer_is_wrong_unless_both_were_equally_good():
     case = make_case()
-    case.check("a", [1])
-    case.check("b", [2])
+    assert case.check("a", [1])
+    assert not case.check("b", [2])
     for text, ids in (("c", [3]), ("d", [4]), ("a", [1, 2]), ("A", [1])):
         with pytest.raises(WrongAnswerError, match="when asked alone"):
             case.check(text, ids)

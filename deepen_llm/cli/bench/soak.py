@@ -107,6 +107,7 @@ def holding_table(report: SoakReport) -> Table:
     holding: Holding = report.holding
     slope = "too short to tell" if holding.slope_mb_per_hour is None else f"{holding.slope_mb_per_hour:+.1f} MB an hour"
     table = Table("what", "measured", title="What is left", title_justify="left", title_style="bold")
+    table.add_row("answers compared, ties", f"{report.num_compared}, {report.num_ties}")
     table.add_row("requests that run", f"{report.num_running}")
     table.add_row("rows in the members", ", ".join(f"{number}" for number in report.num_open.values()))
     table.add_row("faults made", f"{sum(report.num_faults.values())} of {len(report.num_faults)} kinds")

@@ -31,7 +31,15 @@ def make_report(**changes):
     sample = Sample(0.0, 100.0, 4, 8)
     holding = Holding(sample, sample, 100.0, 1.5, 0.5, (sample,))
     counts = {"num_requests": {"answered": 3}, "num_faults": {"open: slow": 1}, "errors": {"MemberError": 1}}
-    sound = {"seconds": 60.0, "num_running": 0, "num_open": {"bpe": 0}, "num_hung": 0, "problems": ()}
+    sound = {
+        "seconds": 60.0,
+        "num_running": 0,
+        "num_open": {"bpe": 0},
+        "num_hung": 0,
+        "problems": (),
+        "num_compared": 3,
+        "num_ties": 0,
+    }
     return SoakReport(**{**counts, **sound, "holding": holding, **changes})
 
 
