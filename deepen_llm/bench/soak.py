@@ -86,7 +86,7 @@ class Soak:
         config: EnsembleConfig,
         *,
         num_threads: int = 8,
-        fault_share: float = 2e-4,
+        fault_share: float = 5e-4,
         seed: int = 0,
         prompts: Sequence[str] = SENTENCES,
     ) -> None:

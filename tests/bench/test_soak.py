@@ -60,7 +60,7 @@ def test_a_row_that_is_left_and_an_error_without_a_name_are_found(make_soak, mem
     soak = make_soak(fault_share=0.0)
     soak._members[0].num_open = 1
     soak._wait_until_idle = lambda: None
-    soak._ensemble.score = lambda *arguments: 1 / 0
+    soak._ensemble.stream = soak._ensemble.agenerate = lambda *arguments: 1 / 0
     failures = soak.run(1.5).failures
     assert "1 rows are left in bpe" in failures
     assert any("ZeroDivisionError" in failure for failure in failures)

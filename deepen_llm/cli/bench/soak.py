@@ -30,7 +30,7 @@ def soak(
     ] = 8,
     fault_share: Annotated[
         float, typer.Option("--faults", min=0.0, max=1.0, help="The share of what members do that is made to fail.")
-    ] = 2e-4,
+    ] = 5e-4,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is asked, and of what fails.")] = 0,
     json_file: JsonFile = None,
 ) -> None:
