@@ -200,13 +200,13 @@ def _scores() -> Iterator[tuple[str, Place]]:
     """What a running ensemble is asked to score, and to count."""
     yield "score(context)", Place(lambda e, value: e.score(value, "a"), ("context", "prompt"))
     yield "score(continuation)", Place(lambda e, value: e.score(PROMPT, value), ("continuation",))
-    yield "score_batch(pairs)", Place(lambda e, value: e.score_batch(value), ("pairs", "pair"))
     names = ("pairs", "pair", "context", "continuation")
+    yield "score_batch(pairs)", Place(lambda e, value: e.score_batch(value), names)
     yield "score_batch([pair])", Place(lambda e, value: e.score_batch([(PROMPT, "a"), value]), names)
     yield "score_chat(messages)", Place(lambda e, value: e.score_chat(value, "a"), ("message", "messages"))
     yield "score_chat(reply)", Place(lambda e, value: e.score_chat(MESSAGES, value), ("reply", "continuation"))
-    yield "score_chat_batch(pairs)", Place(lambda e, value: e.score_chat_batch(value), ("pairs", "pair"))
     names = ("pairs", "pair", "messages", "message", "reply", "continuation")
+    yield "score_chat_batch(pairs)", Place(lambda e, value: e.score_chat_batch(value), names)
     yield "score_chat_batch([pair])", Place(lambda e, value: e.score_chat_batch([value]), names)
     yield "encode(text)", Place(lambda e, value: e.encode(value), ("text",))
     yield "count_tokens(text)", Place(lambda e, value: e.count_tokens(value), ("text",))
@@ -253,7 +253,7 @@ def _settings() -> Iterator[tuple[str, Place]]:
             yield f"FusionConfig {kind}.{field}", Place(_fusing(kind, field), (field,))
     for name, cls, given in bases:
         for field in _fields(cls, given):
-            yield f"{name}.{field}", Place(_building(cls, given, field), (field,))
+            yield f"{name}.{field}", Place(_building(cls, given, field), (field, field.removesuffix("s")))
     yield "SamplingParams.replace", Place(lambda e, value: SHORT.replace(top_k=value), ("top_k",))
 
 
