@@ -121,7 +121,7 @@ class Intake:
         if not continuation:
             raise PromptError("the continuation to score is empty: give at least one character")
         main_prompt = prompts[self._main]
-        ids = self._vocabulary.encode(continuation, at_start=main_prompt.at_start and not main_prompt.text)
+        ids = self._vocabulary.encode_reply(main_prompt, continuation)
         # A token that counts as another has no probability of its own.
         canonical = self._canonical_ids
         ids = [token_id if canonical[token_id] < 0 else canonical[token_id] for token_id in ids]
