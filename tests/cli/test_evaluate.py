@@ -154,7 +154,7 @@ def test_weights_that_each_prompt_chooses_are_a_word_in_the_report(deepen, tmp_p
     [
         ((), 2, "give at least one task"),
         (("mmul",), 1, "there is no task 'mmul': the known ones are"),
-        (("no/such.yaml",), 1, "'no/such.yaml' is not there"),
+        (("no/such.yaml",), 1, "file at 'no/such.yaml'"),
         (("capitals", "--method", "voting"), 1, "there is no method 'voting': the known ones are default"),
         (("capitals", "--method", "configured"), 1, "is what a --config file says"),
         (("capitals", "--limit", "0"), 2, "--limit"),
