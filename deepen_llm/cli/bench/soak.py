@@ -11,8 +11,9 @@ from rich.text import Text
 
 from deepen_llm.cli.bench.figures import JsonFile, write_figures
 from deepen_llm.cli.console import counting, err, open_ensemble, out, say
-from deepen_llm.cli.parameters import ENSEMBLE, check_writable, take_options
+from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.frontends.source import EnsembleSource
+from deepen_llm.text_file import check_writable
 
 if TYPE_CHECKING:
     from deepen_llm.bench.soak import SoakReport
@@ -44,7 +45,8 @@ def soak(
     - `deepen bench soak --minutes 60 --json soak.json`
     - `deepen bench soak -m path/to/one -m path/to/other --threads 16`
     """
-    check_writable(json_file, "--json")
+    if json_file is not None:
+        check_writable(json_file, "--json")
     with open_ensemble(source) as ensemble:
         report = _run(ensemble, minutes * 60, num_threads=num_threads, fault_share=fault_share, seed=seed)
         write_figures(json_file, {"ensemble": ensemble.identity, **describe(report)})
