@@ -43,6 +43,12 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise self._explain(error) from error
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """A mapping in place of an instance, as it comes from a file, may have any keys."""
+        return handler(named(value, cls.title()) if isinstance(value, dict) else value)
+
     @model_validator(mode="after")
     def _check_applies(self) -> Self:
         for name, (other, value) in self.applies.items():
@@ -131,9 +137,10 @@ class Variants(Settings):
     @classmethod
     def _read(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """A mapping, as it comes from a file, is of the kind that it names."""
-        if "variants" in cls.__dict__ and isinstance(value, dict):
-            return cls(**named(value, cls.title()))
-        return handler(value)
+        if not isinstance(value, dict):
+            return handler(value)
+        named_values = named(value, cls.title())
+        return cls(**named_values) if "variants" in cls.__dict__ else handler(named_values)
 
     @model_serializer(mode="plain")
     def _dump(self, info: SerializationInfo) -> dict[str, object]:
