@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, WeightingConfig
 from deepen_llm.config.fusion import ProjectingConfig
 from deepen_llm.decoding.gating import FuseAlways, FuseWhenUnsure
 from deepen_llm.decoding.projecting import EnsembleProjector
 from deepen_llm.decoding.step import Stepper
-from deepen_llm.errors import ConfigError
+from deepen_llm.errors import ConfigError, quote
 from deepen_llm.fusion.frame import FusionFrame
 from deepen_llm.fusion.tokens import CanonicalTokens
 from deepen_llm.fusion.words import WordWeigher
@@ -21,6 +23,48 @@ from deepen_llm.vocabulary.canonical import canonical_ids
 from deepen_llm.weighting.base import FixedWeighting, Weighting
 
 
+def read_members(models: Any, options: Mapping[str, Any]) -> tuple[MemberConfig, ...]:
+    """The settings of members that are named by folders, hub names or settings; a single one is a member alone.
+
+    Args:
+        models: What names them.
+        options: Settings of every member that is given by name.
+
+    Raises:
+        ConfigError: Nothing that could name members, or options that no member would take.
+    """
+    if isinstance(models, (str, os.PathLike, MemberConfig)):
+        models = [models]
+    if isinstance(models, (bytes, Mapping)) or not isinstance(models, Iterable):
+        raise ConfigError(f"models must be a list of folders, hub names or MemberConfig; got {quote(models)}")
+    given = list(models)
+    if options and given and all(isinstance(model, MemberConfig) for model in given):
+        raise ConfigError(
+            f"settings beside models are of those given by name; got {', '.join(options)} and only MemberConfig: write "
+            "them into each MemberConfig"
+        )
+    for model in given:
+        if isinstance(model, (str, os.PathLike)) and os.fspath(model).endswith((".yaml", ".yml")):
+            raise ConfigError(f"a model is no configuration; got {quote(model)}: write Ensemble.from_config(path)")
+    return tuple(model if isinstance(model, MemberConfig) else MemberConfig(model=model, **options) for model in given)
+
+
+def read_config(config: Any, *, trust_remote_code: bool = False) -> EnsembleConfig:
+    """A configuration, or what the `ensemble.yaml` at a path describes; see `EnsembleConfig.load`.
+
+    Raises:
+        ConfigError: Neither of them, or a file that cannot be used.
+    """
+    if isinstance(config, EnsembleConfig):
+        return config
+    if not isinstance(config, (str, os.PathLike)):
+        raise ConfigError(
+            f"config must be an EnsembleConfig or the path of an ensemble.yaml; got {quote(config)}: write "
+            "EnsembleConfig(members=[...], ...), or Ensemble.from_pretrained([...])"
+        )
+    return EnsembleConfig.load(os.fspath(config), trust_remote_code=trust_remote_code)
+
+
 def load_members(configs: Iterable[MemberConfig]) -> list[Member]:
     """Load every member; names that occur twice are told apart by a number.
 
@@ -30,6 +74,28 @@ def load_members(configs: Iterable[MemberConfig]) -> list[Member]:
         VocabularyError: A tokenizer that cannot be read as bytes.
     """
     return [config.load() for config in name_members(configs)]
+
+
+def check_members(members: object, config: object) -> tuple[tuple[Member, ...], EnsembleConfig]:
+    """What an ensemble is made of; without a configuration, one that gives the members' names.
+
+    Raises:
+        ConfigError: Something other than members, other than a configuration, or another number than it names.
+    """
+    if not isinstance(members, (list, tuple)):
+        raise ConfigError(f"members must be a list of members that are loaded; got a {type(members).__name__}")
+    if strange := [member for member in members if not isinstance(member, Member)]:
+        raise ConfigError(
+            f"members must be members that are loaded; got a {type(strange[0]).__name__} among them: to load models, "
+            "write Ensemble.from_pretrained([...])"
+        )
+    if config is None:
+        config = EnsembleConfig(members=tuple(MemberConfig(model=member.name) for member in members))
+    if not isinstance(config, EnsembleConfig):
+        raise ConfigError(f"config must be an EnsembleConfig; got a {type(config).__name__}")
+    if len(config.members) != len(members):
+        raise ConfigError(f"the configuration names {len(config.members)} members; got {len(members)}")
+    return tuple(members), config
 
 
 def find_main(main: int | str, members: Sequence[Member]) -> int:
@@ -44,7 +110,7 @@ def find_main(main: int | str, members: Sequence[Member]) -> int:
     if isinstance(main, int) and 0 <= main < len(members):
         return main
     raise ConfigError(
-        f"main must be a member's name or position; got {main!r}; the members are {dict(enumerate(names))}"
+        f"main must be a member's name or position; got {quote(main)}; the members are {dict(enumerate(names))}"
     )
 
 

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, final, overload
+from typing import Any, Self, final, overload
 
 from deepen_llm.assembly import (
     build_frame,
     build_stepper,
     build_weighting,
+    check_members,
     describe,
     find_main,
     load_members,
+    read_config,
+    read_members,
     summarize,
 )
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams, WeightingConfig
 from deepen_llm.decoding.engine import Engine
-from deepen_llm.decoding.generation import GeneratingSequence
-from deepen_llm.decoding.scoring import ScoringSequence
-from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.threads import choose_num_threads
-from deepen_llm.errors import ClosedError, ConfigError, PromptError
+from deepen_llm.errors import ConfigError
+from deepen_llm.intake import Chat, Intake
 from deepen_llm.members.base import Member
 from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.requests.arguments import check_pairs, check_params, check_params_of_stream, check_prompts
 from deepen_llm.requests.deadline import Deadline
-from deepen_llm.requests.futures import cancel, gather, submit_aside, wait
-from deepen_llm.requests.messages import encode_chat
+from deepen_llm.requests.futures import gather, submit_all, submit_aside, wait
 from deepen_llm.requests.streams import AsyncStream, Stream
-from deepen_llm.results import Chunk, Generation, Score
-from deepen_llm.structure import Constraint, StructureCompiler
-from deepen_llm.vocabulary import EncodedText, Vocabulary
-from deepen_llm.vocabulary.chat import Message
+from deepen_llm.results import Generation, Score
+from deepen_llm.vocabulary import Vocabulary
+from deepen_llm.vocabulary.chat import Message, check_text
 
-Ask = TypeVar("Ask")
-Result = TypeVar("Result")
-Sink = Callable[[Chunk], None]
+LONG = 4096
+"""Characters of prompts that an event loop does not put into tokens itself."""
 
 
 @final
@@ -57,18 +56,13 @@ class Ensemble:
             VocabularyError: Members with too few common tokens.
         """
         self._is_configured = config is not None
-        self.config = config or EnsembleConfig(members=tuple(MemberConfig(model=member.name) for member in members))
-        if len(self.config.members) != len(members):
-            raise ConfigError(f"the configuration names {len(self.config.members)} members; got {len(members)}")
-        self._members = tuple(members)
+        self._members, self.config = check_members(members, config)
         self._main = find_main(self.config.main, members)
         frame = build_frame(members, self._main, self.config.fusion)
         self.fusion = frame.method
         """The fusion method that runs at every step; None for one member alone."""
-        self._canonical_ids = frame.tokens[self._main].canonical_ids
         temperatures = (member.temperature for member in self.config.members)
         self._guarded = tuple(map(GuardedMember, members, temperatures))
-        self._compiler = StructureCompiler(self._vocabulary)
         weighting = build_weighting(self._guarded, self.config)
         self.prior_weights = weighting.begin().current
         """The weights with which a request begins, one a member, before anything of it is read."""
@@ -78,6 +72,7 @@ class Ensemble:
             self.config.max_batch_size,
             num_threads=choose_num_threads(self._guarded),
         )
+        self._intake = Intake(self._guarded, self._main, frame.tokens[self._main].canonical_ids, self._engine)
         self.identity: dict[str, Any] = describe(self.config, members, self._main)
         """Everything that changes the answers, as JSON values: models, weights, fusion."""
         self._finalizer = weakref.finalize(self, _close, self._engine, self._members)
@@ -85,7 +80,7 @@ class Ensemble:
     @classmethod
     def from_pretrained(
         cls,
-        models: Sequence[str | MemberConfig],
+        models: str | Path | MemberConfig | Sequence[str | Path | MemberConfig],
         *,
         weights: Sequence[float] | str | WeightingConfig | None = None,
         main: int | str = 0,
@@ -96,7 +91,8 @@ class Ensemble:
         """Load models from folders or from the hub.
 
         Args:
-            models: Folders, hub names, or a `MemberConfig` for a member with settings of its own.
+            models: Folders, hub names, or a `MemberConfig` for a member with settings of its own; one alone needs no
+                list.
             weights: One weight per member, summing to 1, or a word or settings for weights that each request has for
                 itself: see `EnsembleConfig.weights`. By default they learn from prompt and answer whom to trust.
             main: The main model's position or name: its vocabulary is spoken.
@@ -109,34 +105,30 @@ class Ensemble:
             MemberError: A model that cannot be loaded.
             VocabularyError: A tokenizer that cannot be read as bytes, or too few common tokens.
         """
-        if isinstance(models, str):
-            raise ConfigError(f"models must be a list; got the single string {models!r}: write [{models!r}, ...]")
-        members = tuple(m if isinstance(m, MemberConfig) else MemberConfig(model=m, **member_options) for m in models)
-        settings: dict[str, Any] = {"members": members, "main": main}
+        settings: dict[str, Any] = {"members": read_members(models, member_options), "main": main}
         optional = {"weights": weights, "fusion": fusion, "max_batch_size": max_batch_size}
         settings |= {key: value for key, value in optional.items() if value is not None}
         return cls.from_config(EnsembleConfig(**settings))
 
     @classmethod
-    def from_config(cls, config: EnsembleConfig | str | Path) -> Self:
-        """Load what a configuration, or an `ensemble.yaml`, describes. Raises what `from_pretrained` does."""
-        config = config if isinstance(config, EnsembleConfig) else EnsembleConfig.load(config)
+    def from_config(cls, config: EnsembleConfig | str | Path, *, trust_remote_code: bool = False) -> Self:
+        """Load what a configuration, or an `ensemble.yaml`, describes. Raises what `from_pretrained` does.
+
+        A file that asks to run code of its models is refused unless `trust_remote_code` allows it here as well.
+        """
+        config = read_config(config, trust_remote_code=trust_remote_code)
         return cls(load_members(config.members), config)
 
     @classmethod
-    def starter(cls, members: Sequence[str] | None = None, **settings: Any) -> Self:
+    def starter(cls, members: str | Sequence[str] | None = None, **settings: Any) -> Self:
         """The bundled starter models, offline: all of them, or those named. Takes the settings of `from_pretrained`.
 
         Raises:
             ConfigError: A name that no bundled model has.
         """
-        from deepen_llm.starter import model_paths
+        from deepen_llm.starter import find_models
 
-        paths = {path.name: str(path) for path in model_paths()}
-        names = list(paths) if members is None else list(members)
-        if unknown := [name for name in names if name not in paths]:
-            raise ConfigError(f"there is no starter model {unknown[0]!r}: the bundled ones are {', '.join(paths)}")
-        return cls.from_pretrained([paths[name] for name in names], **settings)
+        return cls.from_pretrained(find_models(members), **settings)
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -175,7 +167,7 @@ class Ensemble:
 
     def encode(self, text: str) -> list[int]:
         """The main model's tokens of a text, no special tokens among them."""
-        return self._vocabulary.encode(text)
+        return self._vocabulary.encode(check_text(text, "text"))
 
     def count_tokens(self, text: str) -> int:
         """How many tokens the main model makes of a text."""
@@ -195,15 +187,16 @@ class Ensemble:
             NumericalError: A member's logits hold NaN or infinity.
             ClosedError: The ensemble is closed.
         """
-        deadline = _deadline(params)
-        if isinstance(prompt, str):
-            return wait([self._submit_prompt(prompt, params, deadline)], deadline)[0]
-        return wait(self._submit_all(lambda text: self._submit_prompt(text, params, deadline), prompt), deadline)
+        prompts, params = check_prompts(prompt), check_params(params)
+        deadline = Deadline(params.timeout_s)
+        answers = _join(wait(self._submit_prompts(prompts, params, deadline), deadline), params.n)
+        return answers[0] if isinstance(prompt, str) else answers
 
     def stream(self, prompt: str, params: SamplingParams | None = None) -> Stream:
         """Answer piece by piece. Closing or dropping the stream ends the work. Raises what `generate` does."""
-        deadline = _deadline(params)
-        return Stream(lambda sink: self._submit_prompt(prompt, params, deadline, sink), deadline)
+        prompt, params = check_text(prompt, "the prompt"), check_params_of_stream(params)
+        deadline = Deadline(params.timeout_s)
+        return Stream(lambda sink: self._intake.submit_prompt(prompt, params, deadline, sink)[0], deadline)
 
     @overload
     async def agenerate(self, prompt: str, params: SamplingParams | None = None) -> Generation: ...
@@ -213,49 +206,85 @@ class Ensemble:
         self, prompt: str | list[str], params: SamplingParams | None = None
     ) -> Generation | list[Generation]:
         """`generate` without blocking the event loop; cancelling the task ends the work."""
-        deadline = _deadline(params)
-        prompts = [prompt] if isinstance(prompt, str) else prompt
+        prompts, params = check_prompts(prompt), check_params(params)
+        deadline = Deadline(params.timeout_s)
         submitted = await submit_aside(
-            lambda: self._submit_all(lambda text: self._submit_prompt(text, params, deadline), prompts),
-            is_slow=_is_slow(params),
+            lambda: self._submit_prompts(prompts, params, deadline), is_slow=_is_slow(params, prompts)
         )
-        answers = await gather(submitted, deadline)
+        answers = _join(await gather(submitted, deadline), params.n)
         return answers[0] if isinstance(prompt, str) else answers
 
     def astream(self, prompt: str, params: SamplingParams | None = None) -> AsyncStream:
         """`stream` for the running event loop."""
-        deadline = _deadline(params)
+        prompt, params = check_text(prompt, "the prompt"), check_params_of_stream(params)
+        deadline = Deadline(params.timeout_s)
         return AsyncStream(
-            lambda sink: self._submit_prompt(prompt, params, deadline, sink), deadline, is_slow=_is_slow(params)
+            lambda sink: self._intake.submit_prompt(prompt, params, deadline, sink)[0],
+            deadline,
+            is_slow=_is_slow(params, [prompt]),
         )
 
-    def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
+    def chat(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Generation:
         """Reply to messages ({"role": ..., "content": ...}), which every member reads in its own chat template.
 
-        Neighbouring messages of one role are joined; a system message is put before the first user message for a
-        member whose template refuses it. Raises what `generate` does.
+        A last message of the assistant is gone on with. Neighbouring messages of one role are joined; a system message
+        is put before the next user message for a member whose template refuses it or loses its text. Templates are
+        rendered in a process of their own, within limits of time and memory.
+
+        Args:
+            messages: The conversation.
+            params: How the answer is chosen.
+            chat_template_kwargs: Further variables that every template sees, such as `enable_thinking`.
+
+        Raises what `generate` does.
         """
-        deadline = _deadline(params)
-        return wait([self._submit_chat(messages, params, deadline)], deadline)[0]
+        chat, params = Chat(messages, chat_template_kwargs), check_params(params)
+        deadline = Deadline(params.timeout_s)
+        return Generation.join(wait(self._intake.submit_chat(chat, params, deadline), deadline))
 
-    def stream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Stream:
+    def stream_chat(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Stream:
         """`chat`, piece by piece."""
-        deadline = _deadline(params)
-        return Stream(lambda sink: self._submit_chat(messages, params, deadline, sink), deadline)
+        chat, params = Chat(messages, chat_template_kwargs), check_params_of_stream(params)
+        deadline = Deadline(params.timeout_s)
+        return Stream(lambda sink: self._intake.submit_chat(chat, params, deadline, sink)[0], deadline)
 
-    async def achat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Generation:
+    async def achat(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> Generation:
         """`chat` without blocking the event loop."""
-        deadline = _deadline(params)
-        submitted = await submit_aside(
-            lambda: [self._submit_chat(messages, params, deadline)], is_slow=_is_slow(params)
-        )
-        return (await gather(submitted, deadline))[0]
+        chat, params = Chat(messages, chat_template_kwargs), check_params(params)
+        deadline = Deadline(params.timeout_s)
+        submitted = await submit_aside(lambda: self._intake.submit_chat(chat, params, deadline))
+        return Generation.join(await gather(submitted, deadline))
 
-    def astream_chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> AsyncStream:
+    def astream_chat(
+        self,
+        messages: Sequence[Message],
+        params: SamplingParams | None = None,
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> AsyncStream:
         """`stream_chat` for the running event loop."""
-        deadline = _deadline(params)
+        chat, params = Chat(messages, chat_template_kwargs), check_params_of_stream(params)
+        deadline = Deadline(params.timeout_s)
         return AsyncStream(
-            lambda sink: self._submit_chat(messages, params, deadline, sink), deadline, is_slow=_is_slow(params)
+            lambda sink: self._intake.submit_chat(chat, params, deadline, sink)[0], deadline, is_slow=True
         )
 
     def score(self, context: str, continuation: str) -> Score:
@@ -271,19 +300,29 @@ class Ensemble:
 
     def score_batch(self, pairs: Sequence[tuple[str, str]]) -> list[Score]:
         """`score` for many pairs in one batch."""
-        return wait(self._submit_all(lambda pair: self._submit_score(*pair), pairs), Deadline(None))
+        pairs = check_pairs(pairs, "context", "continuation")
+        return wait(submit_all(lambda pair: self._intake.submit_score(*pair), pairs), Deadline(None))
 
-    def score_chat(self, messages: Sequence[Message], reply: str) -> Score:
+    def score_chat(
+        self, messages: Sequence[Message], reply: str, *, chat_template_kwargs: Mapping[str, Any] | None = None
+    ) -> Score:
         """`score` of the beginning of a reply to messages, which are read as by `chat`.
 
         Raises `PromptError` also for messages that are none and for a member without a template.
         """
-        return self.score_chat_batch([(messages, reply)])[0]
+        return self.score_chat_batch([(messages, reply)], chat_template_kwargs=chat_template_kwargs)[0]
 
-    def score_chat_batch(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[Score]:
+    def score_chat_batch(
+        self,
+        pairs: Sequence[tuple[Sequence[Message], str]],
+        *,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+    ) -> list[Score]:
         """`score_chat` for many pairs in one batch."""
-        submitted = self._submit_all(lambda pair: self._submit_scoring(self._encode_chat(pair[0]), pair[1]), pairs)
-        return wait(submitted, Deadline(None))
+        asks = [
+            (Chat(messages, chat_template_kwargs), reply) for messages, reply in check_pairs(pairs, "messages", "reply")
+        ]
+        return wait(submit_all(lambda ask: self._intake.submit_score_chat(*ask), asks), Deadline(None))
 
     def save(self, path: str | Path, comment: str = "") -> None:
         """Write an `ensemble.yaml`, over what was there: `from_config` makes an equal ensemble of it.
@@ -321,76 +360,20 @@ class Ensemble:
     def _vocabulary(self) -> Vocabulary:
         return self._members[self._main].vocabulary
 
-    def _submit_prompt(
-        self, prompt: str, params: SamplingParams | None, deadline: Deadline, sink: Sink | None = None
-    ) -> Future[Generation]:
-        prompts = [member.vocabulary.encode_prompt(prompt) for member in self._open_members()]
-        return self._submit_generation(prompts, params, deadline, sink)
-
-    def _submit_chat(
-        self, messages: Sequence[Message], params: SamplingParams | None, deadline: Deadline, sink: Sink | None = None
-    ) -> Future[Generation]:
-        return self._submit_generation(self._encode_chat(messages), params, deadline, sink)
-
-    def _encode_chat(self, messages: Sequence[Message]) -> list[EncodedText]:
-        return [encode_chat(member.vocabulary, messages) for member in self._open_members()]
-
-    def _submit_generation(
-        self, prompts: Sequence[EncodedText], params: SamplingParams | None, deadline: Deadline, sink: Sink | None
-    ) -> Future[Generation]:
-        params = params or SamplingParams()
-        constraint = self._constrain(params, prompts[self._main]) if params.is_structured else None
-        return self._submit(GeneratingSequence(self._guarded, self._main, prompts, params, deadline, sink, constraint))
-
-    def _constrain(self, params: SamplingParams, prompt: EncodedText) -> Constraint:
-        """What keeps an answer to the structure that is asked for."""
-        structure = self._compiler.compile(params, after_space=self._vocabulary.continues_with_space(prompt))
-        return Constraint(self._compiler, structure)
-
-    def _submit_score(self, context: str, continuation: str) -> Future[Score]:
-        stripped = context.rstrip(" ") or context
-        continuation = continuation and context[len(stripped) :] + continuation
-        return self._submit_scoring([m.vocabulary.encode_prompt(stripped) for m in self._open_members()], continuation)
-
-    def _submit_scoring(self, prompts: Sequence[EncodedText], continuation: str) -> Future[Score]:
-        if not continuation:
-            raise PromptError("the continuation to score is empty: give at least one character")
-        main_prompt = prompts[self._main]
-        ids = self._vocabulary.encode(continuation, at_start=main_prompt.at_start and not main_prompt.text)
-        # A token that counts as another has no probability of its own.
-        canonical = self._canonical_ids
-        ids = [token_id if canonical[token_id] < 0 else canonical[token_id] for token_id in ids]
-        return self._submit(ScoringSequence(self._guarded, self._main, prompts, ids))
-
-    def _submit(self, sequence: RunningSequence) -> Future[Any]:
-        self._engine.submit(sequence)
-        return sequence.future
-
-    def _submit_all(self, submit: Callable[[Ask], Future[Result]], asks: Sequence[Ask]) -> list[Future[Result]]:
-        """Submit several requests, or none where one of them cannot be."""
-        futures: list[Future[Result]] = []
-        try:
-            for ask in asks:
-                futures.append(submit(ask))
-        except BaseException:
-            cancel(futures)
-            raise
-        return futures
-
-    def _open_members(self) -> tuple[Member, ...]:
-        if self.is_closed:
-            raise ClosedError("the ensemble is closed: make a new one to go on")
-        return self._members
+    def _submit_prompts(
+        self, prompts: Sequence[str], params: SamplingParams, deadline: Deadline
+    ) -> list[Future[Generation]]:
+        return submit_all(lambda prompt: self._intake.submit_prompt(prompt, params, deadline), prompts)
 
 
-def _deadline(params: SamplingParams | None) -> Deadline:
-    """The deadline of a request that begins now."""
-    return Deadline(None if params is None else params.timeout_s)
+def _join(answers: Sequence[Generation], num_each: int) -> list[Generation]:
+    """The answers to each prompt as one, the first with the others as its alternatives."""
+    return [Generation.join(answers[begin : begin + num_each]) for begin in range(0, len(answers), num_each)]
 
 
-def _is_slow(params: SamplingParams | None) -> bool:
-    """Whether submitting may take long: a structure may have to be compiled."""
-    return params is not None and params.is_structured
+def _is_slow(params: SamplingParams, prompts: Sequence[str]) -> bool:
+    """Whether submitting may take long: a structure may have to be compiled, and a long text takes time."""
+    return params.is_structured or sum(map(len, prompts)) > LONG
 
 
 def _close(engine: Engine, members: Sequence[Member]) -> None:

@@ -9,16 +9,33 @@ DeepenError
 ├── MemberError (RuntimeError)            a member that cannot be loaded or that failed while running
 │   └── MemberTimeoutError (TimeoutError) a member that did not answer in time
 ├── NumericalError (ArithmeticError)      NaN or infinity where a number was needed
+├── EngineError (RuntimeError)            a step that failed for a reason of the library's own
 ├── CacheError (OSError)                  a cache file that cannot be read or written
 ├── ClosedError (RuntimeError)            use after close
 └── MissingDependencyError (ImportError)  an optional package that is not installed
 
-Every message says what must hold, what came and what to do.
+Every message says what must hold, what came and what to do, at a readable length: `DeepenError` sees to it.
 """
+
+from __future__ import annotations
+
+import itertools
+import reprlib
+from typing import Any, final
+
+MAX_MESSAGE = 2000
+"""The longest message, in characters: of a longer one the beginning and the end are kept."""
+MAX_END = 500
+"""How much of a longer message's end is kept."""
+MAX_DIGITS = 100
+"""The longest integer that is written out."""
 
 
 class DeepenError(Exception):
-    """Root of every error that this library raises on purpose."""
+    """Root of every error that this library raises on purpose. Its message is cut where it is too long to be read."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(shorten(part) if isinstance(part, str) else part for part in args))
 
 
 class ConfigError(DeepenError, ValueError):
@@ -59,6 +76,10 @@ class NumericalError(DeepenError, ArithmeticError):
     """NaN or infinity where a number was needed."""
 
 
+class EngineError(DeepenError, RuntimeError):
+    """A step that failed for a reason of the library's own, which is its cause: a fault to report."""
+
+
 class CacheError(DeepenError, OSError):
     """A cache file that cannot be read or written."""
 
@@ -69,3 +90,43 @@ class ClosedError(DeepenError, RuntimeError):
 
 class MissingDependencyError(DeepenError, ImportError):
     """An optional package that is not installed."""
+
+
+def shorten(text: str) -> str:
+    """The text, or the beginning and the end of one longer than `MAX_MESSAGE`; short already, it stays as it is."""
+    if len(text) <= MAX_MESSAGE:
+        return text
+    gap = f" ... ({len(text):,} characters) ... "
+    return text[: MAX_MESSAGE - MAX_END - len(gap)] + gap + text[-MAX_END:]
+
+
+def quote(value: object) -> str:
+    """A value as messages show it: as `repr` writes it, with what is long or deep left out before it is written."""
+    return _QUOTER.repr(value)
+
+
+@final
+class _Quoter(reprlib.Repr):
+    """`repr` within bounds. A structure of a few bytes may be one of gigabytes when written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxtuple = self.maxlist = self.maxset = self.maxfrozenset = self.maxdeque = self.maxdict = 10
+        self.maxstring = self.maxother = 200
+
+    def repr_int(self, value: int, level: int) -> str:
+        """Python refuses to write integers of more than some thousand digits."""
+        del level
+        return repr(value) if abs(value) < 10**MAX_DIGITS else f"<an integer of {value.bit_length()} bits>"
+
+    def repr_dict(self, value: dict[Any, Any], level: int) -> str:
+        """In the order of the mapping, which people know it by."""
+        if level <= 0 and value:
+            return "{...}"
+        first = itertools.islice(value.items(), self.maxdict)
+        shown = [f"{self.repr1(key, level - 1)}: {self.repr1(item, level - 1)}" for key, item in first]
+        return "{" + ", ".join([*shown, "..."] if len(value) > self.maxdict else shown) + "}"
+
+
+_QUOTER = _Quoter()

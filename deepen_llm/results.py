@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 FinishReason = Literal["stop", "length"]
@@ -32,7 +33,10 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """The natural-log probability of a chosen token under the fused distribution, with the best alternatives."""
+    """The natural-log probability of a chosen token under the fused distribution, with the best alternatives.
+
+    A structure of the answer counts in it; a bias, penalties, temperature and filters do not.
+    """
 
     token_id: int
     text: str
@@ -122,7 +126,7 @@ class Generation:
     """A finished answer. `token_ids` are the main model's, end-of-sequence and stop tokens included.
 
     `is_shortened` says that a structured answer was closed because its tokens ran out: it is whole, but may have been
-    longer.
+    longer. `alternatives` are the further answers where `n` asked for several, each with a usage of its own.
     """
 
     text: str
@@ -133,6 +137,22 @@ class Generation:
     trace: tuple[StepTrace, ...] | None = None
     fusion: FusionReport | None = field(default=None, compare=False)
     is_shortened: bool = False
+    alternatives: tuple[Generation, ...] = ()
+
+    @property
+    def answers(self) -> tuple[Generation, ...]:
+        """This answer and its alternatives, each alone."""
+        return (replace(self, alternatives=()), *self.alternatives)
+
+    @property
+    def total_usage(self) -> Usage:
+        """That of this answer and its alternatives: the prompt once, and what was generated for each."""
+        return Usage(self.usage.prompt_tokens, sum(answer.usage.completion_tokens for answer in self.answers))
+
+    @staticmethod
+    def join(answers: Sequence[Generation]) -> Generation:
+        """The first of several answers to one prompt, one at least, with the others as its alternatives."""
+        return replace(answers[0], alternatives=tuple(answers[1:]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,27 @@ from deepen_llm.errors import ConfigError
         ({"stop": ("ok", "")}, "stop strings must not be empty"),
         ({"stop": ""}, "stop strings must not be empty"),
         ({"seed": -1}, "seed"),
+        ({"max_new_tokens": True}, "max_new_tokens: Input should be a valid integer; got True"),
+        ({"temperature": "1"}, "temperature: Input should be a valid number; got '1'"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty.*greater than 0"),
+        ({"repetition_penalty": float("nan")}, "repetition_penalty.*got nan"),
+        ({"presence_penalty": float("inf")}, "presence_penalty.*got inf"),
+        ({"frequency_penalty": -2.5}, "frequency_penalty.*got -2.5"),
+        ({"logit_bias": {5: float("nan")}}, "logit_bias has numbers from -100 to 100; got nan for 5"),
+        ({"logit_bias": {5: True}}, "logit_bias has numbers .*; got True for 5"),
+        ({"logit_bias": {5: 10**400}}, "logit_bias has numbers"),
+        ({"logit_bias": {True: 1.0}}, "logit_bias has a token's id or its text as key.*got True, which is neither"),
+        ({"logit_bias": {-1: 1.0}}, "got -1, which is neither"),
+        ({"logit_bias": {"\ud800": 1.0}}, "which is neither"),
+        ({"logit_bias": {5: 1.0, "5": 2.0}}, "got '5', which comes twice"),
+        ({"logit_bias": [5]}, "logit_bias.*got \\[5\\]"),
+        ({"stop_token_ids": [True]}, "stop_token_ids.0.*got True"),
+        ({"stop_token_ids": [-1]}, "stop_token_ids.0.*got -1"),
+        ({"min_new_tokens": 300}, "min_new_tokens must not exceed max_new_tokens; got 300 and 256"),
+        ({"regex": "a", "min_new_tokens": 2}, "regex ends the answer, and min_new_tokens goes on"),
+        ({"regex": "a", "stop_token_ids": [2]}, "stop_token_ids would cut an answer by regex"),
+        ({"n": 2}, "got n=2 with temperature=0: all would be equal"),
+        ({"n": True, "temperature": 1.0}, "n: Input should be a valid integer; got True"),
         ({"temprature": 1.0}, "no setting 'temprature': did you mean 'temperature'"),
         ({"zzz": 1}, "no setting 'zzz': known settings: .*temperature"),
     ],
@@ -40,6 +61,20 @@ def test_a_config_error_is_a_value_error_too():
 
 def test_a_single_stop_string_counts_as_one():
     assert SamplingParams(stop="END").stop == ("END",)
+
+
+def test_a_bias_by_a_string_of_digits_is_one_by_id_as_json_has_it():
+    params = SamplingParams(logit_bias={"50": -100, " Paris": 5})
+    assert params.logit_bias == {50: -100.0, " Paris": 5.0}
+    assert SamplingParams.model_validate_json(params.model_dump_json()) == params
+
+
+def test_several_answers_are_one_each_with_seeds_of_their_own():
+    one = SamplingParams(temperature=1.0, seed=2**63 - 1)
+    assert one.split() == [one]
+    assert [params.seed for params in one.replace(n=3).split()] == [2**63 - 1, 0, 1]
+    assert {params.n for params in one.replace(n=3).split()} == {1}
+    assert {params.seed for params in SamplingParams(temperature=1.0, n=2).split()} == {None}
 
 
 def test_settings_cannot_be_changed_but_replaced():

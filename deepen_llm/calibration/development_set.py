@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self, final
 
 from deepen_llm.errors import ConfigError, PromptError
+from deepen_llm.text_file import read_text
 from deepen_llm.vocabulary.chat import Message, check_messages
 
 MIN_ROWS = 30
@@ -55,12 +56,7 @@ class DevelopmentSet:
         Raises:
             ConfigError: A file that is not there, is not UTF-8 or holds nothing, or a line that is not such a row.
         """
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"a development set must be a file of JSON lines or of text in UTF-8; {str(path)!r} is none: {error}"
-            ) from error
+        text = read_text(path, "a development set, a file of JSON lines or of text,")
         if path.suffix.lower() in (".jsonl", ".ndjson", ".json"):
             rows = _read_lines(text, path, in_chat)
             joined = (_join(row, delimiter if delimiter is not None else "" if in_chat else " ") for row in rows)
@@ -139,7 +135,7 @@ def _read_row(line: str, where: str, in_chat: bool) -> DevelopmentRow:
     """One row; anything beside what is asked for is left alone."""
     try:
         fields: Any = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where} must be a JSON object; it is not JSON: {error}") from error
     fields = fields if isinstance(fields, dict) else {}
     prompt, messages, answer = (fields.get(name) for name in ("prompt", "messages", "answer"))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, final
 
 import typer
@@ -11,28 +15,49 @@ from deepen_llm import __version__
 from deepen_llm.cli.bench import bench
 from deepen_llm.cli.calibrate import calibrate
 from deepen_llm.cli.chat import chat
-from deepen_llm.cli.console import complain, out, set_up_logging
+from deepen_llm.cli.console import complain, out, set_up_logging, write_what_no_terminal_shows
 from deepen_llm.cli.demo import demo
 from deepen_llm.cli.evaluate import evaluate
 from deepen_llm.cli.explain import explain
 from deepen_llm.cli.generate import generate
 from deepen_llm.cli.inspect import inspect
-from deepen_llm.errors import DeepenError
+from deepen_llm.errors import shorten
+
+UsageError: Any = typer.BadParameter.__base__
+"""Typer's complaint about what was typed, which it shows with the usage; it has no public name."""
+OF_TYPER = (UsageError, typer.Exit, typer.Abort, BrokenPipeError)
+"""Of these typer knows best what to do: wrong usage, the end, Ctrl-C, a reader that has seen enough (`head`)."""
 
 
 @final
 class Commands(TyperGroup):
-    """The group of commands. An error of the library is one line and exit code 1, its traceback kept for `--debug`."""
+    """The group of commands. Whatever fails is one line and exit code 1, its traceback kept for `--debug`."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         try:
-            return super().invoke(ctx)
-        except DeepenError as error:
-            if ctx.params.get("debug"):
+            with _short_complaints():
+                return super().invoke(ctx)
+        except Exception as error:
+            if ctx.params.get("debug") or isinstance(error, OF_TYPER):
                 raise
             complain(error)
             raise typer.Exit(1) from None
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Read the options before the command."""
+        with _short_complaints():
+            return super().make_context(*arguments, **options)
+
+
+@contextmanager
+def _short_complaints() -> Iterator[None]:
+    """Shorten what typer says about what was typed, which may be of any length."""
+    try:
+        yield
+    except UsageError as error:
+        error.message = shorten(error.message or "")
+        raise
 
 
 app = typer.Typer(
@@ -80,4 +105,11 @@ app.add_typer(bench)
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
-    app(prog_name="deepen")
+    write_what_no_terminal_shows()
+    try:
+        app(prog_name="deepen")
+    except KeyboardInterrupt:  # while typer was ending
+        sys.exit(130)
+    finally:
+        # Nothing is left to stop: what the interpreter does on its way out would show where it was.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

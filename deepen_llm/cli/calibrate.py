@@ -14,6 +14,7 @@ from deepen_llm.cli.calibrate_tables import describe_choice, label_choice, membe
 from deepen_llm.cli.console import err, go_offline, open_ensemble, out, say
 from deepen_llm.cli.parameters import ENSEMBLE, check_new, take_options
 from deepen_llm.frontends.source import EnsembleSource
+from deepen_llm.text_file import check_readable
 
 if TYPE_CHECKING:
     from deepen_llm.calibration import Calibration, Choice, DevelopmentSet, OnScored, Trials
@@ -119,6 +120,8 @@ def _check_arguments(file: Path | None, source: EnsembleSource, out_file: Path, 
         raise typer.BadParameter("calibrate chooses the weights: leave --weight out")
     if file is None and not source.is_starter:
         raise typer.BadParameter("give a development set: a .jsonl file of prompts with answers, or a text")
+    if file is not None:
+        check_readable(file, "the development set")
     check_new(out_file, "--out", force=force)
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
+
+from deepen_llm.errors import DeepenError, shorten
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
@@ -26,8 +30,25 @@ def say(message: str, style: str = "") -> None:
 
 
 def complain(error: BaseException) -> None:
-    """One red line on the standard error, however long the message is."""
-    err.print(Text(f"error: {' '.join(str(error).split())}", style="red"), soft_wrap=True)
+    """One red line on the standard error: an error of the library, of the system, or one that should not have been."""
+    err.print(Text(f"error: {shorten(' '.join(_describe(error).split()))}", style="red"), soft_wrap=True)
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, DeepenError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename!r}" if error.filename else "")
+    if isinstance(error, MemoryError):
+        return "the memory of this machine is not enough"
+    return f"{type(error).__name__}: {error} (not foreseen: `deepen --debug ...` shows where; please report it)"
+
+
+def write_what_no_terminal_shows() -> None:
+    """Let characters that the encoding of the output lacks, or none has, be spelt out and not be errors."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # not where it is closed, or somebody else's
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

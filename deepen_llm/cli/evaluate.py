@@ -19,11 +19,12 @@ from deepen_llm.cli.tables import estimate_cell
 from deepen_llm.config import EnsembleConfig, WeightingConfig
 from deepen_llm.errors import ConfigError
 from deepen_llm.frontends.source import EnsembleSource
+from deepen_llm.text_file import check_readable, write_text
 
 if TYPE_CHECKING:
     from deepen_llm.config import FusionConfig
     from deepen_llm.ensemble import Ensemble
-    from deepen_llm.evaluation import RequestCache, SystemResult, Task, TaskResult
+    from deepen_llm.evaluation import RequestCache, System, SystemResult, Task, TaskResult
 
 CONFIGURED = "configured"
 TASK_HELP = (
@@ -49,6 +50,7 @@ SCORE_BY_HELP = (
 CHAT_HELP = "Ask in the members' chat templates."
 OUTPUT_HELP = "The folder for report.md, report.json, report.svg and the finished requests; run again to resume."
 FRESH_HELP = "Ask everything anew, also what the folder holds already."
+OVERWRITE_HELP = "Replace the report of another run that the folder holds."
 
 
 Tasks = Annotated[list[str] | None, typer.Argument(metavar="[TASK]...", help=TASK_HELP, show_default=False)]
@@ -63,6 +65,7 @@ ScoreBy = Annotated[
 Chat = Annotated[bool, typer.Option("--chat", help=CHAT_HELP)]
 Output = Annotated[Path, typer.Option("--output", "-o", help=OUTPUT_HELP)]
 Fresh = Annotated[bool, typer.Option("--fresh", help=FRESH_HELP)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help=OVERWRITE_HELP)]
 
 
 @take_options(source=ENSEMBLE)
@@ -79,10 +82,12 @@ def evaluate(
     chat: Chat = False,
     output: Output = Path("deepen-eval"),
     fresh: Fresh = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Evaluate an ensemble beside its members: right answers and bits per byte, with 95% intervals.
 
-    An interrupted run loses nothing: the same command goes on where it stopped. Without models, the bundled ones.
+    An interrupted run loses nothing: the same command goes on where it stopped, also with more tasks or methods. The
+    report of another run is not replaced unasked. Without models, the bundled ones.
 
     Examples:
     - `deepen eval starter --limit 20`
@@ -92,24 +97,28 @@ def evaluate(
     """
     if not tasks and text is None:
         raise typer.BadParameter(f"give at least one task, or --text with a file. Tasks: {TASK_HELP}")
+    if text is not None:
+        check_readable(text, "--text")
     _quieten()
     _make_folder(output)
-    from deepen_llm.evaluation import TextTask, find_tasks
+    from deepen_llm.evaluation import TextTask, find_tasks, list_systems
+    from deepen_llm.evaluation.kept_report import check_nothing_lost
     from deepen_llm.evaluation.plot import check_matplotlib
 
     check_matplotlib()
     methods = _find_methods(method or [], source)
     asked = find_tasks(tasks or [], data_folder=data_dir, limit=limit, in_chat=chat, score_by=score_by)
     with open_ensemble(source) as ensemble:
-        config, names, main = ensemble.config, ensemble.member_names, ensemble.main_name
         if text is not None:
             asked.append(TextTask.load(text, ensemble.members, limit))
+        resolved = {name: fusion or ensemble.config.fusion for name, fusion in methods.items()}
+        systems = list_systems(ensemble.config, ensemble.member_names, resolved, with_members=each_member)
+        settings = _describe(ensemble) | {"limit": limit, "chat": chat, "score_by": score_by}
+        if not overwrite:
+            check_nothing_lost(output, settings, asked, systems)
         cache = _open_cache(output, fresh=fresh)
         asked = _settle(asked, ensemble, cache)
-    resolved = {name: fusion or config.fusion for name, fusion in methods.items()}
-    weights = config.weights.kind if isinstance(config.weights, WeightingConfig) else config.weights
-    settings = {"models": names, "weights": weights, "main": main, "limit": limit, "chat": chat}
-    results = _run(config, names, resolved, asked, cache, with_members=each_member)
+    results = _run(systems, asked, cache)
     _write(results, asked, settings, output)
     out.print(results_table(results, [task.name for task in asked]))
     for task in asked:
@@ -143,6 +152,16 @@ def _find_methods(names: Sequence[str], source: EnsembleSource) -> dict[str, Fus
     return {name: None if name == CONFIGURED else find_method(name) for name in names}
 
 
+def _describe(ensemble: Ensemble) -> dict[str, Any]:
+    """Who answers, for the report."""
+    weights = ensemble.config.weights
+    return {
+        "models": ensemble.member_names,
+        "weights": weights.kind if isinstance(weights, WeightingConfig) else weights,
+        "main": ensemble.main_name,
+    }
+
+
 def _open_cache(output: Path, *, fresh: bool) -> RequestCache:
     from deepen_llm.evaluation import RequestCache
 
@@ -161,20 +180,11 @@ def _settle(tasks: Sequence[Task], ensemble: Ensemble, cache: RequestCache) -> l
         return settle_tasks(tasks, members, lend_members(ensemble), cache, report)
 
 
-def _run(
-    config: EnsembleConfig,
-    names: Sequence[str],
-    methods: dict[str, FusionConfig],
-    tasks: Sequence[Task],
-    cache: RequestCache,
-    *,
-    with_members: bool,
-) -> list[SystemResult]:
+def _run(systems: Sequence[System], tasks: Sequence[Task], cache: RequestCache) -> list[SystemResult]:
     """Every system in turn: only one is in memory at a time."""
     from deepen_llm.ensemble import Ensemble
-    from deepen_llm.evaluation import list_systems, run_system
+    from deepen_llm.evaluation import run_system
 
-    systems = list_systems(config, names, methods, with_members=with_members)
     with counting(len(systems) * sum(task.num_requests for task in tasks)) as report:
         return [run_system(system, Ensemble.from_config, tasks, cache, report) for system in systems]
 
@@ -186,9 +196,8 @@ def _write(results: Sequence[SystemResult], tasks: Sequence[Task], settings: dic
 
     plot_results(results, [task.name for task in tasks], output / "report.svg")
     values = write_json(results, tasks, settings)
-    (output / "report.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    page = write_markdown(results, tasks, settings, "report.svg")
-    (output / "report.md").write_text(page, encoding="utf-8")
+    write_text(output / "report.json", json.dumps(values, indent=1, ensure_ascii=False) + "\n", "the report")
+    write_text(output / "report.md", write_markdown(results, tasks, settings, "report.svg"), "the report")
 
 
 def results_table(results: Sequence[SystemResult], tasks: Sequence[str]) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +12,10 @@ from rich.text import Text
 
 from deepen_llm.cli.console import err, open_ensemble
 from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, OptionGroup, take_options
+from deepen_llm.cli.prompt import read_prompt
 from deepen_llm.config import SamplingParams
-from deepen_llm.errors import ConfigError
 from deepen_llm.frontends.source import EnsembleSource
+from deepen_llm.text_file import check_writable, write_text
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
@@ -54,8 +54,8 @@ def explain(
     """
     if system is not None and not is_chat:
         raise typer.BadParameter("--system goes with --chat: a plain prompt has no system message")
-    check_output(output)
-    text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+    check_writable(output, "--output")
+    text = read_prompt(prompt)
     opening = [] if system is None else [{"role": "system", "content": system}]
     asked = [*opening, {"role": "user", "content": text}] if is_chat else text
     with open_ensemble(source) as ensemble:
@@ -63,22 +63,6 @@ def explain(
     err.print(Text(f"written to {output}"), soft_wrap=True)
     if is_opened:
         webbrowser.open(output.resolve().as_uri())
-
-
-def check_output(path: Path) -> None:
-    """Refuse a file that cannot be written, before any model is loaded.
-
-    Raises:
-        ConfigError: Its folder is not there, it is a folder itself, or no file can have that name.
-    """
-    try:
-        is_folder, has_folder = path.is_dir(), path.parent.is_dir()
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    if is_folder:
-        raise ConfigError(f"--output must be a file; {str(path)!r} is a folder: add a name, such as explain.html")
-    if not has_folder:
-        raise ConfigError(f"the folder of --output must exist; there is no {str(path.parent)!r}: make it first")
 
 
 def write_page(explanation: Explanation, output: Path) -> None:
@@ -89,10 +73,7 @@ def write_page(explanation: Explanation, output: Path) -> None:
     """
     from deepen_llm.explain import render_page
 
-    try:
-        output.write_text(render_page(explanation), encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise _unwritable(output, error) from error
+    write_text(output, render_page(explanation), "--output")
 
 
 def _explain(ensemble: Ensemble, asked: str | Sequence[dict[str, str]], params: SamplingParams) -> Explanation:
@@ -111,7 +92,3 @@ def _explain(ensemble: Ensemble, asked: str | Sequence[dict[str, str]], params: 
             weights = chunk.fusion.weights if chunk.fusion else weights
     typer.echo()
     return explain_answer(ensemble, asked, "".join(pieces), trace, weights=weights)
-
-
-def _unwritable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"{str(path)!r} cannot be written ({error.strerror}): give another --output")

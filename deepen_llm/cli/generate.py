@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from deepen_llm.cli.console import complain, err, open_ensemble, out
+from deepen_llm.cli.console import err, open_ensemble, out
 from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, take_options
+from deepen_llm.cli.prompt import read_prompt
 from deepen_llm.cli.tables import logprobs_table, trace_table
 from deepen_llm.config import SamplingParams
+from deepen_llm.errors import ConfigError
 from deepen_llm.frontends.source import EnsembleSource
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def generate(
     With `-`, one newline at the end of the input is left out of the prompt. A structured answer that does not fit into
     `--max-new-tokens` ends the command with 1.
     """
-    text = sys.stdin.read().removesuffix("\n") if prompt == "-" else prompt
+    text = read_prompt(prompt)
     with open_ensemble(source) as ensemble:
         if as_json:
             typer.echo(json.dumps(dataclasses.asdict(ensemble.generate(text, params)), ensure_ascii=False, indent=2))
@@ -74,10 +75,9 @@ def _check_whole(last: Chunk) -> None:
     """Say whether a structured answer was cut, which is a failure, or closed early.
 
     Raises:
-        typer.Exit: It was cut.
+        ConfigError: It was cut.
     """
     if last.finish_reason == "length":
-        complain(ValueError("the answer was cut before its structure was whole: raise --max-new-tokens"))
-        raise typer.Exit(1)
+        raise ConfigError("the answer was cut before its structure was whole: raise --max-new-tokens")
     if last.is_shortened:
         err.print(Text("closed before --max-new-tokens ran out; it may have been longer", style="dim"))

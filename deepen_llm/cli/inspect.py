@@ -20,6 +20,7 @@ from deepen_llm.cli.inspect_tables import (
 from deepen_llm.cli.parameters import ENSEMBLE, check_new, take_options
 from deepen_llm.errors import ConfigError, VocabularyError
 from deepen_llm.frontends.source import EnsembleSource
+from deepen_llm.text_file import check_readable
 
 if TYPE_CHECKING:
     from deepen_llm.compatibility import Fit, Sample
@@ -54,7 +55,10 @@ def inspect(*, source: EnsembleSource, text: TextFiles = None, output: Output = 
     """
     from deepen_llm.compatibility import judge_fit, load_sample
 
-    check_new(output, "--output", force=force)
+    for file in text or ():
+        check_readable(file, "--text")
+    if output is not None:
+        check_new(output, "--output", force=force)
     sample = load_sample(text or ())
     with open_ensemble(source) as ensemble:
         out.print(members_table(ensemble))
@@ -62,10 +66,28 @@ def inspect(*, source: EnsembleSource, text: TextFiles = None, output: Output = 
         if len(ensemble.members) > 1:
             out.print(common_table(ensemble))
         out.print(memory_table(ensemble))
+        print_generation_defaults(ensemble)
         vocabularies = [(member.name, member.vocabulary) for member in ensemble.members]
         fit = judge_fit(vocabularies, ensemble.main_name, sample.texts)
         comparison = print_verdict(ensemble, fit, sample)
         print_recommended(ensemble.config, fit, comparison, output)
+
+
+def print_generation_defaults(ensemble: Ensemble) -> None:
+    """What every member's own `generation_config` says, and what becomes of it; nothing where none says anything."""
+    lines = []
+    for member in ensemble.members:
+        is_main, defaults = member.name == ensemble.main_name, member.generation_defaults
+        followed, passed_over = defaults.followed(is_main=is_main), defaults.passed_over(is_main=is_main)
+        parts = [f"followed: {'; '.join(followed)}"] if followed else []
+        parts += [f"passed over: {'; '.join(passed_over)}"] if passed_over else []
+        lines += [f"- {member.name}: {'; '.join(parts)}"] if parts else []
+    if lines:
+        say("\nThe models' own generation settings", style="bold italic")
+    for line in lines:
+        say(line)
+    if any("passed over" in line for line in lines):
+        say("An ensemble is greedy and without penalties: what is passed over may be asked for with each answer.")
 
 
 def print_verdict(ensemble: Ensemble, fit: Fit, sample: Sample) -> TextComparison | None:

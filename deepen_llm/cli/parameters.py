@@ -15,6 +15,7 @@ import typer
 from deepen_llm.config import EnsembleConfig, SamplingParams, WeightingConfig
 from deepen_llm.errors import ConfigError
 from deepen_llm.frontends.source import EnsembleSource
+from deepen_llm.text_file import MAX_SETTINGS_BYTES, check_writable, read_text
 
 Command = Callable[..., None]
 
@@ -58,9 +59,18 @@ def make_option(name: str, kind: Any, default: Any, *flags: str, **details: Any)
 
 SHORT_FLAGS = {"max_new_tokens": "-n", "temperature": "-t"}
 PANEL = "Sampling"
-KINDS: dict[str, Any] = {"stop": list[str], "json_schema": str | None, "grammar": Path | None}
+KINDS: dict[str, Any] = {
+    "stop": list[str],
+    "stop_token_ids": list[int],
+    "logit_bias": str | None,
+    "json_schema": str | None,
+    "grammar": Path | None,
+}
 """How the command line takes what has another type in `SamplingParams`."""
+MANY = ("stop", "stop_token_ids")
 HELP = {
+    "logit_bias": "Added to the log-probabilities of single tokens, as JSON or a file of it: an id of the main model "
+    """or a text that is exactly one of its tokens, with a number from -100 to 100: '{" Paris": 5, "13": -100}'.""",
     "json_schema": "The answer is JSON of this schema: a file, or the schema itself. It always parses.",
     "grammar": "The answer is of the grammar in this file, in the Lark-like notation of llguidance.",
 }
@@ -70,17 +80,18 @@ def _sampling_option(name: str) -> inspect.Parameter:
     """The option for one field of `SamplingParams`, with the field's own default and explanation."""
     field = SamplingParams.model_fields[name]
     kind: Any = KINDS.get(name, field.annotation)
-    default = list(field.default) if name == "stop" else field.default
+    default = list(field.default) if name in MANY else field.default
     flags = [f"--{name.replace('_', '-')}", *([SHORT_FLAGS[name]] if name in SHORT_FLAGS else [])]
-    many = " May be given more than once." if name == "stop" else ""
+    many = " May be given more than once." if name in MANY else ""
     text = HELP.get(name, f"{field.description}{many}")
     return make_option(name, kind, default, *flags, help=text, rich_help_panel=PANEL, show_default=default is not None)
 
 
 def _build_params(values: Mapping[str, Any]) -> SamplingParams:
-    schema, grammar = values.get("json_schema"), values.get("grammar")
+    schema, grammar, bias = values.get("json_schema"), values.get("grammar"), values.get("logit_bias")
     given = {
         **values,
+        "logit_bias": None if bias is None else _read_object(bias, "--logit-bias"),
         "json_schema": None if schema is None else read_schema(schema),
         "grammar": None if grammar is None else _read_file(grammar, "--grammar"),
     }
@@ -92,21 +103,26 @@ def _build_params(values: Mapping[str, Any]) -> SamplingParams:
 
 def read_schema(given: str) -> dict[str, Any]:
     """A JSON schema from itself or from a file."""
-    text = given if given.lstrip().startswith("{") else _read_file(Path(given), "--json-schema")
+    return _read_object(given, "--json-schema")
+
+
+def _read_object(given: str, flag: str) -> dict[str, Any]:
+    """A JSON object from itself or from a file."""
+    text = given if given.lstrip().startswith("{") else _read_file(Path(given), flag)
     try:
-        schema = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise typer.BadParameter(f"--json-schema must be JSON, or a file of JSON: {error}") from error
-    if not isinstance(schema, dict):
-        raise typer.BadParameter(f"--json-schema must be a JSON object; got {text.strip()[:40]!r}")
-    return schema
+        read = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(f"{flag} must be JSON, or a file of JSON: {error}") from error
+    if not isinstance(read, dict):
+        raise typer.BadParameter(f"{flag} must be a JSON object; got {text.strip()[:40]!r}")
+    return read
 
 
 def _read_file(path: Path, flag: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise typer.BadParameter(f"{flag} cannot be read: {error.strerror}: {str(path)!r}") from error
+        return read_text(path, flag, max_bytes=MAX_SETTINGS_BYTES)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 SAMPLING = OptionGroup(tuple(map(_sampling_option, SamplingParams.model_fields)), _build_params)
@@ -116,14 +132,22 @@ SAMPLING = OptionGroup(tuple(map(_sampling_option, SamplingParams.model_fields))
 def _build_source(values: Mapping[str, Any]) -> EnsembleSource:
     if values["model"] and values["config"]:
         raise typer.BadParameter("give either --model (once per member) or --config, not both")
-    if values["config"] and (values["dtype"] or values["device"]):
+    if not values["model"] and (values["dtype"] or values["device"]):
         raise typer.BadParameter("--dtype and --device go with --model; with --config, write them into the file")
-    return EnsembleSource(
-        model=EnsembleConfig.load(values["config"]) if values["config"] else values["model"] or "starter",
+    if values["trust_remote_code"] and not (values["model"] or values["config"]):
+        raise typer.BadParameter("--trust-remote-code goes with --model or --config: the bundled models have no code")
+    source = EnsembleSource(
+        model=_load(values) if values["config"] else values["model"] or "starter",
         weights=_read_weights(values["weight"]),
         main=int(values["main"]) if (values["main"] or "").isdecimal() else values["main"],
-        member_options={name: values[name] for name in ("dtype", "device") if values[name]} or None,
+        member_options={name: values[name] for name in OF_MEMBERS if values[name]} or None if values["model"] else None,
     )
+    source.check()
+    return source
+
+
+def _load(values: Mapping[str, Any]) -> EnsembleConfig:
+    return EnsembleConfig.load(values["config"], trust_remote_code=values["trust_remote_code"])
 
 
 def _read_weights(given: list[str]) -> tuple[float, ...] | str | None:
@@ -142,6 +166,9 @@ WEIGHT_HELP = (
     "and answer ('adaptive'). 'prompt': from how well each member predicts the prompt."
 )
 MAIN_HELP = "The main model's name or position; the first one if not given."
+TRUST_HELP = "Run code that comes with the models, or that the --config file names. Only where you have read it."
+OF_MEMBERS = ("dtype", "device", "trust_remote_code")
+"""Options that become settings of every --model member."""
 DTYPE_HELP = "Number format of the --model members, such as bfloat16."
 
 ENSEMBLE = OptionGroup(
@@ -152,24 +179,15 @@ ENSEMBLE = OptionGroup(
         make_option("main", str | None, None, "--main", help=MAIN_HELP),
         make_option("dtype", str | None, None, "--dtype", help=DTYPE_HELP),
         make_option("device", str | None, None, "--device", help="Device of the --model members, such as cuda:0."),
+        make_option("trust_remote_code", bool, False, "--trust-remote-code", help=TRUST_HELP),
     ),
     _build_source,
 )
 """Which models answer, and with which weights."""
 
 
-def check_writable(file: Path | None, option: str) -> None:
-    """Find out before minutes of measuring that the figures have nowhere to go.
-
-    Raises:
-        ConfigError: It names the option that gave the file.
-    """
-    if file is not None and (file.is_dir() or not file.parent.is_dir()):
-        raise ConfigError(f"{option} must name a file in a folder that exists; got {str(file)!r}")
-
-
-def check_new(file: Path | None, option: str, *, force: bool) -> None:
+def check_new(file: Path, option: str, *, force: bool) -> None:
     """`check_writable`, and that nothing is written over unless that is wanted. Raises the same."""
     check_writable(file, option)
-    if file is not None and file.exists() and not force:
+    if file.exists() and not force:
         raise ConfigError(f"{str(file)!r} is there already: give another {option}, or --force to write over it")

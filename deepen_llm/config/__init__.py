@@ -3,7 +3,7 @@
 from deepen_llm.config.ensemble import EnsembleConfig, check_weights
 from deepen_llm.config.fusion import FusionConfig
 from deepen_llm.config.members import MemberConfig
-from deepen_llm.config.sampling import SamplingParams
+from deepen_llm.config.sampling import LogitBias, SamplingParams, StopIds
 from deepen_llm.config.settings import Settings, describe_unknown
 from deepen_llm.config.weighting import GivenWeights, WeightingConfig
 
@@ -11,9 +11,11 @@ __all__ = [
     "EnsembleConfig",
     "FusionConfig",
     "GivenWeights",
+    "LogitBias",
     "MemberConfig",
     "SamplingParams",
     "Settings",
+    "StopIds",
     "WeightingConfig",
     "check_weights",
     "describe_unknown",

@@ -11,9 +11,9 @@ from pydantic_core import PydanticSerializationError
 
 from deepen_llm.config.fusion import FusionConfig
 from deepen_llm.config.members import MemberConfig
-from deepen_llm.config.settings import Settings
+from deepen_llm.config.settings import Settings, named
 from deepen_llm.config.weighting import WeightingConfig, check_word
-from deepen_llm.errors import ConfigError
+from deepen_llm.errors import ConfigError, quote
 
 
 class EnsembleConfig(Settings):
@@ -49,7 +49,7 @@ class EnsembleConfig(Settings):
         check_word(weights)
         if isinstance(weights, str):
             return WeightingConfig(kind=weights)
-        return WeightingConfig(**weights) if isinstance(weights, dict) else weights
+        return WeightingConfig(**named(weights, "WeightingConfig")) if isinstance(weights, dict) else weights
 
     @model_validator(mode="after")
     def _check_members(self) -> Self:
@@ -79,25 +79,26 @@ class EnsembleConfig(Settings):
         return self.weights if isinstance(self.weights, tuple) else (1.0 / len(self.members),) * len(self.members)
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path, *, trust_remote_code: bool = False) -> Self:
         """Read a YAML file. Relative paths of models are taken from the file's own folder.
 
-        Raises:
-            ConfigError: The file does not exist, is not a mapping, or holds something that cannot be used.
-        """
-        import yaml
+        Args:
+            path: The file.
+            trust_remote_code: Let its members run code that is not this library's, where the file asks for that. A file
+                may come from a stranger, so that its own word is not enough.
 
-        file = Path(path)
-        if not file.is_file():
-            raise ConfigError(f"there is no configuration file at {str(path)!r}: give the path of an ensemble.yaml")
-        try:
-            values = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} is not valid YAML: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"{path} must hold a mapping with the key `members`; got {type(values).__name__}")
-        config = cls(**_bring_up_to_date(values))
-        return config.replace(members=tuple(_resolve(member, file.parent) for member in config.members))
+        Raises:
+            ConfigError: The file does not exist, is not a mapping, is beyond the limits of `config.yaml_file`, holds
+                something that cannot be used, or asks for foreign code that nobody outside it allowed.
+        """
+        from deepen_llm.config.yaml_file import read_mapping
+
+        _check_path(path)
+        values = read_mapping(path, "an ensemble.yaml")
+        config = cls(**_bring_up_to_date(named(values, cls.title())))
+        if not trust_remote_code:
+            _refuse_foreign_code(config.members, path)
+        return config.replace(members=tuple(_resolve(member, Path(path).parent) for member in config.members))
 
     def save(self, path: str | Path, comment: str = "") -> None:
         """Write a YAML file that `load` reads back, over what was there; see `to_yaml`.
@@ -105,12 +106,13 @@ class EnsembleConfig(Settings):
         Raises:
             ConfigError: A setting that no file can hold, or a file that cannot be written.
         """
+        _check_path(path)
         text = self.to_yaml(comment)
         try:
             Path(path).write_text(text, encoding="utf-8")
         except OSError as error:
             raise ConfigError(
-                f"a configuration must go to a file in a folder that exists; {str(path)!r} cannot be written "
+                f"a configuration must go to a file in a folder that exists; {quote(str(path))} cannot be written "
                 f"({error.strerror}): give another path"
             ) from error
 
@@ -125,6 +127,8 @@ class EnsembleConfig(Settings):
         """
         import yaml
 
+        if not isinstance(comment, str):
+            raise ConfigError(f"comment must be a text; got {quote(comment)}")
         values = {
             "members": [_describe(member) for member in self.members],
             "main": self.main,
@@ -134,10 +138,26 @@ class EnsembleConfig(Settings):
         return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
 
 
+def _check_path(path: object) -> None:
+    if not isinstance(path, (str, Path)):
+        raise ConfigError(f"path must be the name of a file; got {quote(path)}")
+
+
+def _refuse_foreign_code(members: tuple[MemberConfig, ...], path: str | Path) -> None:
+    for member in members:
+        if asked := member.foreign_code:
+            raise ConfigError(
+                f"member {quote(member.model)} of {quote(str(path))} asks to run code that this library did not bring "
+                f"({', '.join(asked)}), and a file's own word is not enough for that: read the code, and if you trust "
+                "it say so outside the file: Ensemble.from_config(path, trust_remote_code=True), or on the command "
+                "line --trust-remote-code; else take that setting out of the file"
+            )
+
+
 def _resolve(member: MemberConfig, folder: Path) -> MemberConfig:
     """The member with its model's path made absolute where that path exists beside the configuration file."""
     beside = folder / member.model
-    return member.replace(model=_whole_path(beside)) if beside.exists() else member
+    return member.replace(model=_whole_path(beside)) if _exists(beside) else member
 
 
 def _describe(member: MemberConfig) -> dict[str, Any]:
@@ -155,9 +175,17 @@ def _describe(member: MemberConfig) -> dict[str, Any]:
         ) from error
     for name in ("model", "tokenizer"):
         place = values.get(name)
-        if place is not None and Path(place).exists():
+        if place is not None and _exists(Path(place)):
             values[name] = _whole_path(Path(place))
     return values
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is such a file or folder. What no path can be, such as 5,000 characters, is none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def _whole_path(path: Path) -> str:
@@ -193,6 +221,6 @@ def check_weights(weights: tuple[float, ...], num_members: int, name: str = "wei
     if len(weights) != num_members:
         raise ValueError(f"{name} must be one a member: {num_members} members, got {len(weights)} weights")
     if any(not math.isfinite(weight) or weight < 0 for weight in weights):
-        raise ValueError(f"{name} must be finite and not negative; got {list(weights)}")
+        raise ValueError(f"{name} must be finite and not negative; got {quote(list(weights))}")
     if not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
-        raise ValueError(f"{name} must sum to 1; got {list(weights)}, which sums to {sum(weights):g}")
+        raise ValueError(f"{name} must sum to 1; got {quote(list(weights))}, which sums to {sum(weights):g}")

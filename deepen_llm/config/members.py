@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from deepen_llm.config.settings import Variants
 
@@ -15,6 +16,10 @@ KINDS = {
     "transformers": "deepen_llm.members.transformers.settings:TransformersConfig",
 }
 """The kinds of member, each with the class of its settings. A new kind is a file and a line here."""
+
+
+Place = Annotated[str, BeforeValidator(lambda place: fspath(place) if isinstance(place, PathLike) else place)]
+"""A folder, as text or as a path, or a name on the hub."""
 
 
 class MemberConfig(Variants):
@@ -28,19 +33,24 @@ class MemberConfig(Variants):
     variant_field = "kind"
     variants = KINDS
 
-    model: str
+    model: Place
     """A folder, or the name of a model on the Hugging Face hub."""
     kind: str = "transformers"
     """What runs the model: `transformers` in this process."""
     name: str | None = None
     """What errors and traces call this member; its folder or hub name where not given."""
-    tokenizer: str | None = None
+    tokenizer: Place | None = None
     """Where the tokenizer comes from, if not from `model`."""
     chat_template: str | None = None
     """A Jinja chat template in place of the tokenizer's own; "plain" writes roles in words, for a model without one."""
     temperature: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     """Divides this model's logits before anything is read of them: above 1 for a model that is too sure of itself, as
     `deepen calibrate` finds out. Not the temperature of sampling, which is `SamplingParams.temperature`."""
+
+    @property
+    def foreign_code(self) -> tuple[str, ...]:
+        """The settings by which code may run that comes with the model, as a file writes them; none by default."""
+        return ()
 
     def load(self) -> Member:
         """Load the model.

@@ -17,7 +17,10 @@ from pydantic import (
 )
 from pydantic.functional_validators import ModelWrapValidatorHandler
 
-from deepen_llm.errors import ConfigError
+from deepen_llm.errors import ConfigError, quote
+
+MAX_PROBLEMS = 20
+"""The most problems of one construction that are told."""
 
 
 class Settings(BaseModel):
@@ -40,14 +43,20 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise self._explain(error) from error
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _read(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """A mapping in place of an instance, as it comes from a file, may have any keys."""
+        return handler(named(value, cls.title()) if isinstance(value, dict) else value)
+
     @model_validator(mode="after")
     def _check_applies(self) -> Self:
         for name, (other, value) in self.applies.items():
             is_default = getattr(self, name) == type(self).model_fields[name].get_default()
             if not is_default and getattr(self, other) != value:
                 raise ValueError(
-                    f"{name}={getattr(self, name)!r} means nothing with {other}={getattr(self, other)!r}: leave it "
-                    f"out, or take {other}={value!r}"
+                    f"{name}={quote(getattr(self, name))} means nothing with {other}={getattr(self, other)!r}: leave "
+                    f"it out, or take {other}={value!r}"
                 )
         return self
 
@@ -64,7 +73,7 @@ class Settings(BaseModel):
     def _explain(cls, error: ValidationError) -> ConfigError:
         """All problems of one construction: which setting, what must hold, what came."""
         texts, problems = [], []
-        for problem in error.errors():
+        for problem in error.errors(include_url=False)[:MAX_PROBLEMS]:
             where = ".".join(str(part) for part in problem["loc"])
             if problem["type"] == "extra_forbidden":
                 texts.append(cls.explain_unknown(where))
@@ -72,9 +81,11 @@ class Settings(BaseModel):
             text = problem["msg"].removeprefix("Value error, ")
             # An own error from within has said what came.
             if where and not isinstance(problem.get("ctx", {}).get("error"), ConfigError):
-                text = f"{text}; got {problem['input']!r}"
+                text = f"{text}; got {quote(problem['input'])}"
             problems.append((where, text))
             texts.append(f"{cls.title()}.{where}: {text}" if where else f"{cls.title()}: {text}")
+        if error.error_count() > MAX_PROBLEMS:
+            texts.append(f"and {error.error_count() - MAX_PROBLEMS} more")
         explained = ConfigError("; ".join(texts))
         explained.problems = tuple(problems)
         return explained
@@ -118,7 +129,7 @@ class Variants(Settings):
         place = cls.variants.get(name) if isinstance(name, str) else None
         if place is None:
             known = ", ".join(map(repr, cls.variants))
-            raise ConfigError(f"{_base(cls).__name__}.{cls.variant_field} must be one of {known}; got {name!r}")
+            raise ConfigError(f"{_base(cls).__name__}.{cls.variant_field} must be one of {known}; got {quote(name)}")
         module, _, attribute = place.partition(":")
         return cast("type[Self]", getattr(import_module(module), attribute))
 
@@ -126,9 +137,10 @@ class Variants(Settings):
     @classmethod
     def _read(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """A mapping, as it comes from a file, is of the kind that it names."""
-        if "variants" in cls.__dict__ and isinstance(value, dict):
-            return cls(**value)
-        return handler(value)
+        if not isinstance(value, dict):
+            return handler(value)
+        named_values = named(value, cls.title())
+        return cls(**named_values) if "variants" in cls.__dict__ else handler(named_values)
 
     @model_serializer(mode="plain")
     def _dump(self, info: SerializationInfo) -> dict[str, object]:
@@ -154,7 +166,7 @@ class Variants(Settings):
         owner = f"{base.__name__}({field}={own!r})"
         if owners:
             names = " or ".join(map(repr, owners))
-            return f"{owner} has no setting {name!r}, which belongs to {field}={names}: leave it out"
+            return f"{owner} has no setting {quote(name)}, which belongs to {field}={names}: leave it out"
         return describe_unknown(name, cls.model_fields, owner=owner, kind="setting")
 
     @classmethod
@@ -168,9 +180,20 @@ def _base(cls: type[Variants]) -> type[Variants]:
     return next(base for base in cls.__mro__ if "variants" in base.__dict__)
 
 
+def named(values: Mapping[Any, Any], owner: str) -> dict[str, Any]:
+    """A mapping as it comes from a file, whose keys name settings of `owner`.
+
+    Raises:
+        ConfigError: A key that is no word, such as a number or a date.
+    """
+    if strange := [key for key in values if not isinstance(key, str)]:
+        raise ConfigError(f"the settings of {owner} are called by words; got the key {quote(strange[0])}: write a name")
+    return dict(values)
+
+
 def describe_unknown(name: str, known: Iterable[str], *, owner: str, kind: str) -> str:
     """What to say of a name that is not among the known ones: the nearest of them, or all."""
     names = sorted(known)
     near = difflib.get_close_matches(name.rpartition(".")[2], names, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"known {kind}s: {', '.join(names)}"
-    return f"{owner} has no {kind} {name!r}: {hint}"
+    return f"{owner} has no {kind} {quote(name)}: {hint}"

@@ -14,14 +14,15 @@ class Detokenizer:
     U+FFFD as soon as that is known, bytes that still can are held.
     """
 
-    def __init__(self, *, drop_leading_space: bool = False) -> None:
-        """A new sequence; `drop_leading_space` drops one space at the very beginning.
+    def __init__(self, *, num_spaces: int = 0) -> None:
+        """A new sequence, of which so many spaces at the very beginning are dropped, as far as they come.
 
-        That is for a main model of the SentencePiece kind whose answer begins a text: its first token then carries the
-        tokenizer's dummy space.
+        That is for a main model whose answer begins with spaces that are no part of it: the dummy space of tokenizers
+        of the SentencePiece kind, and the one that a chat template has there.
         """
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._drops_space = drop_leading_space
+        self._num_spaces = num_spaces
+        """Those that may still be dropped."""
 
     @property
     def open_bytes(self) -> bytes:
@@ -37,7 +38,8 @@ class Detokenizer:
         return self._trim(self._decoder.decode(b"", final=True))
 
     def _trim(self, text: str) -> str:
-        if not self._drops_space or not text:
+        if not self._num_spaces or not text:
             return text
-        self._drops_space = False
-        return text.removeprefix(" ")
+        num_dropped = min(len(text) - len(text.lstrip(" ")), self._num_spaces)
+        self._num_spaces = self._num_spaces - num_dropped if num_dropped == len(text) else 0
+        return text[num_dropped:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.step import Stepper, StepResult
 from deepen_llm.decoding.threads import use_threads
 from deepen_llm.decoding.tracing import trace_step
-from deepen_llm.errors import ClosedError, DeepenError
+from deepen_llm.errors import ClosedError, DeepenError, EngineError
 from deepen_llm.weighting.base import Weighting
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ class Engine:
     """Runs the members side by side. Sequences join while others run and leave when they are done.
 
     Everything that touches a member happens in the engine's own thread; `submit`, `num_running` and `close` may be
-    called from any thread.
+    called from any thread. No fault of a sequence or a member ends the thread: what it meets there, the exits of the
+    interpreter and the panics of foreign libraries included, fails the requests that it befell, by an own error.
     """
 
     def __init__(
@@ -48,6 +50,9 @@ class Engine:
         self._waiting: deque[RunningSequence] = deque()
         self._running: list[RunningSequence] = []
         self._is_closing = False
+        self._ended: ClosedError | None = None
+        """Why the thread has ended, once it has, though nobody closed it."""
+        self._process = os.getpid()
         self._wake = threading.Condition()
         self._thread = threading.Thread(target=self._loop, name="deepen-engine", daemon=True)
         self._thread.start()
@@ -62,13 +67,44 @@ class Engine:
         """Take a sequence in; its future will hold the result. Cancelling the future frees its rows.
 
         Raises:
-            ClosedError: The engine was closed.
+            ClosedError: As by `check_usable`.
         """
+        self._check_process()
         with self._wake:
-            if self._is_closing:
-                raise ClosedError("the ensemble is closed: make a new one to go on")
+            self._check_running()
             self._waiting.append(sequence)
             self._wake.notify()
+
+    def check_usable(self) -> None:
+        """See that what is submitted would be answered.
+
+        Raises:
+            ClosedError: The engine was closed, its thread has ended, or the process was forked from the one that it
+                runs in.
+        """
+        self._check_process()
+        with self._wake:
+            self._check_running()
+
+    def _check_process(self) -> None:
+        """Before any lock is asked for: in a child, a lock that the parent's thread held stays taken for ever."""
+        if self._is_copy:
+            raise ClosedError(
+                "this process was forked from the one in which the ensemble was made, and the thread that answers did "
+                "not come along: make the ensemble after the fork (in a server: in each worker), or start processes "
+                "by 'spawn'"
+            )
+
+    def _check_running(self) -> None:
+        if self._ended is not None:
+            raise ClosedError(str(self._ended)) from self._ended.__cause__
+        if self._is_closing:
+            raise ClosedError("the ensemble is closed: make a new one to go on")
+
+    @property
+    def _is_copy(self) -> bool:
+        """Whether a fork made this engine, which then has no thread."""
+        return os.getpid() != self._process
 
     def close(self) -> bool:
         """Stop the thread; what still runs fails with `ClosedError`. May be called more than once.
@@ -77,6 +113,8 @@ class Engine:
             Whether the thread has ended. A member that hangs in a forward pass is not waited for longer than
             `CLOSE_S`: its thread is left to itself, and the members with it.
         """
+        if self._is_copy:
+            return True
         with self._wake:
             self._is_closing = True
             self._wake.notify()
@@ -87,17 +125,29 @@ class Engine:
         return not self._thread.is_alive()
 
     def _loop(self) -> None:
+        end = ClosedError("the ensemble was closed before the answer was done")
+        try:
+            self._run()
+        except BaseException as error:
+            logger.critical("the engine ends: a failure could not be handed to its requests", exc_info=True)
+            end = ClosedError(f"the ensemble's engine ended by {_describe(error)}: make a new ensemble to go on")
+            end.__cause__ = error
+            with self._wake:
+                self._ended = end
+        self._fail([*self._running, *self._waiting], end)
+        self._waiting.clear()
+
+    def _run(self) -> None:
+        """Take steps until the engine is closed."""
         if self._num_threads is not None:
             use_threads(self._num_threads)
         with torch.inference_mode():
             while self._admit():
                 try:
                     self._step()
-                except Exception as error:
+                except BaseException as error:
                     logger.exception("a decoding step failed; the sequences in it fail, the engine goes on")
                     self._fail(self._running, error)
-        self._fail([*self._running, *self._waiting], ClosedError("the ensemble was closed before the answer was done"))
-        self._waiting.clear()
 
     def _admit(self) -> bool:
         """Wait for work and fill the batch in order of arrival. False once the engine closes."""
@@ -158,17 +208,22 @@ class Engine:
     def _for_each(self, sequences: Sequence[RunningSequence], act: Callable[[RunningSequence], None]) -> None:
         """Do something with each sequence; one that fails leaves the others be, one that is finished is resolved."""
         for sequence in list(sequences):
-            try:
-                act(sequence)
-            except DeepenError as error:
-                self._fail([sequence], error)
-            except Exception as error:
+            self._attempt(sequence, act)
+        for sequence in sequences:
+            if sequence.is_finished and sequence in self._running:
+                self._attempt(sequence, self._finish)
+
+    def _attempt(self, sequence: RunningSequence, act: Callable[[RunningSequence], None]) -> None:
+        try:
+            act(sequence)
+        except BaseException as error:
+            if not isinstance(error, DeepenError):
                 logger.exception("a sequence failed; the others go on")
-                self._fail([sequence], error)
-        done = [sequence for sequence in sequences if sequence.is_finished and sequence in self._running]
-        self._drop(done)
-        for sequence in done:
-            sequence.resolve()
+            self._fail([sequence], error)
+
+    def _finish(self, sequence: RunningSequence) -> None:
+        self._drop([sequence])
+        sequence.resolve()
 
     def _end_full(self) -> None:
         """End the sequences that no longer fit into some member's context."""
@@ -177,16 +232,18 @@ class Engine:
 
     def _fail(self, sequences: Sequence[RunningSequence], error: BaseException) -> None:
         failed = list(sequences)
-        self._drop(failed)
-        for sequence in failed:
-            sequence.fail(error)
+        try:
+            self._drop(failed)
+        finally:
+            for sequence in failed:
+                sequence.fail(error if isinstance(error, DeepenError) else _name(error))
 
     def _drop(self, sequences: Sequence[RunningSequence]) -> None:
         """Take sequences out of the batch and free their rows."""
-        for sequence in sequences:
-            sequence.release()
         with self._wake:
             self._running = [sequence for sequence in self._running if sequence not in sequences]
+        for sequence in sequences:
+            sequence.release()
 
 
 def _pick_best(sequences: Sequence[RunningSequence], logprobs: Tensor) -> list[int]:
@@ -199,3 +256,14 @@ def _pick_best(sequences: Sequence[RunningSequence], logprobs: Tensor) -> list[i
         logprobs = logprobs.index_put((rows, ids), logprobs.new_tensor(-torch.inf))
     best: list[int] = logprobs.argmax(dim=-1).tolist()
     return best
+
+
+def _name(error: BaseException) -> EngineError:
+    """What a request fails with that met a fault of nobody's: never an exit or an interrupt, which would be obeyed."""
+    own = EngineError(f"the engine failed by {_describe(error)}; it goes on: try again, and report this")
+    own.__cause__ = error
+    return own
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from deepen_llm.config import SamplingParams
+from deepen_llm.decoding.ends import Ends
+from deepen_llm.decoding.penalties import Penalties
 from deepen_llm.decoding.sampling import apply_filters, make_generator, sample
 from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.stopping import StopMatcher
@@ -39,10 +41,20 @@ class GeneratingSequence(RunningSequence):
         on_chunk: Callable[[Chunk], None] | None = None,
         constraint: Constraint | None = None,
     ) -> None:
-        """`constraint` follows the structure that `params` ask for; None where they ask for none."""
+        """`params` ask for one answer (`SamplingParams.split`); `constraint` follows its structure, None for none.
+
+        Raises:
+            ConfigError: A token in `params` that the main model does not have.
+            ContextLengthError: The prompt leaves no room for an answer in some member's context.
+        """
         super().__init__(members, main, prompts, deadline)
         self.params = params
-        self.forbidden_ids = self._vocabulary.eos_ids if params.ignore_eos else ()
+        self._ends = Ends(params, self._vocabulary, members[main].member.generation_defaults)
+        self._penalties = Penalties.build(
+            params, self._vocabulary, self._prompt.ids, self._ends.ids, members[main].device
+        )
+        self._told: Tensor | None = None
+        """The logprobs before bias and penalties, where they may have been changed."""
         self._constraint = constraint
         self.wants_trace = params.trace
         self._on_chunk = on_chunk
@@ -54,14 +66,47 @@ class GeneratingSequence(RunningSequence):
         self._logprobs: list[TokenLogprob] = []
         self._trace: list[StepTrace] = []
         self._num_sent = 0
+        self._rule_out()
 
     @property
     def is_checked(self) -> bool:
         """Whether the best token of all is taken, and nothing else of the distribution told."""
-        is_plain = self._generator is None and self._constraint is None and not self.forbidden_ids
+        is_plain = self._generator is None and self._restricts_nothing and not self.forbidden_ids
         return is_plain and not self.wants_trace and self.params.logprobs is None
 
+    @property
+    def _restricts_nothing(self) -> bool:
+        """Whether a token is chosen from the fused logprobs as they are, but for those that may not come."""
+        return self._constraint is None and self._penalties is None and not self._ends.has_special
+
     def restrict(self, logprobs: Tensor) -> Tensor:
+        """What a token is chosen from, normalised: only what the structure allows, then with bias and penalties.
+
+        Raises:
+            GrammarError: The main model's vocabulary has no token with which the structure can go on.
+        """
+        self._told = None
+        if self._restricts_nothing:
+            return logprobs
+        if self._ends.has_special:
+            weight = self.word.weights.current[self.main] if self.is_fused else 1.0
+            logprobs = self._ends.admit(logprobs, self._main_logits(), weight)
+        if self._constraint is not None:
+            logprobs = self._keep_structure(logprobs, self._constraint)
+        self._told = logprobs
+        if self._penalties is not None:
+            logprobs = self._penalties.apply(logprobs, self._main_logits())
+        if self.forbidden_ids:
+            left = _leave_out(logprobs, self.forbidden_ids)
+            # What the structure asks for comes, whatever the model's own settings say of it.
+            logprobs = logprobs if self._constraint is not None and left.max() == -torch.inf else left
+        return logprobs.log_softmax(dim=-1)
+
+    def told(self, logprobs: Tensor) -> Tensor:
+        """The logprobs before bias and penalties, whatever of the others is forbidden."""
+        return logprobs if self._told is None else self._told
+
+    def _keep_structure(self, logprobs: Tensor, constraint: Constraint) -> Tensor:
         """Only the tokens that the structure allows, normalised.
 
         What would leave the structure counts for the end where the answer may end; where it is most of the mass, it
@@ -71,13 +116,11 @@ class GeneratingSequence(RunningSequence):
         Raises:
             GrammarError: The main model's vocabulary has no token with which the structure can go on.
         """
-        if self._constraint is None:
-            return logprobs
-        forbidden = ~self._constraint.allowed().to(logprobs.device)
+        forbidden = ~constraint.allowed().to(logprobs.device)
         restricted = logprobs.masked_fill(forbidden, -torch.inf)
         left = 1 - float(restricted.exp().sum())
-        if left > LEAVING or self._constraint.may_end():
-            way_out = self._constraint.way_out()
+        if left > LEAVING or constraint.may_end():
+            way_out = constraint.way_out()
             if way_out is not None and left > 0:
                 restricted[way_out] = torch.logaddexp(restricted[way_out], restricted.new_tensor(left).log())
         if restricted.max() == -torch.inf:
@@ -93,8 +136,8 @@ class GeneratingSequence(RunningSequence):
         """The best token, or one drawn as the sampling parameters say; or what closes a structure in time."""
         token_id = best
         if self._generator is not None:
-            if self.forbidden_ids:
-                logprobs = logprobs.index_fill(0, logprobs.new_tensor(self.forbidden_ids).long(), -torch.inf)
+            if self.forbidden_ids and self._restricts_nothing:
+                logprobs = _leave_out(logprobs, self.forbidden_ids)
             token_id = sample(apply_filters(logprobs, self.params), self._generator)
         return token_id if self._constraint is None else self._constraint.steer(token_id, self._room())
 
@@ -102,7 +145,8 @@ class GeneratingSequence(RunningSequence):
         """Record the token, release what text is certain, end where the answer does."""
         self._count_step()
         if self.params.logprobs is not None:
-            self._logprobs.append(describe_choice(self._vocabulary, logprobs, token_id, self.params.logprobs))
+            told = self.told(logprobs)
+            self._logprobs.append(describe_choice(self._vocabulary, told, token_id, self.params.logprobs))
         if trace is not None:
             self._trace.append(trace)
         self._take(token_id)
@@ -126,14 +170,18 @@ class GeneratingSequence(RunningSequence):
             self._take(token_id)
 
     def _take(self, token_id: int) -> None:
-        """End at end-of-sequence, a stop string, a whole structure or the limit."""
+        """End at end-of-sequence, a stop token or string, a whole structure or the limit."""
         self._token_ids.append(token_id)
         if self._constraint is not None:
             self._constraint.push(token_id)
-        if token_id in self._vocabulary.eos_ids:
+        if token_id in self._ends.ids:
             self._end("stop", self._matcher.push(self._detokenizer.flush()))
             return
-        text = self._matcher.push(self._push(token_id))
+        if self._penalties is not None:
+            self._penalties.push(token_id)
+        self._rule_out()
+        is_too_early = self._ends.is_too_early(len(self._token_ids))
+        text = self._matcher.push(self._push(token_id), is_too_early=is_too_early)
         if self._matcher.is_matched:
             self._end("stop", text)
         elif self._constraint is not None and self._constraint.is_complete:
@@ -163,6 +211,10 @@ class GeneratingSequence(RunningSequence):
     @property
     def _is_shortened(self) -> bool:
         return self._constraint is not None and self._constraint.is_shortened
+
+    def _rule_out(self) -> None:
+        """Note what may not come next."""
+        self.forbidden_ids = self._ends.ruled_out(len(self._token_ids))
 
     def _main_logits(self) -> Tensor:
         """What the main model said by itself, (num_logits,)."""
@@ -216,3 +268,8 @@ class GeneratingSequence(RunningSequence):
                 is_shortened=self.is_finished and self._is_shortened,
             )
         )
+
+
+def _leave_out(logprobs: Tensor, ids: Sequence[int]) -> Tensor:
+    """Logprobs `(num_logits,)`, not normalised, without some tokens."""
+    return logprobs.index_fill(0, torch.tensor(ids, device=logprobs.device), -torch.inf)

@@ -41,12 +41,14 @@ class RunningSequence(ABC):
             ContextLengthError: The prompt leaves no room for an answer in some member's context.
         """
         vocabulary = members[main].vocabulary
+        num_spaces = vocabulary.count_spaces_before(prompts[main])
         self.tracks = [
             Track(
                 member,
                 prompt,
                 takes_main_tokens=member.vocabulary.fingerprint == vocabulary.fingerprint,
                 is_main=index == main,
+                num_spaces=max(member.vocabulary.count_spaces_before(prompt) - num_spaces, 0),
             )
             for index, (member, prompt) in enumerate(zip(members, prompts, strict=True))
         ]
@@ -67,7 +69,7 @@ class RunningSequence(ABC):
         """The main model's position."""
         self._prompt = prompts[main]
         self._vocabulary = vocabulary
-        self._detokenizer = Detokenizer(drop_leading_space=vocabulary.continues_with_space(self._prompt))
+        self._detokenizer = Detokenizer(num_spaces=num_spaces)
         self._num_fused = self._num_forced = 0
         self._word: OpenWord | None = None
         self._reads_prompt = False
@@ -183,6 +185,10 @@ class RunningSequence(ABC):
         """The fused logprobs (num_logits,) with the tokens left out that may not come; here they all may."""
         return logprobs
 
+    def told(self, logprobs: Tensor) -> Tensor:
+        """Of the logprobs that a token was chosen from, those to report: here they are the same."""
+        return logprobs
+
     def accept_forced(self) -> None:  # noqa: B027  (what is free has nothing forced)
         """Take in what alone can come next, for which no member has to be asked; here there is nothing."""
 
@@ -208,12 +214,13 @@ class RunningSequence(ABC):
 
     def resolve(self) -> None:
         """Hand the result over, unless nobody waits for it any more."""
+        result = self.result()
         if self.future.set_running_or_notify_cancel():
-            self.future.set_result(self.result())
+            self.future.set_result(result)
 
     def fail(self, error: BaseException) -> None:
-        """Hand an error over, unless nobody waits for it any more."""
-        if self.future.set_running_or_notify_cancel():
+        """Hand an error over, unless nobody waits for it any more or the result is there already."""
+        if not self.future.done() and self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
     def release(self) -> None:

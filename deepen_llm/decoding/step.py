@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import final
@@ -177,15 +177,19 @@ class Stepper:
     def _feed(
         self, indices: Iterable[int], sequences: Sequence[RunningSequence], failed: dict[RunningSequence, DeepenError]
     ) -> None:
-        """Feed members the tokens that they have not seen, all rows in one pass, all members at the same time."""
+        """Feed members the tokens that they have not seen, all members at the same time.
+
+        Rows that begin go in a pass of their own: a prompt for which there is no memory, say, fails no answer that
+        runs.
+        """
         started = []
         for index in indices:
             fed = [s for s in sequences if index not in s.resting and s.tracks[index].pending]
-            if fed:
-                started.append((index, fed, self._start(index, fed, failed)))
+            fed = _open_rows(index, fed, failed)
+            for begins in (False, True):
+                if those := [s for s in fed if (not s.tracks[index].num_fed) == begins]:
+                    started.append((index, those, self._start(index, those)))
         for index, fed, running in started:
-            if running is None:
-                continue
             try:
                 logits = running.result(partial(name_step, fed))
             except DeepenError as error:
@@ -196,18 +200,11 @@ class Stepper:
                 track = sequence.tracks[index]
                 track.note_fed(logits.tensor, place, logits.measured.get(track.row))
 
-    def _start(
-        self, index: int, fed: Sequence[RunningSequence], failed: dict[RunningSequence, DeepenError]
-    ) -> GuardedPass | None:
-        """A pass that was started over the rows of some sequences; None where a row could not be opened."""
+    def _start(self, index: int, fed: Sequence[RunningSequence]) -> GuardedPass:
+        """A pass that was started over the rows of some sequences."""
         tracks = [sequence.tracks[index] for sequence in fed]
-        try:
-            tokens: Mapping[int, Sequence[int]] = {track.row: track.pending for track in tracks}
-        except DeepenError as error:
-            failed.update(dict.fromkeys(fed, error))
-            return None
         measured = {track.row: track.num_measured for track in tracks if track.num_measured}
-        return self._members[index].start_extend(tokens, measured)
+        return self._members[index].start_extend({track.row: track.pending for track in tracks}, measured)
 
     def _gather(self, index: int, sequences: Sequence[RunningSequence]) -> Tensor:
         """A member's logits `(len(sequences), num_logits)`: mostly the batch that it returned, as it is."""
@@ -217,6 +214,21 @@ class Stepper:
         if batch is not None and in_order and len(batch) == len(tracks):
             return batch
         return torch.stack([track.logits for track in tracks if track.logits is not None])
+
+
+def _open_rows(
+    index: int, sequences: Sequence[RunningSequence], failed: dict[RunningSequence, DeepenError]
+) -> list[RunningSequence]:
+    """The sequences that have a row of a member, opened where it was not; the others fail."""
+    opened = []
+    for sequence in sequences:
+        try:
+            _ = sequence.tracks[index].row
+        except DeepenError as error:
+            failed[sequence] = error
+        else:
+            opened.append(sequence)
+    return opened
 
 
 def _silence(given: list[float], resting: Collection[int]) -> list[float]:

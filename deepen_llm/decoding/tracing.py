@@ -19,7 +19,7 @@ def trace_step(sequence: RunningSequence, logprobs: Tensor, token_id: int) -> St
 
     Args:
         sequence: Where the step happened; its tracks hold what each member gave, if it was asked.
-        logprobs: The fused logprobs, (num_logits of the main model,).
+        logprobs: What the token was chosen from, (num_logits of the main model,).
         token_id: The token chosen.
     """
     members, main = [track.member for track in sequence.tracks], sequence.main
@@ -41,7 +41,7 @@ def trace_step(sequence: RunningSequence, logprobs: Tensor, token_id: int) -> St
         token_id=token_id,
         text=members[main].vocabulary.display(token_id),
         members=views,
-        fused=describe_best(members[main].vocabulary, logprobs.exp(), NUM_TOP),
+        fused=describe_best(members[main].vocabulary, sequence.told(logprobs).exp(), NUM_TOP),
         changed_by=_changed_by(members, main, logits, token_id),
         is_fused=sequence.is_fused,
         weights=sequence.word.weights.current,

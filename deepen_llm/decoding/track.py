@@ -28,7 +28,13 @@ class Track:
     """A row of a member's cache, kept in step with the sequence's text, and what was counted on the way."""
 
     def __init__(
-        self, member: GuardedMember, prompt: EncodedText, *, takes_main_tokens: bool, is_main: bool = False
+        self,
+        member: GuardedMember,
+        prompt: EncodedText,
+        *,
+        takes_main_tokens: bool,
+        is_main: bool = False,
+        num_spaces: int = 0,
     ) -> None:
         """Prepare a row for a prompt; nothing runs yet.
 
@@ -38,13 +44,14 @@ class Track:
             takes_main_tokens: The member has the main model's vocabulary, and takes its tokens as they are, however it
                 would cut the text itself.
             is_main: It is the main model, whose tokens are known as it chooses them.
+            num_spaces: See `Alignment`.
 
         Raises:
             ContextLengthError: The prompt leaves no room for an answer in this member's context.
         """
         self.member = member
         self.takes_main_tokens = takes_main_tokens
-        self.alignment = Alignment(member.vocabulary, prompt)
+        self.alignment = Alignment(member.vocabulary, prompt, num_spaces=num_spaces)
         self.pending = list(prompt.ids)
         self.num_fed = 0
         """Tokens in the member's cache."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from deepen_llm.errors import ConfigError, MissingDependencyError
 from deepen_llm.evaluation.task_file import TaskFile
+from deepen_llm.text_file import read_text
 
 SEED = 20240415
 BETWEEN_EXAMPLES = "\n\n"
@@ -119,18 +120,19 @@ def read_json_lines(path: Path, reader: str) -> list[dict[str, Any]]:
     Raises:
         ConfigError: The file is not there, holds nothing, or a line is not an object; it names the path and the line.
     """
-    if not path.is_file():
+    try:
+        text = read_text(path, f"the questions of {reader}")
+    except ConfigError as error:
         raise ConfigError(
-            f"{reader} needs the file {str(path)!r}, which is not there: give the folder that holds "
-            f"{path.parent.name}/{path.name}, or no folder to ask the hub"
-        )
+            f"{error}: give the folder that holds {path.parent.name}/{path.name}, or no folder to ask the hub"
+        ) from error
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path}:{number} is not JSON: {error}") from error
         if not isinstance(row, dict):
             raise ConfigError(f"{path}:{number} must be an object; got {type(row).__name__}")

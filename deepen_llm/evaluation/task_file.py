@@ -7,13 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-import yaml
 from jinja2 import StrictUndefined, TemplateError, UndefinedError
 from jinja2.meta import find_undeclared_variables
 from jinja2.sandbox import SandboxedEnvironment
 from pydantic import Field, model_validator
 
 from deepen_llm.config import Settings
+from deepen_llm.config.settings import named
+from deepen_llm.config.yaml_file import read_mapping
 from deepen_llm.errors import ConfigError
 from deepen_llm.evaluation.grading import LETTERS
 
@@ -129,16 +130,9 @@ class TaskFile(Settings):
             ConfigError: The file is not there or is not a mapping, a field is missing, unknown or cannot be used; it
                 names the file.
         """
-        if not path.is_file():
-            raise ConfigError(f"there is no task file at {str(path)!r}")
+        values = read_mapping(path, "a task file")
         try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"task file {str(path)!r} is not valid YAML: {error}") from error
-        if not isinstance(values, dict):
-            raise ConfigError(f"task file {str(path)!r} must hold a mapping; got {type(values).__name__}")
-        try:
-            return cls(**values)
+            return cls(**named(values, cls.title()))
         except ConfigError as error:
             raise ConfigError(f"task file {str(path)!r}: {error}") from error
 
@@ -174,7 +168,7 @@ class TaskFile(Settings):
 def _compile(template: str) -> Any:
     try:
         return _ENVIRONMENT.from_string(template)
-    except TemplateError as error:
+    except (TemplateError, RecursionError) as error:
         raise ValueError(f"not a Jinja template: {error}; got {template!r}") from error
 
 
@@ -182,7 +176,7 @@ def _compile(template: str) -> Any:
 def _compile_expression(expression: str) -> Any:
     try:
         return _ENVIRONMENT.compile_expression(expression, undefined_to_none=False)
-    except TemplateError as error:
+    except (TemplateError, RecursionError) as error:
         raise ValueError(f"not a Jinja expression: {error}; got {expression!r}") from error
 
 
@@ -191,6 +185,8 @@ def _render(template: str, fields: dict[str, Any], where: str) -> str:
         return str(_compile(template).render(fields))
     except UndefinedError as error:
         raise ConfigError(f"{where} uses a field that the question does not have: {error}") from error
+    except Exception as error:  # a template is a program, and may raise whatever it likes
+        raise ConfigError(f"{where} fails: {type(error).__name__}: {error}") from error
 
 
 def _evaluate(expression: str, row: dict[str, Any], where: str) -> Any:
@@ -198,6 +194,6 @@ def _evaluate(expression: str, row: dict[str, Any], where: str) -> Any:
         value = _compile_expression(expression)(row)
         if isinstance(value, StrictUndefined):
             raise UndefinedError(f"there is no {expression!r}")
-    except (TemplateError, TypeError, ValueError, LookupError) as error:
+    except Exception as error:  # an expression is a program, and may raise whatever it likes
         raise ConfigError(f"{where} cannot be read from {sorted(row)}: {error}") from error
     return value

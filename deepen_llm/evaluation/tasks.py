@@ -16,6 +16,7 @@ from deepen_llm.evaluation.requests import GenerateRequest, ScoreRequest, check_
 from deepen_llm.evaluation.runner import Runner
 from deepen_llm.evaluation.scores import Scores
 from deepen_llm.starter import TASKS
+from deepen_llm.text_file import read_text
 
 if TYPE_CHECKING:
     from deepen_llm.evaluation.items import Item
@@ -121,11 +122,7 @@ class TextTask(Task):
             ConfigError: The file is not there, not UTF-8, or holds less than two words.
             ContextLengthError: A stretch without a space that is too long for a member.
         """
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"--text must name a text file in UTF-8; {str(path)!r} is not one: {error}") from error
-        passages = split_passages(members, text)[:limit]
+        passages = split_passages(members, read_text(path, "the text to score"))[:limit]
         if not passages:
             raise ConfigError(f"{str(path)!r} must hold at least two words to be scored")
         return cls(passages, path.name)

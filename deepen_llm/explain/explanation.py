@@ -154,13 +154,18 @@ def explain_tokens(
 def split_answer(trace: Sequence[StepTrace], text: str, vocabulary: Vocabulary) -> list[str]:
     """What each token adds to the answer; a character belongs to the token that completes it."""
     tokens = [vocabulary.tokens[step.token_id] or b"" for step in trace]
-    # Where the answer begins a text, the engine drops the tokenizer's dummy space; the text tells.
-    drops_space = vocabulary.adds_prefix_space and b"".join(tokens)[:1] == b" " and not text.startswith(" ")
-    detokenizer = Detokenizer(drop_leading_space=drops_space)
+    # The engine drops the spaces before an answer that are the tokenizer's or the chat template's; the text tells.
+    num_spaces = _count_spaces(b"".join(tokens).decode("utf-8", "replace")) - _count_spaces(text)
+    detokenizer = Detokenizer(num_spaces=max(num_spaces, 0))
     pieces = [detokenizer.push(token) for token in tokens]
     if pieces:
         pieces[-1] += detokenizer.flush()
     return pieces
+
+
+def _count_spaces(text: str) -> int:
+    """The spaces at the beginning."""
+    return len(text) - len(text.lstrip(" "))
 
 
 def _find_matches(step: StepTrace, vocabularies: Mapping[str, Vocabulary], main: str) -> dict[str, tuple[bool, ...]]:

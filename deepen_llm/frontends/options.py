@@ -24,6 +24,11 @@ ALIASES = tuple(_FRAMEWORK_NAMES)
 STRUCTURE_NAMES = ("json_schema", "regex", "grammar")
 """Options that say what an answer looks like; the nearest one given counts, alone."""
 
+_CUTS = ("stop", "stop_token_ids")
+"""Options that end an answer before its structure does."""
+_GOES_ON = ("ignore_eos", "min_new_tokens")
+"""Options that go on where a structure ends."""
+
 
 def default_of(option: str) -> Any:
     """The engine's default of an option."""
@@ -81,25 +86,26 @@ def resolve_aliases(values: Mapping[str, Any]) -> dict[str, Any]:
 def put_nearer(own: Mapping[str, Any], nearer: Mapping[str, Any]) -> dict[str, Any]:
     """What a call's options change in those of the model; None takes an option of the model away.
 
-    A structure takes the place of any other, and of the model's `ignore_eos`; `temperature=0` that of a `top_p`. A
-    structure and `stop` strings in the same call contradict each other; those of the model are for other answers and
-    left out.
+    A structure takes the place of any other, and of the model's `ignore_eos` and `min_new_tokens`; `temperature=0` that
+    of a `top_p` and of an `n`. A structure and `stop` strings or tokens in the same call contradict each other; those
+    of the model are for other answers and left out.
 
     Raises:
         ConfigError: Options of the call that contradict each other, or those of the model.
     """
     changes = dict(nearer)
     if any(name in nearer for name in STRUCTURE_NAMES):
-        changes = {**dict.fromkeys((*STRUCTURE_NAMES, "ignore_eos")), **changes}
+        changes = {**dict.fromkeys((*STRUCTURE_NAMES, *_GOES_ON)), **changes}
     in_force = {**own, **changes}
     structure = next((name for name in STRUCTURE_NAMES if in_force.get(name) is not None), None)
-    if structure and nearer.get("stop"):
-        raise ConfigError(
-            f"an answer of a given {structure} must not be cut; got stop={nearer['stop']!r} with it: leave stop out, "
-            "or write into the structure where the answer ends"
-        )
-    if nearer.get("temperature") == 0 and "top_p" not in nearer:
-        changes["top_p"] = None
+    for name in _CUTS if structure else ():
+        if nearer.get(name):
+            raise ConfigError(
+                f"an answer of a given {structure} must not be cut; got {name}={nearer[name]!r} with it: leave {name} "
+                "out, or write into the structure where the answer ends"
+            )
+    if nearer.get("temperature") == 0:
+        changes |= {name: None for name in ("top_p", "n") if name not in nearer}
     elif "temperature" not in nearer:
         _check_greedy(own.get("temperature"), nearer.get("top_p"))
     return changes
@@ -108,7 +114,8 @@ def put_nearer(own: Mapping[str, Any], nearer: Mapping[str, Any]) -> dict[str, A
 def make_params(options: Mapping[str, Any]) -> SamplingParams:
     """The engine's parameters for options under the names in `OPTION_NAMES`; None leaves the engine's default.
 
-    `logprobs` may be a switch. `stop` is left out where a structure is given: an answer that must parse is not cut.
+    `logprobs` may be a switch. What would cut an answer, `stop` and `stop_token_ids`, is left out where a structure is
+    given: an answer that must parse is not cut.
 
     Raises:
         ConfigError: A value out of range, under the name that the option has here.
@@ -117,7 +124,7 @@ def make_params(options: Mapping[str, Any]) -> SamplingParams:
     if "logprobs" in given and isinstance(given["logprobs"], bool):
         given["logprobs"] = 0 if given["logprobs"] else None
     if any(name in given for name in STRUCTURE_NAMES):
-        given.pop("stop", None)
+        given = {name: value for name, value in given.items() if name not in _CUTS}
     try:
         return SamplingParams(**given)
     except ConfigError as error:

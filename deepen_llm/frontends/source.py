@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
 
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, WeightingConfig
-from deepen_llm.errors import ConfigError
+from deepen_llm.errors import ConfigError, MemberError
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
 
 ModelSource: TypeAlias = str | Path | EnsembleConfig | list[str | Path | MemberConfig]
 """A list of models, one model, the path of an `ensemble.yaml`, a configuration, or "starter"."""
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?", re.ASCII)
+"""A model's name on the hub, most of them with an owner before a slash."""
 
 
 @final
@@ -41,6 +45,19 @@ class EnsembleSource:
         """The settings that were given, by name."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
+
+    def check(self) -> None:
+        """Find out before seconds of imports that a model is not there.
+
+        Raises:
+            MemberError: Something that can be no name on the hub, and is no path either.
+        """
+        members = self.model.members if isinstance(self.model, EnsembleConfig) else self.model
+        for member in members if isinstance(members, (list, tuple)) else ():
+            if isinstance(member, (str, Path)):
+                _check_exists(str(member))
+            elif isinstance(member, MemberConfig) and member.kind == "transformers":
+                _check_exists(member.model)
 
     def open(self) -> Ensemble:
         """Load the models. torch and transformers are imported here and not before.
@@ -76,13 +93,15 @@ class EnsembleSource:
         """The ensemble that is ready, if there is one; this source's otherwise.
 
         Raises:
-            ConfigError: Settings beside an ensemble that is ready, or what `open` refuses.
+            ConfigError: Settings beside an ensemble that is ready, something that is none, or what `open` refuses.
             DeepenError: What else `open` raises.
         """
         if ensemble is None:
             return self.open()
         if given := self.given():
             raise ConfigError(f"give ensemble= alone; got {', '.join(given)} beside it, which it already has")
+        if not all(hasattr(ensemble, name) for name in ("generate", "chat", "members")):
+            raise ConfigError(f"ensemble must be a deepen_llm.Ensemble; got {type(ensemble).__name__}: open one first")
         return ensemble
 
 
@@ -115,6 +134,18 @@ def _read(model: Any) -> list[str | MemberConfig] | EnsembleConfig | Path | Lite
     if isinstance(model, str) and _is_misspelt(model):
         raise ConfigError(f"there is no model {model!r}, neither as a folder nor bundled: did you mean 'starter'?")
     return [str(model)]
+
+
+def _check_exists(model: str) -> None:
+    """Raise MemberError for what can be no name on the hub and is no path; the loader knows of everything else."""
+    if HUB_NAME.fullmatch(model):
+        return
+    try:
+        is_there = Path(model).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # a name too long for any file, a home of nobody, a NUL
+        is_there = False
+    if not is_there:
+        raise MemberError(f"there is no folder {model!r}: give a model's folder or its hub name")
 
 
 def _is_misspelt(name: str) -> bool:

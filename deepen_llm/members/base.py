@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.errors import ConfigError
+from deepen_llm.members.generation_defaults import GenerationDefaults
 from deepen_llm.vocabulary import Vocabulary
 
 
@@ -111,6 +112,11 @@ class Member(ABC):
     @abstractmethod
     def cache_bytes_per_token(self) -> int | None:
         """Memory that each cached token takes; None where the cache does not grow with the text."""
+
+    @property
+    def generation_defaults(self) -> GenerationDefaults:
+        """What the model's own settings say of how it generates; nothing where the member knows of none."""
+        return GenerationDefaults()
 
     @property
     @abstractmethod

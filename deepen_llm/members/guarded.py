@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import NoReturn, final
 
 import torch
@@ -59,7 +60,7 @@ class GuardedPass:
         self._pending: Pending | None = None
         self._error: MemberError | None = None
         try:
-            with _guard(member, RUNNING):
+            with _Guard(member, RUNNING):
                 self._pending = _check_started(start())
         except MemberError as error:
             self._error = error
@@ -77,7 +78,7 @@ class GuardedPass:
         """
         if self._error is not None:
             raise self._error
-        with _guard(self._member, RUNNING):
+        with _Guard(self._member, RUNNING):
             if self._pending is None:
                 raise TypeError("the result of a forward pass is taken once")
             pending, self._pending = self._pending, None
@@ -96,6 +97,9 @@ class GuardedPass:
 @final
 class GuardedMember:
     """One member of a running ensemble. Any exception of its own becomes a `MemberError`, logged once.
+
+    So do an exit of the interpreter and the panic of a foreign library: they would end the thread that all members run
+    in.
 
     This is where its temperature comes in, and nowhere else: whoever stands on this sees tempered logits, and
     log-probabilities that are measured by such.
@@ -143,7 +147,7 @@ class GuardedMember:
         Raises:
             MemberError: The member failed.
         """
-        with _guard(self.member, "while a row was opened"):
+        with _Guard(self.member, "while a row was opened"):
             return _check_opened(self.member.open())
 
     def start_extend(
@@ -174,7 +178,7 @@ class GuardedMember:
         Raises:
             MemberError: The member failed.
         """
-        with _guard(self.member, "while tokens were taken back"):
+        with _Guard(self.member, "while tokens were taken back"):
             self.member.rollback(row, num_tokens)
 
     def release(self, row: int) -> None:
@@ -183,7 +187,7 @@ class GuardedMember:
         Raises:
             MemberError: The member failed.
         """
-        with _guard(self.member, "while a row was released"):
+        with _Guard(self.member, "while a row was released"):
             self.member.release(row)
 
     def _start_extend(self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int] | None) -> Pending:
@@ -201,17 +205,31 @@ class _WrongResult(Exception):  # noqa: N818 - it never leaves this module
     """What a member returned is not what was asked of it."""
 
 
-@contextmanager
-def _guard(member: Member, doing: str) -> Iterator[None]:
-    """Turn any exception of the member into a `MemberError` and log it."""
-    try:
-        yield
-    except Exception as error:
-        logger.exception("member %r failed %s", member.name, doing)
-        _raise_own(member.name, doing, error)
+@final
+class _Guard:
+    """Turns any exception of the member into a `MemberError` and logs it.
+
+    No generator of contextlib: those let a StopIteration of the member through.
+    """
+
+    def __init__(self, member: Member, doing: str) -> None:
+        self._member, self._doing = member, doing
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            return  # only there it is the user's
+        logger.error("member %r failed %s", self._member.name, self._doing, exc_info=error)
+        _raise_own(self._member.name, self._doing, error)
 
 
-def _raise_own(name: str, doing: str, error: Exception) -> NoReturn:
+def _raise_own(name: str, doing: str, error: BaseException) -> NoReturn:
     what = str(error) if isinstance(error, _WrongResult) else f"{type(error).__name__}: {error}"
     own = MemberTimeoutError if isinstance(error, TimeoutError) else MemberError
     message = f"member {name!r} failed {doing}: {what}; the ensemble stays usable: try again, or leave it out"

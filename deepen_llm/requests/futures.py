@@ -9,7 +9,20 @@ from typing import Any, TypeVar
 
 from deepen_llm.requests.deadline import Deadline
 
+Ask = TypeVar("Ask")
 Result = TypeVar("Result")
+
+
+def submit_all(submit: Callable[[Ask], list[Future[Result]]], asks: Sequence[Ask]) -> list[Future[Result]]:
+    """Submit several requests, or none where one of them cannot be; their futures, one behind another."""
+    futures: list[Future[Result]] = []
+    try:
+        for ask in asks:
+            futures += submit(ask)
+    except BaseException:
+        cancel(futures)
+        raise
+    return futures
 
 
 def wait(futures: Sequence[Future[Result]], deadline: Deadline) -> list[Result]:
@@ -21,7 +34,7 @@ def wait(futures: Sequence[Future[Result]], deadline: Deadline) -> list[Result]:
         raise
 
 
-async def submit_aside(submit: Callable[[], list[Future[Result]]], *, is_slow: bool) -> list[Future[Result]]:
+async def submit_aside(submit: Callable[[], list[Future[Result]]], *, is_slow: bool = True) -> list[Future[Result]]:
     """Submit from an event loop: in another thread where that may take long."""
     if not is_slow:
         return submit()

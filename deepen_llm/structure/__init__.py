@@ -8,18 +8,18 @@ from deepen_llm.structure.check import check_structure
 from deepen_llm.structure.grammar import JSON_STYLE, narrow
 
 if TYPE_CHECKING:
-    from deepen_llm.structure.compiler import StructureCompiler
+    from deepen_llm.structure.compiler import Structure, StructureCompiler
     from deepen_llm.structure.constraint import Constraint, Room
 
-__all__ = ["JSON_STYLE", "Constraint", "Room", "StructureCompiler", "check_structure", "narrow"]
+__all__ = ["JSON_STYLE", "Constraint", "Room", "Structure", "StructureCompiler", "check_structure", "narrow"]
 
 
 def __getattr__(name: str) -> Any:
     """Import torch only for what follows an answer: to check and to describe one needs none."""
-    if name == "StructureCompiler":
-        from deepen_llm.structure.compiler import StructureCompiler
+    if name in ("Structure", "StructureCompiler"):
+        from deepen_llm.structure import compiler
 
-        return StructureCompiler
+        return getattr(compiler, name)
     if name in ("Constraint", "Room"):
         from deepen_llm.structure import constraint
 

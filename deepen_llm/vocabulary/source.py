@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from deepen_llm.vocabulary.segmenter import Segmenter
 from deepen_llm.vocabulary.specials import SpecialFinder
@@ -33,13 +33,27 @@ class TokenizerSource(Protocol):
     def make_special_finder(self, special_texts: Mapping[int, str]) -> SpecialFinder:
         """What finds the special tokens, given as they are written, in a rendered chat, as the tokenizer does."""
 
-    def render_chat(self, messages: Sequence[Mapping[str, str]], template: str | None) -> str:
-        """The messages as one text, up to where the answer begins.
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        template: str | None,
+        variables: Mapping[str, Any],
+        *,
+        max_characters: int,
+        timeout_s: float | None,
+    ) -> str:
+        """The messages as one text.
 
         Args:
-            messages: Each with `role` and `content`.
+            messages: Each with `role` and `content`: a text, or a list of blocks `{"type": "text", "text": ...}`.
             template: A Jinja template in place of the tokenizer's own.
+            variables: What the template sees besides; `add_generation_prompt` says whether the beginning of an answer
+                comes last.
+            max_characters: A text longer than that is of no use.
+            timeout_s: Seconds that the caller has left; None: as long as it takes.
 
         Raises:
-            Exception: Whatever the template raises; it is passed on as a `PromptError`.
+            TemplateOverrunError: The template takes too much time.
+            TimeoutError: The caller's time was over.
+            Exception: Whatever else the template raises; it is passed on as a `PromptError`.
         """

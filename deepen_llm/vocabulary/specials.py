@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE
+
+Json = Any
+"""What JSON can write: texts, numbers, lists and mappings of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +58,18 @@ class SpecialFinder:
         sections.append(Section(text[position:]))
         return [section for section in sections if section.text]
 
-    def hide(self, messages: Sequence[Mapping[str, str]]) -> tuple[list[dict[str, str]], dict[int, str]] | None:
-        """The messages with whatever could become a special token disguised, and the table that undoes it.
+    def hide(self, value: Json) -> tuple[Json, dict[int, str]] | None:
+        """The texts of a JSON value with whatever could become a special token disguised, and the table that undoes it.
 
         Disguised are the first character of every special token's text, and a text's edge where it could make a special
         token together with its neighbour. None where there is nothing of the kind.
         """
-        texts = [text for message in messages for text in (message["role"], message["content"])]
+        texts = list(walk_texts(value))
         if not any(self._is_risky(text) for text in texts):
             return None
         originals = ["", *sorted({content[0] for content in self._contents})]
-        masks = dict(zip(originals, _unused_characters(texts), strict=False))
-        hidden = [{key: self._disguise(text, masks) for key, text in message.items()} for message in messages]
+        masks = dict(zip(originals, unused_characters(texts), strict=False))
+        hidden = map_texts(value, lambda text: self._disguise(text, masks))
         return hidden, {ord(mask): original for original, mask in masks.items()}
 
     def _is_risky(self, text: str) -> bool:
@@ -77,15 +81,37 @@ class SpecialFinder:
         return any(text[:size] in self._tails for size in sizes), any(text[-size:] in self._heads for size in sizes)
 
     def _disguise(self, text: str, masks: dict[str, str]) -> str:
-        if not isinstance(text, str):
-            return text
         ends, begins = self._edges(text)
         for content in self._contents:
             text = text.replace(content, masks[content[0]] + content[1:])
         return (masks[""] if ends else "") + text + (masks[""] if begins else "")
 
 
-def _unused_characters(texts: Iterable[str]) -> Iterator[str]:
+def walk_texts(value: Json) -> Iterator[str]:
+    """Every string of a JSON value, the keys of its mappings aside."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from walk_texts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from walk_texts(item)
+
+
+def map_texts(value: Json, change: Callable[[str], str]) -> Json:
+    """A JSON value with every string that `walk_texts` finds replaced."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: map_texts(item, change) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [map_texts(item, change) for item in value]
+    return value
+
+
+def unused_characters(texts: Iterable[str]) -> Iterator[str]:
     """Private-use characters that occur in none of the texts."""
     used = set().union(*texts)
-    return (chr(code) for code in range(0xF0000, 0xFFFFE) if chr(code) not in used)
+    codes = chain(range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+    return (character for character in map(chr, codes) if character not in used)

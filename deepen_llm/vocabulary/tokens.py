@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self, final
 
-from deepen_llm.errors import VocabularyError
+from deepen_llm.errors import VocabularyError, quote
+
+MAX_WHOLE_TEXT = 256
+"""The longest token that is found whole in a text, in characters; of real tokenizers the longest has some fifty."""
+MAX_WHOLE_TEXTS = 1_000_000
+"""How many characters all of them may have."""
 
 
 @final
@@ -66,8 +71,9 @@ class TokenTable:
             eos_ids: Ids that end a sequence, besides the tokenizer's own.
 
         Raises:
-            VocabularyError: Text tokens lie beyond the logits.
+            VocabularyError: Text tokens lie beyond the logits, or special and added tokens are absurdly long.
         """
+        check_whole_texts(name, pieces.whole_texts)
         texts, ends = pieces.whole_texts, tuple(dict.fromkeys([*pieces.eos_ids, *eos_ids]))
         special = (pieces.special_ids | {token_id for token_id in ends if token_id in texts}) - pieces.ordinary_ids
         size = num_logits if num_logits is not None else max((*pieces.tokens, *texts), default=-1) + 1
@@ -80,11 +86,33 @@ class TokenTable:
             added_ids=frozenset(token_id for token_id in texts if token_id < size and token_id not in special),
             padded_ids=frozenset(ids) - pieces.tokens.keys() - texts.keys(),
             fallback_ids=pieces.fallback_ids,
-            eos_ids=tuple(token_id for token_id in ends if token_id < size),
+            eos_ids=tuple(token_id for token_id in ends if 0 <= token_id < size),
             bos_id=pieces.bos_id,
             unk_id=pieces.unk_id,
             special_texts={token_id: texts[token_id] for token_id in sorted(special)},
             pieces=tuple(pieces.strings.get(token_id) for token_id in ids),
+        )
+
+    def with_end(self, token_id: int | None) -> Self:
+        """The table with one more special token that ends a text; a BOS, which may follow any text, is none."""
+        if token_id is None or token_id in (*self.eos_ids, self.bos_id) or token_id not in self.special_ids:
+            return self
+        return replace(self, eos_ids=(*self.eos_ids, token_id))
+
+
+def check_whole_texts(name: str, texts: Mapping[int, str]) -> None:
+    """Refuse special and added tokens that are absurdly long or many: they are looked for at every place of every text.
+
+    Raises:
+        VocabularyError: It names the longest.
+    """
+    longest = max(texts.values(), key=len, default="")
+    total = sum(map(len, texts.values()))
+    if len(longest) > MAX_WHOLE_TEXT or total > MAX_WHOLE_TEXTS:
+        raise VocabularyError(
+            f"special and added tokens must have at most {MAX_WHOLE_TEXT} characters, and {MAX_WHOLE_TEXTS:,} all "
+            f"together; those of {quote(name)} have {total:,}, the longest {len(longest):,} ({quote(longest)}): take a "
+            "tokenizer without it"
         )
 
 

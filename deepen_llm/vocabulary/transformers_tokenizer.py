@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from tokenizers import AddedToken, Tokenizer
+from transformers import PreTrainedTokenizerBase
 
 from deepen_llm.errors import VocabularyError
 from deepen_llm.vocabulary.notation import BYTE_PIECE, detect_notation, read_piece
 from deepen_llm.vocabulary.parts import can_produce
+from deepen_llm.vocabulary.rendering import render_template
 from deepen_llm.vocabulary.segmenter import BackendSegmenter, BytesSegmenter, Segmenter
 from deepen_llm.vocabulary.specials import SpecialFinder
 from deepen_llm.vocabulary.tokens import Pieces
@@ -70,13 +72,28 @@ class TransformersTokenizer:
         """Finds special tokens among the added ones, with the spaces that they swallow."""
         return SpecialFinder(special_texts, self._added, None if self._backend is None else self._backend.normalizer)
 
-    def render_chat(self, messages: Sequence[Mapping[str, str]], template: str | None) -> str:
-        """The messages through the template, up to where the answer begins."""
-        chat = [dict(message) for message in messages]
-        rendered: str = self._tokenizer.apply_chat_template(
-            chat, chat_template=template, tokenize=False, add_generation_prompt=True
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        template: str | None,
+        variables: Mapping[str, Any],
+        *,
+        max_characters: int,
+        timeout_s: float | None,
+    ) -> str:
+        """The messages through the template, as transformers renders it; see `TokenizerSource.render_chat`."""
+        tokenizer = self._tokenizer
+        if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
+            # It has a way of its own, without Jinja mostly.
+            chat = [dict(message) for message in messages]
+            own: str = tokenizer.apply_chat_template(chat, chat_template=template, tokenize=False, **variables)
+            return own
+        return render_template(
+            tokenizer.get_chat_template(template, variables.get("tools")),
+            {"tools": None, "documents": None, **tokenizer.special_tokens_map, **variables, "messages": messages},
+            max_characters=max_characters,
+            timeout_s=timeout_s,
         )
-        return rendered
 
     def _read_backend(self, backend: Tokenizer, name: str) -> _Read:
         """Every id's bytes, and which of the ids are byte-fallback tokens."""

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from deepen_llm.errors import PromptError
-from deepen_llm.vocabulary.chat import ChatTemplate, check_text
+from deepen_llm.vocabulary.chat import ChatTemplate, Message, check_text
 from deepen_llm.vocabulary.parts import SPACE_MARK
 from deepen_llm.vocabulary.prefixes import TokenPrefixes
 from deepen_llm.vocabulary.safe_cuts import SafeCuts
 from deepen_llm.vocabulary.segmenter import Segmentation, Segmenter
 from deepen_llm.vocabulary.source import TokenizerSource
+from deepen_llm.vocabulary.specials import Json, Section
 from deepen_llm.vocabulary.tokens import TokenTable
 from deepen_llm.vocabulary.transformers_tokenizer import TransformersTokenizer
 
@@ -37,6 +38,10 @@ class EncodedText:
     contents: tuple[str, ...] = ()
     """What people wrote of it: the whole prompt, or the messages of a chat without what the template puts around them,
     in the order in which they stand in the prompt."""
+    opens_with_space: bool = False
+    """Whether the chat template puts one space, not yet among the ids, before an answer, which does not count it."""
+    starts: tuple[int, ...] = ()
+    """For each of `ids[num_fixed:]` the character of `text` where it begins, as `Segmentation` has it."""
 
 
 @final
@@ -89,7 +94,8 @@ class Vocabulary:
             tokenizer: Backed by the tokenizers library, or a Python tokenizer whose tokens are bytes.
             name: What errors call this member.
             num_logits: How many logits the model has; None takes one per token.
-            eos_ids: Ids that end a sequence, besides the tokenizer's own.
+            eos_ids: Ids that end a sequence, besides the tokenizer's own and what the chat template puts after an
+                assistant's message.
             chat_template: A Jinja template in place of the tokenizer's own, or "plain".
 
         Raises:
@@ -121,6 +127,7 @@ class Vocabulary:
         table = TokenTable.build(source.read_pieces(name), name, num_logits, eos_ids)
         segmenter = source.make_segmenter(table.special_texts, len(table.tokens))
         chat = ChatTemplate(source, name, table.special_texts, chat_template)
+        table = table.with_end(chat.turn.end_id)
         return cls(name, table, segmenter, chat, segmenter.prefix_ids)
 
     def __len__(self) -> int:
@@ -148,6 +155,19 @@ class Vocabulary:
             if token is not None and (token not in chosen or ranks[token_id] < ranks[chosen[token]]):
                 chosen[token] = token_id
         return chosen
+
+    @cached_property
+    def same_ids(self) -> dict[int, tuple[int, ...]]:
+        """For every id that is not alone in what it says, all that say it: the same bytes, or end-of-sequence."""
+        by_text: dict[bytes | None, list[int]] = {None: list(self.eos_ids)}
+        for token_id, token in enumerate(self.tokens):
+            if token:
+                by_text.setdefault(token, []).append(token_id)
+        return {token_id: tuple(ids) for ids in by_text.values() if len(ids) > 1 for token_id in ids}
+
+    def with_same(self, ids: Iterable[int]) -> set[int]:
+        """The ids, and all that say the same as one of them."""
+        return {same for token_id in ids for same in self.same_ids.get(token_id, (token_id,))}
 
     @cached_property
     def allowed(self) -> Tensor:
@@ -190,9 +210,17 @@ class Vocabulary:
         """As `encode`, with the character of the text where each token begins."""
         return self._segmenter.segment(text, at_start)
 
+    def count_spaces_before(self, prompt: EncodedText) -> int:
+        """With how many spaces an answer to the prompt begins that are no part of it: the dummy, and the template's."""
+        return prompt.opens_with_space + (self.adds_prefix_space and prompt.at_start and not prompt.text)
+
     def continues_with_space(self, prompt: EncodedText) -> bool:
-        """Whether an answer to the prompt begins with the tokenizer's dummy space, which is no part of it."""
-        return self.adds_prefix_space and prompt.at_start and not prompt.text
+        """Whether an answer to the prompt begins with a space that is no part of it."""
+        return self.count_spaces_before(prompt) > 0
+
+    def encode_reply(self, prompt: EncodedText, text: str) -> list[int]:
+        """The tokens of an answer to a prompt, with the spaces before it that are no part of it."""
+        return self.encode(" " * prompt.opens_with_space + text, at_start=prompt.at_start and not prompt.text)
 
     def can_express(self, text: str) -> bool:
         """Whether the tokens spell the text out, its normalization aside: no unknown token, nothing dropped."""
@@ -209,6 +237,11 @@ class Vocabulary:
         token = self.tokens[token_id]
         return self._special_texts.get(token_id, "") if token is None else token.decode("utf-8", "replace")
 
+    def special_id(self, text: str) -> int | None:
+        """The special token that is written so; None where there is none."""
+        found = (token_id for token_id, special in self._special_texts.items() if special == text)
+        return next((token_id for token_id in found if token_id < len(self)), None)
+
     def last_safe_cut(self, text: str) -> int:
         """The last character where the text may be cut, 0 where there is none.
 
@@ -224,29 +257,51 @@ class Vocabulary:
             PromptError: A lone surrogate, or nothing at all to begin from: no text and no BOS.
         """
         check_text(text, "the prompt")
-        ids = (*self.prefix_ids, *self.encode(text))
+        segmentation = self.segment(text)
+        ids = (*self.prefix_ids, *segmentation.ids)
         if not ids:
             raise PromptError(
                 f"the prompt must not be empty: the tokenizer of {self.name!r} adds no BOS, so that there is no token "
                 "to begin from: give at least one character"
             )
-        return EncodedText(ids, len(self.prefix_ids), text, contents=(text,))
+        return EncodedText(ids, len(self.prefix_ids), text, contents=(text,), starts=tuple(segmentation.starts))
 
-    def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> EncodedText:
+    def encode_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        chat_template_kwargs: Mapping[str, Json] | None = None,
+        timeout_s: float | None = None,
+    ) -> EncodedText:
         """Messages through the chat template, up to where the answer begins; nothing in a message becomes special.
 
+        A last message of the assistant is gone on with.
+
+        Args:
+            messages: Roles and texts.
+            chat_template_kwargs: Further variables that the template sees, such as `enable_thinking`.
+            timeout_s: Seconds that are left; None is as long as a template may take at all.
+
         Raises:
-            PromptError: Messages that are not roles and texts, no template, or a template that refuses them.
+            PromptError: Messages that are not roles and texts, no template, or one that refuses them.
+            ConfigError: Variables that no template can get.
+            MemberTimeoutError: The time was over.
         """
         ids: list[int] = []
         num_fixed, text, at_start = 0, "", True
-        for section in self._chat.split(messages):
+        starts: list[int] = []
+        chat = self._chat.render(messages, chat_template_kwargs, timeout_s)
+        before_space = chat.lead.removesuffix(" ")
+        for section in [*chat.sections, Section(before_space)] if before_space else chat.sections:
             if section.special_id is None:
-                text = section.text
-                ids += self.encode(text, at_start=at_start)
+                text += section.text
+                segmentation = self.segment(text, at_start=at_start)
+                ids[num_fixed:], starts = segmentation.ids, segmentation.starts
                 continue
             ids.append(section.special_id)
-            num_fixed, text, at_start = len(ids), "", self._segmenter.prefixes_sections
+            num_fixed, text, at_start, starts = len(ids), "", self._segmenter.prefixes_sections, []
         if not ids:
             raise PromptError(f"the chat template of {self.name!r} made nothing of the messages: check the template")
-        return EncodedText(tuple(ids), num_fixed, text, at_start, tuple(message["content"] for message in messages))
+        contents = tuple(message["content"] for message in messages)
+        opens_with_space = chat.lead.endswith(" ")
+        return EncodedText(tuple(ids), num_fixed, text, at_start, contents, opens_with_space, tuple(starts))

@@ -52,7 +52,7 @@ def test_a_line_that_is_no_row_is_named(tmp_path, line, message):
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
     for name in ("missing.txt", "bytes.txt"):
-        with pytest.raises(ConfigError, match=f"{name}' is none"):
+        with pytest.raises(ConfigError, match=rf"development set.* cannot be read: .*{name}'"):
             DevelopmentSet.load(tmp_path / name)
     with pytest.raises(ConfigError, match=r"empty\.jsonl holds none"):
         DevelopmentSet.load(write(tmp_path / "empty.jsonl", ""))

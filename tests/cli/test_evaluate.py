@@ -74,7 +74,10 @@ def test_members_and_methods_are_compared_and_a_second_run_asks_nothing(deepen, 
     assert len(count_requests) == 5 * 3
     assert read_report(output) == values
 
-    assert deepen(*command, "--output", output, "--fresh", "--no-each-member").exit_code == 0
+    fewer = (*command, "--output", output, "--fresh", "--no-each-member")
+    assert "also of the system" in deepen(*fewer).stderr
+    assert read_report(output) == values
+    assert deepen(*fewer, "--overwrite").exit_code == 0
     assert len(count_requests) == 5 * 3 + 2 * 3
     assert [entry["name"] for entry in read_report(output)["results"]] == systems[3:]
 
@@ -151,11 +154,11 @@ def test_weights_that_each_prompt_chooses_are_a_word_in_the_report(deepen, tmp_p
     [
         ((), 2, "give at least one task"),
         (("mmul",), 1, "there is no task 'mmul': the known ones are"),
-        (("no/such.yaml",), 1, "there is no task file at 'no/such.yaml'"),
+        (("no/such.yaml",), 1, "file at 'no/such.yaml'"),
         (("capitals", "--method", "voting"), 1, "there is no method 'voting': the known ones are default"),
         (("capitals", "--method", "configured"), 1, "is what a --config file says"),
         (("capitals", "--limit", "0"), 2, "--limit"),
-        (("--text", "no-such.txt"), 1, "--text must name a text file"),
+        (("--text", "no-such.txt"), 1, "--text cannot be read: No such file"),
     ],
 )
 def test_wrong_usage_says_what_is_wrong(deepen, tmp_path, arguments, code, message):

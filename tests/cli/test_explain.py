@@ -113,14 +113,14 @@ def test_a_folder_that_is_not_there_is_named_before_models_are_loaded(deepen, us
     asked = use_ensemble(make_ensemble([STORY]))
     result = deepen("explain", "the cat", "-o", tmp_path / "nowhere" / "page.html")
     assert (result.exit_code, result.stdout, asked) == (1, "", [])
-    assert "the folder of --output must exist" in result.stderr and "nowhere" in result.stderr
+    assert "--output must name a file in a folder that exists" in result.stderr and "nowhere" in result.stderr
 
 
 def test_a_folder_is_no_page(deepen, use_ensemble, make_ensemble, tmp_path):
     asked = use_ensemble(make_ensemble([STORY]))
     result = deepen("explain", "the cat", "-o", tmp_path)
     assert (result.exit_code, asked) == (1, [])
-    assert "--output must be a file" in result.stderr
+    assert "--output must name a file in a folder that exists" in result.stderr
 
 
 def test_a_name_that_no_file_can_have_is_refused_before_models_are_loaded(
@@ -129,7 +129,7 @@ def test_a_name_that_no_file_can_have_is_refused_before_models_are_loaded(
     asked = use_ensemble(make_ensemble([STORY]))
     result = deepen("explain", "the cat", "-o", tmp_path / ("x" * 300))
     assert (result.exit_code, asked) == (1, [])
-    assert "cannot be written (File name too long)" in result.stderr
+    assert "--output cannot be written: File name too long" in result.stderr
 
 
 def test_a_page_that_cannot_be_written_is_an_error_that_names_it(
@@ -139,10 +139,10 @@ def test_a_page_that_cannot_be_written_is_an_error_that_names_it(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     use_ensemble(make_ensemble([STORY]))
-    monkeypatch.setattr(Path, "write_text", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     result = deepen("explain", "the cat", "-o", tmp_path / "page.html")
     assert result.exit_code == 1
-    assert "page.html' cannot be written (No space left on device)" in result.stderr
+    assert "--output cannot be written: No space left on device" in result.stderr and "page.html" in result.stderr
     assert "written to" not in result.stderr
 
 

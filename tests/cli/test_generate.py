@@ -182,3 +182,17 @@ def test_a_structured_answer_that_was_cut_is_a_failure_and_one_that_was_closed_e
     closed = deepen("generate", "the cat", "--regex", "[a-z ]*!", "-n", 20)
     assert closed.exit_code == 0 and closed.stdout.endswith("!\n")
     assert "closed before --max-new-tokens ran out" in closed.stderr
+
+
+def test_a_bias_is_json_and_stop_tokens_may_be_several(deepen, use_ensemble, make_ensemble, monkeypatch):
+    ensemble = make_ensemble([STORY])
+    use_ensemble(ensemble)
+    seen = []
+    stream = ensemble.stream
+    monkeypatch.setattr(ensemble, "stream", lambda text, params: (seen.append(params), stream(text, params))[1])
+    bias = ("--logit-bias", '{"50": -100}', "--stop-token-ids", 3, "--stop-token-ids", 4, "--presence-penalty", -0.5)
+    assert deepen("generate", "the cat", *bias).exit_code == 0
+    assert seen == [SamplingParams(logit_bias={50: -100}, stop_token_ids=(3, 4), presence_penalty=-0.5)]
+    for given, message in (("{", "must be JSON"), ("[1]", "cannot be read"), ('{"5": 101}', "from -100 to 100")):
+        result = deepen("generate", "the cat", "--logit-bias", given)
+        assert result.exit_code != 0 and message in " ".join(result.stderr.split())

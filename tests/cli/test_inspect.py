@@ -10,6 +10,7 @@ from deepen_llm import Ensemble, EnsembleConfig
 from deepen_llm.cli.tables import format_bytes
 from deepen_llm.compatibility.agreement import Agreement
 from deepen_llm.compatibility.sample import SAMPLE
+from deepen_llm.members.generation_defaults import GenerationDefaults
 from deepen_llm.vocabulary import Vocabulary, common_tokens
 from tests import toy_tokenizers
 
@@ -299,3 +300,15 @@ def test_at_80_columns_no_name_and_no_figure_is_cut(deepen, use_ensemble, make_e
     assert "…" not in narrow
     figures = re.compile(r"(?<!\S)[-+]?[\d,.]*\d[\d,.]*%?(?!\S)")
     assert sorted(figures.findall(narrow)) == sorted([*figures.findall(wide), "2"]), "the 2 is the end of a name"
+
+
+def test_what_the_models_own_settings_say_is_shown_member_by_member(deepen, use_ensemble, make_ensemble, monkeypatch):
+    ensemble = make_ensemble(["a story."], ("bpe", "unigram"))
+    use_ensemble(ensemble)
+    assert "generation settings" not in deepen("inspect").stdout
+    defaults = GenerationDefaults((5,), (), {"eos_token_id": [2, 0], "suppress_tokens": [5], "temperature": 0.6})
+    monkeypatch.setattr(type(ensemble.members[0]), "generation_defaults", defaults)
+    shown = " ".join(deepen("inspect").stdout.split())
+    assert "bpe: followed: eos_token_id 2, 0; suppress_tokens 5; passed over: temperature 0.6" in shown
+    assert "unigram: followed: eos_token_id 2, 0; passed over: suppress_tokens 5; temperature 0.6" in shown
+    assert "An ensemble is greedy and without penalties" in shown

@@ -146,8 +146,8 @@ def test_text_after_a_templates_special_token_begins_as_the_tokenizer_begins_it_
     alignment = Alignment(vocabulary, prompt)
     for piece in ("the", " dog", "s"):
         alignment.append(piece)
-    rendered = "<s>[INST] Hi [/INST]thedogs".replace("thedogs", "the dogs")
-    assert alignment.ids == tokenizer.encode(rendered, add_special_tokens=False)
+    assert prompt.opens_with_space  # as the template has it before an assistant's text
+    assert alignment.ids == tokenizer.encode("<s>[INST] Hi [/INST] the dogs", add_special_tokens=False)
 
 
 def test_an_empty_beginning_is_the_start_of_a_text():

@@ -65,7 +65,7 @@ def test_unfinished_bytes_come_out_at_the_end():
 
 
 def test_one_leading_space_is_dropped_where_it_is_the_tokenizers_own():
-    detokenizer = Detokenizer(drop_leading_space=True)
+    detokenizer = Detokenizer(num_spaces=1)
     assert [detokenizer.push(piece) for piece in (b"", b" ", b" a", b" b")] == ["", "", " a", " b"]
-    assert Detokenizer(drop_leading_space=True).push(b"a b") == "a b"
+    assert Detokenizer(num_spaces=1).push(b"a b") == "a b"
     assert Detokenizer().push(b" a") == " a"

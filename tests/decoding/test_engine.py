@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 
 import pytest
 
 from deepen_llm.decoding.engine import Engine
-from deepen_llm.errors import ClosedError, MemberError, MemberTimeoutError
+from deepen_llm.errors import ClosedError, EngineError, MemberError, MemberTimeoutError
 from deepen_llm.vocabulary.words import split_words
 from deepen_llm.weighting.base import FixedWeighting, Weighting, Weights
 from tests.decoding.steps import STORY, make_members, make_sequence, make_stepper
@@ -125,10 +127,120 @@ def test_a_sequence_whose_own_code_raises_leaves_the_others_be(make_engine, capl
     bad.choose = lambda logprobs, best: 1 / 0
     engine.submit(bad)
     engine.submit(good)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(EngineError, match="failed by ZeroDivisionError: division by zero; it goes on") as raised:
         bad.future.result(10)
+    assert isinstance(raised.value.__cause__, ZeroDivisionError)
     assert good.future.result(10).text == STORY[15:]
     assert "a sequence failed" in caplog.text
+
+
+class Panic(BaseException):
+    """As foreign libraries raise it: past `except Exception`."""
+
+
+ENDS = [SystemExit, KeyboardInterrupt, Panic, GeneratorExit, MemoryError, StopIteration]
+
+
+def throw(error):
+    raise error
+
+
+@pytest.mark.parametrize("kind", ENDS)
+@pytest.mark.parametrize("place", ["choose", "accept", "accept_forced", "result", "restrict", "resolve"])
+def test_nothing_that_a_sequence_raises_ends_the_engine(make_engine, kind, place):
+    error = kind()
+    engine, members = make_engine()
+    bad, good = begin(members), begin(members, STORY[:15])
+    setattr(bad, place, lambda *_: throw(error))
+    engine.submit(bad)
+    engine.submit(good)
+    with pytest.raises(EngineError, match=kind.__name__) as raised:
+        bad.future.result(10)
+    assert raised.value.__cause__ is error
+    assert good.future.result(10).text == STORY[15:]
+    assert not any(member.rows for member in members)
+
+
+@pytest.mark.parametrize("kind", ENDS)
+@pytest.mark.parametrize("call", ["open", "start_extend", "start_peek", "rollback", "release"])
+@pytest.mark.parametrize("broken", [0, 1])
+def test_nothing_that_a_member_raises_ends_the_engine(make_engine, kind, call, broken):
+    error = kind()
+    engine, members = make_engine()
+    good = getattr(members[broken], call)
+    setattr(members[broken], call, lambda *args, **_: throw(error))
+    sequence = begin(members)
+    engine.submit(sequence)
+    own = sequence.future.exception(10)
+    assert own is None or (isinstance(own, MemberError) and own.__cause__ is error)
+    if own is None:  # the call was not needed, or nothing is lost by its failure
+        assert sequence.future.result().text == STORY[9:]
+    setattr(members[broken], call, good)
+    again = begin(members)
+    engine.submit(again)
+    assert again.future.result(10).text == STORY[9:]
+
+
+def test_a_step_that_fails_as_a_whole_fails_what_is_in_it_by_a_named_error(make_engine):
+    engine, members = make_engine()
+    run = engine._stepper.run
+    engine._stepper.run = lambda sequences: throw(Panic("everything"))
+    sequences = [begin(members), begin(members, STORY[:15])]
+    for sequence in sequences:
+        engine.submit(sequence)
+    for sequence in sequences:
+        with pytest.raises(EngineError, match="failed by Panic: everything"):
+            sequence.future.result(10)
+    engine._stepper.run = run
+    again = begin(members)
+    engine.submit(again)
+    assert again.future.result(10).text == STORY[9:]
+
+
+def test_where_the_thread_must_end_all_requests_fail_and_nothing_more_is_taken(make_engine):
+    engine, members = make_engine(max_batch_size=1)
+    running, waiting = begin(members), begin(members)
+    started = threading.Event()
+    engine._stepper.run = lambda _: (started.set(), threading.Event().wait(0.05), throw(MemoryError()))
+    running.release = lambda: throw(MemoryError("not even this"))
+    engine.submit(running)
+    started.wait(10)
+    engine.submit(waiting)
+    with pytest.raises(EngineError, match="MemoryError"):
+        running.future.result(10)
+    with pytest.raises(ClosedError, match="engine ended by MemoryError: not even this: make a new ensemble"):
+        waiting.future.result(10)
+    with pytest.raises(ClosedError, match="engine ended by MemoryError"):
+        engine.submit(begin(members))
+    assert engine.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_is_told_at_once_that_it_has_no_engine(make_engine):
+    engine, members = make_engine()
+    with engine._wake:  # as the parent's thread may hold it while the process forks
+        child = os.fork()
+    if not child:
+        status = 1
+        try:
+            engine.submit(begin(members))
+        except ClosedError as error:
+            status = 0 if "forked" in str(error) and engine.close() else 2
+        finally:
+            os._exit(status)
+    for _ in range(100):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        threading.Event().wait(0.05)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended and os.waitstatus_to_exitcode(status) == 0
+    sequence = begin(members)
+    engine.submit(sequence)
+    assert sequence.future.result(10).text == STORY[9:]
 
 
 def test_forbidden_tokens_are_never_chosen(make_engine):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from deepen_llm.members.generation_defaults import GenerationDefaults
 from tests.decoding.steps import STORY, make_members, make_sequence
 
 
@@ -85,3 +86,79 @@ def test_a_context_that_has_room_for_less_than_the_limit_is_the_room(members):
     room = sequence._room()
     assert room.num_tokens == members[0].context_length - len(members[0].vocabulary.encode_prompt(STORY[:9]).ids)
     assert room.num_bytes == members[1].context_length - len(members[1].vocabulary.encode_prompt(STORY[:9]).ids)
+
+
+def choose(sequence, logprobs, main_logits=None):
+    """One step as the engine takes it: restrict, choose, accept."""
+    sequence.tracks[0].batch, sequence.tracks[0].place = (logprobs if main_logits is None else main_logits)[None], 0
+    row = sequence.restrict(logprobs)
+    allowed = row.clone()
+    allowed[list(sequence.forbidden_ids)] = -torch.inf
+    token_id = sequence.choose(row, int(allowed.argmax()))
+    sequence.accept(token_id, row, None)
+    return token_id
+
+
+def test_nothing_ends_an_answer_before_its_least_number_of_tokens(members):
+    vocabulary = members[0].vocabulary
+    end, word = vocabulary.eos_ids[0], vocabulary.encode(" fox", at_start=False)[0]
+    for params in ({}, {"temperature": 1.0, "seed": 1}, {"presence_penalty": 0.5}):
+        sequence = make_sequence(members, min_new_tokens=2, stop_token_ids=[word], **params)
+        for _ in range(2):
+            assert choose(sequence, logprobs_for(members, end)) not in (end, word)
+            assert not sequence.is_finished
+        assert choose(sequence, logprobs_for(members, end)) == end and sequence.is_finished
+
+
+def test_a_stop_string_within_the_least_number_of_tokens_is_text(members):
+    sequence = make_sequence(members, min_new_tokens=4, stop=("fox",))
+    take(sequence, members, " fox")
+    assert not sequence.is_finished
+    take(sequence, members, " brown brown brown fox")
+    assert sequence.is_finished and sequence.result().text.startswith(" fox brown")
+    assert sequence.result().text.count("fox") == 1
+
+
+def test_an_answer_stops_at_a_stop_token_whose_text_it_does_not_hold(members):
+    vocabulary = members[0].vocabulary
+    word = vocabulary.encode(" fox", at_start=False)[0]
+    sequence = make_sequence(members, stop_token_ids=[word])
+    take(sequence, members, " brown")
+    sequence.accept(word, logprobs_for(members, word), None)
+    answer = sequence.result()
+    assert (answer.text, answer.finish_reason, answer.token_ids[-1]) == (" brown", "stop", word)
+
+
+def test_an_answer_stops_at_a_special_token_of_the_main_model_that_is_a_stop_string(members):
+    vocabulary = members[0].vocabulary
+    special = min(vocabulary.special_ids - set(vocabulary.eos_ids))
+    logits = torch.zeros(len(vocabulary))
+    logits[special] = 20.0
+    fused = torch.zeros(len(vocabulary)).masked_fill(~vocabulary.allowed, -torch.inf).log_softmax(dim=-1)
+    plain, stopping = make_sequence(members), make_sequence(members, stop=[vocabulary.display(special)])
+    assert choose(plain, fused, logits) != special
+    assert choose(stopping, fused, logits) == special
+    answer = stopping.result()
+    assert (answer.text, answer.finish_reason) == ("", "stop")
+    assert plain.is_checked and not stopping.is_checked
+
+
+def test_log_probabilities_are_those_before_bias_and_penalties(members):
+    vocabulary = members[0].vocabulary
+    first, second = vocabulary.encode(" brown", at_start=False)[0], vocabulary.encode(" fox", at_start=False)[0]
+    logits = torch.zeros(len(vocabulary))
+    logits[first], logits[second] = 9.0, 8.0
+    logprobs = logits.log_softmax(dim=-1)
+    sequence = make_sequence(members, logprobs=2, logit_bias={first: -50.0}, temperature=0.0)
+    assert choose(sequence, logprobs) == second
+    (choice,) = sequence.result().logprobs
+    assert choice.logprob == pytest.approx(float(logprobs[second]))
+    assert [other.token_id for other in choice.top] == [first, second]
+
+
+def test_what_the_main_models_own_settings_suppress_is_never_chosen(members, monkeypatch):
+    vocabulary = members[0].vocabulary
+    word = vocabulary.encode(" brown", at_start=False)[0]
+    monkeypatch.setattr(type(members[0]), "generation_defaults", GenerationDefaults((word,)))
+    for params in ({}, {"temperature": 1.0, "seed": 1}, {"frequency_penalty": 0.5}):
+        assert choose(make_sequence(members, **params), logprobs_for(members, word)) != word

@@ -110,3 +110,32 @@ def test_what_was_left_to_the_main_model_tells_nothing_of_the_others(vocabularie
     result = make_stepper(members, fuse="safe", confidence=0.01).run([make_sequence(members)])
     assert result.given([0]) == [None]
     assert not members[1].passes
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_prompt_that_fails_a_member_fails_no_answer_that_runs(vocabularies, broken):
+    members = make_members(vocabularies)
+    stepper = make_stepper(members)
+    running, new = make_sequence(members, STORY[:9]), make_sequence(members, STORY[:15])
+    stepper.run([running])
+    running.accept(members[0].vocabulary.encode(STORY[9:], at_start=False)[0], torch.zeros(1), None)
+
+    def fail_at_a_beginning(tokens):
+        if any(len(members[broken].rows[row]) == 0 for row in tokens):
+            raise MemoryError("no room for the prompt")
+
+    members[broken].before_pass = fail_at_a_beginning
+    result = stepper.run([running, new])
+    assert result.sequences == [running]
+    assert "no room for the prompt" in str(result.failed[new])
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_row_that_cannot_be_opened_fails_its_sequence_only(vocabularies, broken):
+    members = make_members(vocabularies)
+    first, second = make_sequence(members, STORY[:9]), make_sequence(members, STORY[:15])
+    opened, open_row = iter([True, False]), members[broken].open
+    members[broken].open = lambda: open_row() if next(opened) else None
+    result = make_stepper(members).run([first, second])
+    assert result.sequences == [first]
+    assert isinstance(result.failed[second], MemberError)

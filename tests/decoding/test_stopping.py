@@ -67,3 +67,11 @@ def test_what_is_released_early_never_begins_a_stop_string(stop):
     released, matcher = run(stop, list("aaabab"))
     assert not any(s in "".join(released) for s in stop)
     assert matcher.is_matched
+
+
+def test_a_stop_string_counts_where_it_ends_after_the_text_for_which_it_is_too_early():
+    matcher = StopMatcher(["ab", "xaby"])
+    assert matcher.push("ab xab", is_too_early=True) == "ab "
+    assert matcher.push("c") == "xabc"
+    assert matcher.push(" a", is_too_early=True) == " "
+    assert matcher.push("b rest") == "" and matcher.is_matched

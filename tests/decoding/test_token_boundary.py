@@ -7,7 +7,6 @@ from deepen_llm.decoding.alignment import Alignment
 from deepen_llm.decoding.track import Track
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.testing import ScriptedMember
-from deepen_llm.vocabulary import EncodedText
 from tests.vocabularies import LOSSLESS, TEXTS, load_toy
 
 
@@ -155,7 +154,7 @@ def test_an_open_tail_is_the_longest_end_that_some_token_begins_with_and_goes_on
 
 def test_bytes_that_no_token_spells_yet_are_open():
     vocabulary = load_toy("llama without bytes")
-    alignment = Alignment(vocabulary, EncodedText(vocabulary.encode_prompt("It").ids, 1, "It"))
+    alignment = Alignment(vocabulary, vocabulary.encode_prompt("It"))
     alignment.append("", "世".encode()[:2])
     assert alignment.open_tail(vocabulary.prefixes)[1].endswith("世".encode()[:2])
     assert not alignment.ends_unknown

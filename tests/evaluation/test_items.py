@@ -145,7 +145,9 @@ def test_a_right_option_that_there_is_not_is_refused(write_rows):
 
 
 def test_a_data_folder_without_the_file_is_named_by_the_path(tmp_path):
-    with pytest.raises(ConfigError, match=rf"task 'piqa' needs the file '{tmp_path}/piqa/validation\.jsonl'"):
+    with pytest.raises(
+        ConfigError, match=rf"task 'piqa' cannot be read: .*'{tmp_path}/piqa/validation\.jsonl'.*give the folder"
+    ):
         load_items(load("piqa"), tmp_path)
 
 

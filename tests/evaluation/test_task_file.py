@@ -107,7 +107,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path, text, message):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"no task file at '.*none\.yaml'"):
+    with pytest.raises(ConfigError, match=r"file at '.*none\.yaml'"):
         TaskFile.load(tmp_path / "none.yaml")
 
 

@@ -39,7 +39,9 @@ def test_the_engines_names_are_the_same_options():
 def test_an_unknown_option_is_refused_with_the_nearest_or_all_known_ones():
     with pytest.raises(ConfigError, match=r"DeepenLLM has no option 'temprature': did you mean 'temperature'\?$"):
         read(temprature=1)
-    with pytest.raises(ConfigError, match=r"DeepenLLM has no option 'xyz': known options: grammar, .*, trace"):
+    with pytest.raises(
+        ConfigError, match=r"DeepenLLM has no option 'xyz': known options: frequency_penalty, grammar, .*, trace"
+    ):
         read(xyz=1)
     with pytest.raises(ConfigError, match=r"known options: .*, model, "):
         read_options({"xyz": 1}, owner="DeepenLLM", others=("model",))
@@ -81,8 +83,8 @@ def test_stop_may_be_one_string():
 
 
 def test_a_structure_takes_the_place_of_one_further_away_and_ends_the_answer():
-    changes = {"json_schema": None, "regex": "a", "grammar": None, "ignore_eos": None}
-    assert put_nearer({"json_schema": {}, "ignore_eos": True}, {"regex": "a"}) == changes
+    changes = {"json_schema": None, "regex": "a", "grammar": None, "ignore_eos": None, "min_new_tokens": None}
+    assert put_nearer({"json_schema": {}, "ignore_eos": True, "min_new_tokens": 2}, {"regex": "a"}) == changes
 
 
 def test_stop_of_a_call_contradicts_a_structure_and_that_of_the_model_does_not():
@@ -93,10 +95,14 @@ def test_stop_of_a_call_contradicts_a_structure_and_that_of_the_model_does_not()
     assert put_nearer({"stop": ["x"]}, {"regex": "a"})["regex"] == "a"
     assert put_nearer({"regex": "a"}, {"stop": []}) == {"stop": []}
     assert make_params({"regex": "a", "stop": ["x"]}).stop == ()
+    with pytest.raises(ConfigError, match=r"given regex must not be cut; got stop_token_ids=\[5\]"):
+        put_nearer({}, {"regex": "a", "stop_token_ids": [5]})
+    assert make_params({"regex": "a", "stop_token_ids": [5]}).stop_token_ids == ()
 
 
-def test_greedy_decoding_of_a_call_takes_away_the_models_top_p():
-    assert put_nearer({"temperature": 0.7, "top_p": 0.9}, {"temperature": 0}) == {"temperature": 0, "top_p": None}
+def test_greedy_decoding_of_a_call_takes_away_the_models_top_p_and_n():
+    greedy = {"temperature": 0, "top_p": None, "n": None}
+    assert put_nearer({"temperature": 0.7, "top_p": 0.9, "n": 3}, {"temperature": 0}) == greedy
     assert put_nearer({"temperature": 0.0}, {"temperature": 1.0, "top_p": 0.9}) == {"temperature": 1.0, "top_p": 0.9}
     with pytest.raises(ConfigError, match=r"temperature=0 takes the best token, so top_p=0\.9 can never matter"):
         put_nearer({"temperature": 0.0}, {"top_p": 0.9})

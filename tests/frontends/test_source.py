@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -113,8 +114,10 @@ def test_nothing_to_open_is_refused():
 
 
 def test_an_ensemble_that_is_ready_is_taken_as_it_is():
-    ready = object()
+    ready = SimpleNamespace(generate=len, chat=len, members=())
     assert EnsembleSource().open_unless(ready) is ready
+    with pytest.raises(ConfigError, match=r"ensemble must be a deepen_llm.Ensemble; got str: open one first"):
+        EnsembleSource().open_unless("ensemble.yaml")
     assert EnsembleSource("starter").open_unless(None) == ("starter", (), {})
     with pytest.raises(ConfigError, match="give ensemble= alone; got model, weights beside it, which it already has"):
         EnsembleSource("starter", weights=(1.0,)).open_unless(ready)

@@ -52,7 +52,7 @@ class Spoiled(ScriptedMember):
         self._say()
 
     def _say(self):
-        if isinstance(self.told, Exception):
+        if isinstance(self.told, BaseException):
             raise self.told
         return self.told
 
@@ -91,6 +91,15 @@ def test_whatever_is_raised_at_the_start_or_later_comes_out_of_the_result(spoile
     assert raised.value.__cause__ is error
     assert not isinstance(raised.value, TimeoutError)
     assert [record.getMessage() for record in caplog.records] == ["member 'bpe' failed in a forward pass"]
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), GeneratorExit(), BaseException("a panic")])
+@pytest.mark.parametrize("at_start", [True, False])
+def test_what_would_end_a_thread_is_a_failure_like_any_other(spoiled, start, at_start, error):
+    started = start(spoiled(error if at_start else Fails(error)))
+    with pytest.raises(MemberError, match=type(error).__name__) as raised:
+        started.result()
+    assert raised.value.__cause__ is error
 
 
 @pytest.mark.parametrize("at_start", [True, False])
@@ -247,7 +256,7 @@ def test_where_nothing_was_asked_nothing_is_read(spoiled, vocabularies, due):
     assert not checked.errors and checked.measured == {}
 
 
-def test_an_interrupt_is_no_failure_of_the_member(spoiled, monkeypatch):
+def test_an_interrupt_of_the_main_thread_is_no_failure_of_the_member(spoiled, monkeypatch):
     member = spoiled(None)
 
     def interrupt(row):

@@ -62,10 +62,11 @@ class FileTokenizer:
     def make_special_finder(self, special_texts):
         return SpecialFinder(special_texts)
 
-    def render_chat(self, messages, template):
+    def render_chat(self, messages, template, variables, *, max_characters, timeout_s):
         if template is not None:
             raise ValueError("no Jinja here")
-        return "".join(f"<user>{message['content']}" for message in messages) + "<bot>"
+        said = "".join(f"<user>{message['content']}" for message in messages)
+        return said + "<bot>" * variables["add_generation_prompt"]
 
 
 @pytest.fixture
@@ -74,14 +75,14 @@ def vocabulary():
 
 
 def test_the_table_is_read_as_from_any_tokenizer(vocabulary):
-    assert (len(vocabulary), vocabulary.kind, vocabulary.eos_ids) == (270, "longest match", (0,))
+    assert (len(vocabulary), vocabulary.kind, vocabulary.eos_ids) == (270, "longest match", (0, 1))
     assert vocabulary.special_ids == {0, 1, 2} and vocabulary.padded_ids == {*range(264, 270)}
     assert vocabulary.tokens[:4] == (None, None, None, b"\x00")
     assert vocabulary.pieces[:3] == ("<eos>", "<user>", "<bot>") and vocabulary.pieces[264] is None
     assert [vocabulary.tokens[i] for i in vocabulary.encode("the cat sat.")] == [b"the", b" cat", b" sat", b"."]
     assert vocabulary.encode_prompt("the").ids == (0, *vocabulary.encode("the"))
     assert vocabulary.last_safe_cut("the cat sat") == len("the cat")
-    assert Vocabulary.from_source(FileTokenizer(), name="file", eos_ids=[2]).eos_ids == (0, 2)
+    assert Vocabulary.from_source(FileTokenizer(), name="file", eos_ids=[2]).eos_ids == (0, 2, 1)
 
 
 def test_its_chat_goes_through_its_own_template_and_messages_stay_text(vocabulary):

@@ -106,7 +106,7 @@ def test_special_added_and_padded_ids_are_told_apart():
 
 def test_an_end_of_sequence_that_is_an_ordinary_token_is_never_text_of_an_answer_but_stays_text_of_a_prompt():
     newline = load_toy("gpt2").encode("\n")
-    vocabulary = Vocabulary.from_tokenizer(toys.byte_level_bpe(), name="toy", eos_ids=newline)
+    vocabulary = Vocabulary.from_tokenizer(toys.byte_level_bpe(template=None), name="toy", eos_ids=newline)
     assert vocabulary.tokens[newline[0]] is None
     assert vocabulary.eos_ids == (0, *newline)
     assert vocabulary.encode("\n") == newline

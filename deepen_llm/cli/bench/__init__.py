@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import typer
 
-from deepen_llm.cli.bench import decode, fusion, retrieval, structure
+from deepen_llm.cli.bench import decode, fusion, retrieval, soak, structure
 
 bench = typer.Typer(
     name="bench",
-    help="Measure what an ensemble costs, a token of decoding, a step of fusion alone or a structured answer, and what "
-    "it answers about documents.",
+    help="Measure what an ensemble costs, a token of decoding, a step of fusion alone or a structured answer, what "
+    "it answers about documents, and what hours of mixed requests leave behind.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-for command in (decode.decode, fusion.fusion, retrieval.retrieval, structure.structure):
+for command in (decode.decode, fusion.fusion, retrieval.retrieval, structure.structure, soak.soak):
     bench.command()(command)

@@ -10,9 +10,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from deepen_llm.cli.bench.figures import JsonFile, check_several, write_figures
+from deepen_llm.cli.bench.figures import JsonFile, check_figures_file, check_several, write_figures
 from deepen_llm.cli.console import err, loading, open_ensemble, out, say
-from deepen_llm.cli.parameters import ENSEMBLE, check_writable, take_options
+from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.config import MemberConfig
 from deepen_llm.frontends.source import EnsembleSource
 
@@ -40,7 +40,7 @@ def decode(
     - `deepen bench decode`
     - `deepen bench decode -m path/to/one -m path/to/other --json decode.json`
     """
-    check_writable(json_file, "--json")
+    check_figures_file(json_file)
     if source.is_starter:
         source = dataclasses.replace(source, model=_first_two_starters())
     with open_ensemble(source) as ensemble:

@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deepen_llm.errors import ConfigError
+from deepen_llm.text_file import check_writable, write_text
 
 if TYPE_CHECKING:
     from deepen_llm.ensemble import Ensemble
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as well.")]
+
+
+def check_figures_file(file: Path | None) -> None:
+    """`check_writable` where a file was asked for. Raises the same."""
+    if file is not None:
+        check_writable(file, "--json")
 
 
 def write_figures(file: Path | None, values: dict[str, Any], indent: int = 2) -> None:
@@ -23,7 +30,7 @@ def write_figures(file: Path | None, values: dict[str, Any], indent: int = 2) ->
     from deepen_llm.machine import describe_machine
 
     whole = {"machine": describe_machine(), **values}
-    file.write_text(json.dumps(whole, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(file, json.dumps(whole, indent=indent, ensure_ascii=False) + "\n", "--json")
 
 
 def check_several(ensemble: Ensemble) -> None:

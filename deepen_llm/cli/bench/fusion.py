@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from deepen_llm.cli.bench.figures import JsonFile, check_several, write_figures
+from deepen_llm.cli.bench.figures import JsonFile, check_figures_file, check_several, write_figures
 from deepen_llm.cli.bench.fusion_tables import describe_figures, figures_table, growth_line
 from deepen_llm.cli.console import err, open_ensemble, out
-from deepen_llm.cli.parameters import ENSEMBLE, check_writable, take_options
+from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.errors import ConfigError
 from deepen_llm.frontends.source import EnsembleSource
+from deepen_llm.text_file import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,9 +114,9 @@ def _measure(members: Sequence[MemberSpace], logits: Sequence[Tensor], **setting
 
 def _check_files(json_file: Path | None, plot_file: Path | None) -> None:
     """Find out before minutes of measuring that something cannot be written or drawn."""
-    check_writable(json_file, "--json")
-    check_writable(plot_file, "--plot")
+    check_figures_file(json_file)
     if plot_file is not None:
+        check_writable(plot_file, "--plot")
         from deepen_llm.bench.plot import check_matplotlib
 
         check_matplotlib()

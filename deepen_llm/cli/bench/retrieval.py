@@ -11,9 +11,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from deepen_llm.cli.bench.figures import write_figures
+from deepen_llm.cli.bench.figures import check_figures_file, write_figures
 from deepen_llm.cli.console import counting, open_ensemble, out, say, silence_transformers
-from deepen_llm.cli.parameters import ENSEMBLE, check_writable, take_options
+from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.cli.tables import describe_gain
 from deepen_llm.frontends.source import EnsembleSource
 
@@ -57,7 +57,7 @@ def retrieval(
     - `deepen bench retrieval --framework langchain --retrieve 2 --json retrieval.json`
     - `deepen bench retrieval -m org/main-model -m org/other-model --chat --questions 60`
     """
-    check_writable(json_file, "--json")
+    check_figures_file(json_file)
     benchmark = _prepare(framework, num_documents, num_questions, num_retrieved, in_chat=chat)
     with open_ensemble(source) as ensemble:
         config, names = ensemble.config, ensemble.member_names

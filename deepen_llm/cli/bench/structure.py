@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from deepen_llm.cli.bench.figures import JsonFile, write_figures
+from deepen_llm.cli.bench.figures import JsonFile, check_figures_file, write_figures
 from deepen_llm.cli.console import err, open_ensemble, out
-from deepen_llm.cli.parameters import ENSEMBLE, check_writable, read_schema, take_options
+from deepen_llm.cli.parameters import ENSEMBLE, read_schema, take_options
 from deepen_llm.frontends.source import EnsembleSource
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def structure(
     - `deepen bench structure`
     - `deepen bench structure -m org/main-model -m org/other-model --json-schema person.json -n 400`
     """
-    check_writable(json_file, "--json")
+    check_figures_file(json_file)
     wanted = {} if schema is None else {"schema": read_schema(schema)}
     with open_ensemble(source) as ensemble, err.status("measuring ...") as status:
         from deepen_llm.bench.structure import StructureBenchmark

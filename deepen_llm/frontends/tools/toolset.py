@@ -57,9 +57,11 @@ class ToolSet:
         """Refuse options that contradict the tools of the same call.
 
         Raises:
-            ConfigError: A structure, `ignore_eos`, or stop strings where the answer has to be a call.
+            ConfigError: A structure, what ends an answer elsewhere than a call does, or stop strings where the answer
+                has to be a call.
         """
-        if given := [name for name in (*STRUCTURE_NAMES, "ignore_eos") if options.get(name)]:
+        refused = (*STRUCTURE_NAMES, "ignore_eos", "min_new_tokens", "stop_token_ids")
+        if given := [name for name in refused if options.get(name)]:
             raise ConfigError(f"an answer that may call tools takes no {given[0]}: leave it out, or leave tools out")
         if self.is_forced and options.get("stop"):
             raise ConfigError(
@@ -72,7 +74,8 @@ class ToolSet:
 
         The stop strings, which would cut a call, go into the grammar: read the answer with `CallReader(params.stop)`.
         """
-        changes = {**dict.fromkeys(STRUCTURE_NAMES), "stop": (), "ignore_eos": False}
+        ends = {"stop": (), "stop_token_ids": (), "ignore_eos": False, "min_new_tokens": 0}
+        changes = {**dict.fromkeys(STRUCTURE_NAMES), **ends}
         return params.replace(**{**changes, "grammar": self.grammar(params.stop)})
 
 

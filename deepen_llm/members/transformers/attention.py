@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, final
 
 import torch
@@ -38,6 +39,7 @@ class AttentionRows(Rows):
         self._sliding_window = sliding_window
         self._cache = RaggedCache()
         self._order: list[int] = []
+        self._lost: set[int] = set()
         self._cache_argument = find_cache_argument(model)
         self._accepts = frozenset(inspect.signature(model.forward).parameters)
 
@@ -53,7 +55,56 @@ class AttentionRows(Rows):
         self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int], *, temperature: float = 1.0
     ) -> Extended:
         """See `Rows.extend`."""
-        asked = _Asked(measured, temperature)
+        self._check_kept(tokens)
+        with self._keep_even():
+            return self._extend_all(tokens, _Asked(measured, temperature))
+
+    def peek(self, branches: Sequence[Branch]) -> Tensor:
+        """Logits after other tokens, from copies of the rows' keys and values."""
+        self._check_kept(row for row, _, _ in branches)
+        cache = self._cache.copy_rows([self._order.index(row) for row, _, _ in branches])
+        for index, (_, num_back, _) in enumerate(branches):
+            if num_back:
+                cache.rollback(index, num_back)
+        return self._forward(cache, [ids for _, _, ids in branches])[0]
+
+    def rollback(self, row: int, num_tokens: int) -> None:
+        """Forget the last `num_tokens` tokens of a row."""
+        self._check_kept([row])
+        if num_tokens:
+            self._cache.rollback(self._order.index(row), num_tokens)
+
+    def release(self, row: int) -> None:
+        """Free a row; a row that never ran has nothing to free."""
+        self._lost.discard(row)
+        if row in self._order:
+            index = self._order.index(row)
+            self._order.remove(row)
+            with self._keep_even():
+                self._cache.drop(index)
+
+    @contextmanager
+    def _keep_even(self) -> Iterator[None]:
+        """Where a change of the cache fails halfway, take back what it did; rows for which that is too late are lost.
+
+        A pass leaves its tokens in the layers that it came through, also for the rows that had none.
+        """
+        try:
+            yield
+        except BaseException:
+            if not self._cache.restore():
+                self._cache.clear()
+                self._lost.update(self._order)
+                self._order = []
+            raise
+
+    def _check_kept(self, rows: Iterable[int]) -> None:
+        """Raise for rows that were lost, which would begin anew as if they had been empty."""
+        if not self._lost.isdisjoint(rows):
+            raise RuntimeError("a failure before, when the cache was changed, has cost this row its keys and values")
+
+    def _extend_all(self, tokens: Mapping[int, Sequence[int]], asked: _Asked) -> Extended:
+        """Feed rows that run and rows that begin, in a pass each."""
         if list(tokens) == self._order:
             return self._extend(self._cache, self._order, tokens, asked)
         passes: list[tuple[list[int], Extended]] = []
@@ -68,25 +119,6 @@ class AttentionRows(Rows):
         logits = {row: one for rows, made in passes for row, one in zip(rows, made.logits, strict=True)}
         found = {row: one for _, made in passes for row, one in made.measured.items()}
         return Extended(torch.stack([logits[row] for row in tokens]), found)
-
-    def peek(self, branches: Sequence[Branch]) -> Tensor:
-        """Logits after other tokens, from copies of the rows' keys and values."""
-        cache = self._cache.copy_rows([self._order.index(row) for row, _, _ in branches])
-        for index, (_, num_back, _) in enumerate(branches):
-            if num_back:
-                cache.rollback(index, num_back)
-        return self._forward(cache, [ids for _, _, ids in branches])[0]
-
-    def rollback(self, row: int, num_tokens: int) -> None:
-        """Forget the last `num_tokens` tokens of a row."""
-        if num_tokens:
-            self._cache.rollback(self._order.index(row), num_tokens)
-
-    def release(self, row: int) -> None:
-        """Free a row; a row that never ran has nothing to free."""
-        if row in self._order:
-            self._cache.drop(self._order.index(row))
-            self._order.remove(row)
 
     def _extend(
         self, cache: RaggedCache, rows: Sequence[int], tokens: Mapping[int, Sequence[int]], asked: _Asked

@@ -134,13 +134,25 @@ class RaggedCache:
         """Move every row's live slots to the right end and drop the slots that no row needs."""
         num_slots = max(self.lengths)
         order = torch.argsort(self.mask.to(torch.uint8), dim=1, stable=True)[:, self.num_slots - num_slots :]
-        self._mask, self.num_slots = self.mask.gather(1, order), num_slots
 
         def gather(states: Tensor) -> Tensor:
             index = order.to(states.device)[:, None, :, None]
             return states.gather(2, index.expand(-1, states.shape[1], -1, states.shape[3]))
 
         self._map_layers(gather)
+        self._mask, self.num_slots = self.mask.gather(1, order), num_slots
+
+    def restore(self) -> bool:
+        """Take back what a pass or a change that failed halfway, for want of memory, say, left in some layers only.
+
+        Returns:
+            Whether every layer holds the rows as they were before; otherwise they are good for nothing.
+        """
+        layers = self._layers
+        for layer in layers:
+            layer.keys, layer.values = layer.keys[:, :, : self.num_slots], layer.values[:, :, : self.num_slots]
+        due = (self.num_rows, self.num_slots)
+        return all((len(states), states.shape[2]) == due for layer in layers for states in (layer.keys, layer.values))
 
     @property
     def _layers(self) -> list[_FilledLayer]:

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast, final
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    DynamicCache,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import DynamicCache, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicSlidingWindowLayer, LinearAttentionCacheLayerMixin
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
-from deepen_llm.errors import ClosedError, MemberError
+from deepen_llm.errors import ClosedError
 from deepen_llm.members.base import Branch, Member, Pending, Ready
+from deepen_llm.members.generation_defaults import GenerationDefaults
 from deepen_llm.members.names import member_name
 from deepen_llm.members.transformers.attention import AttentionRows
+from deepen_llm.members.transformers.generation_defaults import read_generation_defaults
+from deepen_llm.members.transformers.loading import load_model, own_errors
 from deepen_llm.members.transformers.recurrent import RecurrentRows
 from deepen_llm.members.transformers.rows import Rows
 from deepen_llm.members.transformers.settings import TransformersConfig
@@ -37,17 +31,26 @@ class TransformersMember(Member):
     """Runs a `PreTrainedModel` that has a language-modelling head, with one forward pass a step for all its rows."""
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: Any, *, name: str, chat_template: str | None = None, revision: str = ""
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        name: str,
+        chat_template: str | None = None,
+        revision: str = "",
+        adapter: str | None = None,
     ) -> None:
-        """Wrap a model that is already loaded.
+        """Wrap a model that is already loaded; `adapter` says where what changes it came from.
 
         Raises:
             VocabularyError: The tokenizer's tokens cannot be read as bytes.
+            MemberError: A `generation_config` that cannot be read.
         """
         self.name = name
         model.train(False)
         self._model = model
         self._revision = revision
+        self._adapter = adapter
         self.vocabulary = Vocabulary.from_tokenizer(
             tokenizer,
             name=name,
@@ -56,6 +59,7 @@ class TransformersMember(Member):
             chat_template=chat_template,
         )
         self.context_length = _context_length(model.config, tokenizer)
+        self._generation_defaults = read_generation_defaults(model, name, len(self.vocabulary))
         self._rows = _make_rows(model)
         self._handles = itertools.count()
         self._is_closed = False
@@ -65,33 +69,23 @@ class TransformersMember(Member):
         """Load model and tokenizer as the configuration says, weights from safetensors only.
 
         Raises:
-            MemberError: No such model, no tokenizer or weights, or a model that is not decoder-only.
+            ConfigError: A device that this machine does not have.
+            MemberError: No such model, no tokenizer or weights, files that are damaged or do not belong together, or a
+                model that is not decoder-only.
+            MissingDependencyError: An adapter, and peft is not installed.
             VocabularyError: The tokenizer's tokens cannot be read as bytes.
         """
         name = member_name(config)
-        _check_exists(config.model, name)
-        shared = {
-            "revision": config.revision or "main",
-            "local_files_only": config.local_files_only,
-            "trust_remote_code": config.trust_remote_code,
-        }
-        try:
-            settings = AutoConfig.from_pretrained(config.model, **shared)
-            _check_decoder_only(settings, name)
-            tokenizer = AutoTokenizer.from_pretrained(config.tokenizer or config.model, **shared)
-            model = AutoModelForCausalLM.from_pretrained(config.model, **shared, **_model_options(config))
-        except (OSError, ValueError, ImportError) as error:
-            if isinstance(error, MemberError):
-                raise
-            raise MemberError(
-                f"member {name!r} cannot be loaded from {config.model!r}: {error} (needed: a decoder-only model with "
-                f"config.json, tokenizer.json and *.safetensors)"
-            ) from error
-        if config.device is not None:
-            model.to(device=torch.device(config.device))  # type: ignore[call-arg]
-        return cls(
-            model, tokenizer, name=name, chat_template=config.chat_template, revision=_commit(model, config.revision)
-        )
+        loaded = load_model(config, name)
+        with own_errors(name, config.model):
+            return cls(
+                loaded.model,
+                loaded.tokenizer,
+                name=name,
+                chat_template=config.chat_template,
+                revision=loaded.commit,
+                adapter=loaded.adapter,
+            )
 
     @property
     def kind(self) -> str:
@@ -127,9 +121,15 @@ class TransformersMember(Member):
         return self._rows.bytes_per_token
 
     @property
+    def generation_defaults(self) -> GenerationDefaults:
+        """The model's `generation_config`."""
+        return self._generation_defaults
+
+    @property
     def identity(self) -> Mapping[str, object]:
-        """Name, place, revision and number format of the model."""
-        return {
+        """Name, place, revision and number format of the model, and its adapter where it has one."""
+        adapter = {} if self._adapter is None else {"adapter": self._adapter}
+        return adapter | {
             "name": self.name,
             "model": str(self._model.config.name_or_path),
             "revision": self._revision,
@@ -176,39 +176,6 @@ class TransformersMember(Member):
     def _check_open(self) -> None:
         if self._is_closed:
             raise ClosedError(f"member {self.name!r} is closed: load it again")
-
-
-def _check_exists(model: str, name: str) -> None:
-    """Refuse what is plainly meant as a path and is not there; anything else may be a name on the hub."""
-    looks_like_path = model.startswith((".", "/", "~")) or model.count("/") > 1
-    if looks_like_path and not Path(model).expanduser().is_dir():
-        raise MemberError(f"member {name!r}: there is no folder {model!r}: give a model's folder or its hub name")
-
-
-def _check_decoder_only(config: PreTrainedConfig, name: str) -> None:
-    is_encoder = type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
-    if config.is_encoder_decoder or is_encoder:
-        kind = "an encoder-decoder" if config.is_encoder_decoder else "an encoder-only"
-        raise MemberError(
-            f"member {name!r} must be a decoder-only causal language model; {config.model_type!r} is {kind} model: "
-            f"leave it out or take a causal model in its place"
-        )
-
-
-def _model_options(config: TransformersConfig) -> dict[str, Any]:
-    """The arguments of `from_pretrained` that the configuration gives."""
-    options = {
-        "dtype": config.dtype,
-        "device_map": config.device_map,
-        "attn_implementation": config.attn_implementation,
-        "quantization_config": config.quantization_config,
-    }
-    given = {key: value for key, value in options.items() if value is not None}
-    return {"use_safetensors": True, **given, **config.model_kwargs}
-
-
-def _commit(model: PreTrainedModel, revision: str | None) -> str:
-    return str(getattr(model.config, "_commit_hash", None) or revision or "")
 
 
 def _head(model: PreTrainedModel) -> Any:

@@ -21,11 +21,17 @@ class ChatAnswer:
     def __init__(self, request: ChatRequest, model_name: str, member_names: Sequence[str]) -> None:
         self._model_name = model_name
         self._member_names = member_names
+        self._request = request
         self._max_tokens = request.params.max_new_tokens
         self._reader = request.reader()
 
     def whole(self, answer: Generation) -> ChatResult:
-        """The answer as one message."""
+        """The answer as one message, and each of its alternatives as another."""
+        return ChatResult(generations=[self._generation(one) for one in answer.answers])
+
+    def _generation(self, answer: Generation) -> ChatGeneration:
+        """One answer alone, with calls of its own."""
+        self._reader = self._request.reader()
         text, parts = answer.text, {}
         if self._reader is not None:
             text, _ = self._reader.push(text, is_last=True)
@@ -37,7 +43,7 @@ class ChatAnswer:
             usage_metadata=usage_metadata(answer.usage),
             **parts,
         )
-        return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
+        return ChatGeneration(message=message, generation_info=info)
 
     def pieces(self, piece: Chunk) -> list[ChatGenerationChunk]:
         """One piece of a stream; none where all of it is held back, as the beginning of a call or of a stop string.

@@ -12,6 +12,7 @@ from langchain_core.language_models.base import LanguageModelInput
 from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from deepen_llm.config import SamplingParams
@@ -22,6 +23,8 @@ from deepen_llm.structure import check_structure
 from langchain_deepen.chat_answer import ChatAnswer
 from langchain_deepen.chat_request import CHAT_NAMES, ChatRequest, make_request, split_options
 from langchain_deepen.ensemble_model import EnsembleModel
+from langchain_deepen.errors import in_langchains_terms, refusing_input
+from langchain_deepen.messages import read_messages
 from langchain_deepen.options import as_json_schema, read_call
 from langchain_deepen.structured import (
     SchemaSource,
@@ -52,9 +55,20 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         ```
     """
 
+    chat_template_kwargs: dict[str, Any] | None = None
+    """Further variables that every member's chat template sees, such as `enable_thinking`."""
+
     @property
     def _llm_type(self) -> str:
         return "deepen-chat"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {**super()._identifying_params, "chat_template_kwargs": self.chat_template_kwargs}
+
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        with refusing_input():
+            return super()._convert_input(model_input)
 
     def batch(
         self,
@@ -149,6 +163,24 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         model = self.bind(response_format=told, ls_structured_output_format=traced, **kwargs)
         return with_parser(model, json_parser(schema), include_raw=include_raw)
 
+    def get_num_tokens_from_messages(
+        self, messages: LanguageModelInput, tools: Sequence[ToolSource] | None = None
+    ) -> int:
+        """What messages take out of `ensemble.context_length`, in the member for which they take most.
+
+        Counted are the chat templates too, and what the models are told about `tools`. Messages that take less fit into
+        every member's context, which `trim_messages(..., token_counter=chat)` relies on.
+
+        Raises:
+            PromptError: A message that cannot be read.
+            ConfigError: Tools that are none.
+        """
+        if self.custom_get_token_ids is not None:
+            return super().get_num_tokens_from_messages(self._convert_input(messages).to_messages(), tools)
+        told = read_tools(describe_tools(tools), None) if tools else None
+        words = told.words if told is not None else ""
+        return self._open.meter.count_chat(read_messages(self._convert_input(messages).to_messages(), words))
+
     def _prepare(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: Mapping[str, Any]
     ) -> tuple[Self, ChatRequest]:
@@ -159,7 +191,9 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         # The tools are nearer than a structure of the constructor, and take its place.
         model = self.model_copy(update=dict.fromkeys(STRUCTURE_NAMES)) if form.tools else self
         call = model._for_call(stop, rest)
-        return call, make_request(messages, form, call._params(None, {}), stop)
+        given = options.get("chat_template_kwargs")
+        template_kwargs = self.chat_template_kwargs if given is None else given
+        return call, make_request(messages, form, call._params(None, {}), stop, template_kwargs=template_kwargs)
 
     async def _aprepare(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: Mapping[str, Any]
@@ -177,7 +211,8 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call, request = self._prepare(messages, stop, kwargs)
-        answer = call.ensemble.chat(request.messages, request.params)
+        with in_langchains_terms():
+            answer = call.ensemble.chat(request.messages, request.params, chat_template_kwargs=request.template_kwargs)
         return ChatAnswer(request, call.model_name, call.ensemble.member_names).whole(answer)
 
     async def _agenerate(
@@ -188,7 +223,10 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         call, request = await self._aprepare(messages, stop, kwargs)
-        answer = await call.ensemble.achat(request.messages, request.params)
+        with in_langchains_terms():
+            answer = await call.ensemble.achat(
+                request.messages, request.params, chat_template_kwargs=request.template_kwargs
+            )
         return ChatAnswer(request, call.model_name, call.ensemble.member_names).whole(answer)
 
     def _stream(
@@ -200,7 +238,12 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         call, request = self._prepare(messages, stop, kwargs)
         answer = ChatAnswer(request, call.model_name, call.ensemble.member_names)
-        with call.ensemble.stream_chat(request.messages, request.params) as stream:
+        with (
+            in_langchains_terms(),
+            call.ensemble.stream_chat(
+                request.messages, request.params, chat_template_kwargs=request.template_kwargs
+            ) as stream,
+        ):
             for piece in stream:
                 for chunk in answer.pieces(piece):
                     if run_manager:
@@ -216,12 +259,17 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
     ) -> AsyncIterator[ChatGenerationChunk]:
         call, request = await self._aprepare(messages, stop, kwargs)
         answer = ChatAnswer(request, call.model_name, call.ensemble.member_names)
-        async with aclosing(call.ensemble.astream_chat(request.messages, request.params)) as stream:
-            async for piece in stream:
-                for chunk in answer.pieces(piece):
-                    if run_manager:
-                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                    yield chunk
+        with in_langchains_terms():
+            async with aclosing(
+                call.ensemble.astream_chat(
+                    request.messages, request.params, chat_template_kwargs=request.template_kwargs
+                )
+            ) as stream:
+                async for piece in stream:
+                    for chunk in answer.pieces(piece):
+                        if run_manager:
+                            await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                        yield chunk
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         """The cache's key for the options of a call: two schemas of one name are two, and patience is no option."""

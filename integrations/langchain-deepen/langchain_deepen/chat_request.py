@@ -13,8 +13,9 @@ from deepen_llm.errors import ConfigError
 from deepen_llm.frontends.options import STRUCTURE_NAMES
 from deepen_llm.frontends.tools import CallReader, ToolSet, read_response_format, read_tools
 from langchain_deepen.messages import read_messages
+from langchain_deepen.tools import check_list
 
-CHAT_NAMES = ("tools", "tool_choice", "parallel_tool_calls", "response_format")
+CHAT_NAMES = ("tools", "tool_choice", "parallel_tool_calls", "response_format", "chat_template_kwargs")
 """Options of a call that only the chat model has."""
 
 
@@ -37,6 +38,8 @@ class ChatRequest:
     has_tools: bool
     stop: tuple[str, ...] = ()
     """Where a text that is no call is cut."""
+    template_kwargs: Mapping[str, Any] | None = None
+    """Further variables that the chat templates see."""
 
     def reader(self) -> CallReader | None:
         """A reader for one answer that may be a call; None where answers are text."""
@@ -59,6 +62,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[Form, dict[str, Any]]:
         schema, words = read_response_format(chat["response_format"])
         return Form(schema=schema, words=words if chat["response_format"].get("is_told", True) else ""), rest
     is_parallel = bool(chat.get("parallel_tool_calls"))
+    check_list(chat.get("tools", ()))
     tools = read_tools(chat.get("tools", ()), chat.get("tool_choice"), is_parallel=is_parallel)
     if tools is None:
         return Form(), rest
@@ -67,7 +71,12 @@ def split_options(options: Mapping[str, Any]) -> tuple[Form, dict[str, Any]]:
 
 
 def make_request(
-    messages: Sequence[BaseMessage], form: Form, params: SamplingParams, stop: Sequence[str] | None
+    messages: Sequence[BaseMessage],
+    form: Form,
+    params: SamplingParams,
+    stop: Sequence[str] | None,
+    *,
+    template_kwargs: Mapping[str, Any] | None = None,
 ) -> ChatRequest:
     """The request for messages.
 
@@ -76,6 +85,7 @@ def make_request(
         form: What the answer looks like.
         params: The engine's parameters; tools take the place of their structure.
         stop: The call's own stop strings, if it has any.
+        template_kwargs: Further variables that the chat templates see.
 
     Raises:
         ConfigError: Stop strings in a call that has to be a call of a tool.
@@ -83,6 +93,6 @@ def make_request(
     """
     told = read_messages(messages, form.words)
     if form.tools is None:
-        return ChatRequest(told, params, has_tools=False)
+        return ChatRequest(told, params, has_tools=False, template_kwargs=template_kwargs)
     form.tools.check_options({"stop": stop})
-    return ChatRequest(told, form.tools.hold(params), has_tools=True, stop=params.stop)
+    return ChatRequest(told, form.tools.hold(params), True, params.stop, template_kwargs)

@@ -11,9 +11,10 @@ from langchain_core.language_models.base import BaseLanguageModel, LangSmithPara
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import get_config_list
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticSerializationError
 
-from deepen_llm.config import FusionConfig, GivenWeights, SamplingParams
-from deepen_llm.errors import ConfigError, DeepenError
+from deepen_llm.config import FusionConfig, GivenWeights, LogitBias, SamplingParams, StopIds
+from deepen_llm.errors import DeepenError
 from deepen_llm.frontends.options import ALIASES, OPTION_NAMES, check_names, make_params, put_nearer, resolve_aliases
 from deepen_llm.frontends.source import EnsembleSource, ModelSource, without_paths
 from deepen_llm.structure import check_structure
@@ -48,7 +49,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
     """How the members are fused."""
     max_batch_size: int | None = None
     """The most sequences that run at the same time."""
-    member_options: dict[str, Any] | None = None
+    member_options: dict[str, Any] | None = Field(default=None, repr=False)
     """Loading options for every member of a list: `dtype`, `device_map`, `local_files_only`, ..."""
     opened: OpenEnsemble | None = Field(default=None, alias="ensemble", exclude=True, repr=False)
     """The open ensemble; the constructor takes an `Ensemble` as `ensemble=`."""
@@ -63,10 +64,24 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
     """Keep the k best tokens."""
     min_p: float | None = None
     """Drop tokens less probable than this share of the best one's probability."""
+    repetition_penalty: float | None = Field(default=None, strict=True)
+    """Above 1, make tokens less likely that were in prompt or answer."""
+    presence_penalty: float | None = Field(default=None, strict=True)
+    """Taken off the log-probability of every token that is in the answer."""
+    frequency_penalty: float | None = Field(default=None, strict=True)
+    """The same, once for each time that the token is in the answer."""
+    logit_bias: LogitBias = None
+    """Added to the log-probabilities of single tokens: {token: from -100 to 100}, by id or by text."""
+    min_new_tokens: int | None = Field(default=None, strict=True)
+    """Until so many tokens have come, nothing ends the answer."""
     stop: Annotated[list[str] | None, BeforeValidator(lambda stop: [stop] if isinstance(stop, str) else stop)] = None
     """Strings at which an answer ends; a call's own `stop` takes their place."""
+    stop_token_ids: StopIds | None = None
+    """Tokens of the main model at which an answer ends."""
     seed: int | None = None
     """Seed of each request's own generator."""
+    n: int | None = Field(default=None, strict=True)
+    """How many answers to draw to each prompt: as many generations in what `generate` returns."""
     logprobs: bool | int | None = None
     """Report each token's log-probability, with this many alternatives (True: with none)."""
     ignore_eos: bool | None = None
@@ -122,11 +137,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
     @classmethod
     def _wrap_ensemble(cls, value: Any) -> Any:
         """Accept an `Ensemble` as it is."""
-        if value is None or isinstance(value, OpenEnsemble):
-            return value
-        if not hasattr(value, "generate") or not hasattr(value, "stream_chat"):
-            raise ConfigError(f"ensemble must be a deepen_llm.Ensemble; got {type(value).__name__}")
-        return OpenEnsemble(value)
+        return value if value is None or isinstance(value, OpenEnsemble) else OpenEnsemble(value)
 
     @model_validator(mode="after")
     def _open_ensemble(self) -> Self:
@@ -152,9 +163,13 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
     @property
     def ensemble(self) -> Ensemble:
         """The ensemble that answers."""
+        return self._open.ensemble
+
+    @property
+    def _open(self) -> OpenEnsemble:
         if self.opened is None:
             raise RuntimeError("a model built by model_construct() has no ensemble: use the constructor")
-        return self.opened.ensemble
+        return self.opened
 
     @property
     def model_name(self) -> str:
@@ -207,11 +222,20 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
         return {
             "model_name": self.model_name,
             "ensemble": self.ensemble.identity,
-            "options": self._params(None, {}).model_dump(mode="json"),  # how long to wait for it is not dumped
+            "options": self._identify_options(),
         }
 
+    def _identify_options(self) -> dict[str, Any]:
+        """The options in force as JSON values, but for how long to wait."""
+        params = self._params(None, {})
+        try:
+            return params.model_dump(mode="json")
+        except PydanticSerializationError:
+            check_structure(params)  # which says what in it is no JSON
+            raise
+
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
-        """What traces say about a call: the options in force."""
+        """What traces say about a call: the options in force. It is asked first, and refuses what is no `stop`."""
         named = ("temperature", "max_tokens", "max_new_tokens")
         params = self._params(None, {name: kwargs[name] for name in named if name in kwargs})
         traced = super()._get_ls_params(stop=stop, **kwargs)
@@ -220,7 +244,7 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
             traced["ls_model_name"] = self.model_name
         traced["ls_temperature"] = params.temperature
         traced["ls_max_tokens"] = params.max_new_tokens
-        if in_force := params.stop if stop is None else stop:
+        if in_force := params.stop if stop is None else make_params({"stop": stop}).stop:
             traced["ls_stop"] = list(in_force)
         return traced
 
@@ -229,6 +253,15 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         return self.ensemble.encode(text)
+
+    def get_num_tokens(self, text: str) -> int:
+        """What a prompt takes out of `ensemble.context_length`, in the member for which it takes most.
+
+        A prompt that takes less fits into every member's context; the main model alone may count fewer.
+        """
+        if self.custom_get_token_ids is not None:
+            return super().get_num_tokens(text)
+        return self._open.meter.count_prompt(text)
 
     def _side_by_side(
         self, inputs: Sequence[Any], config: RunnableConfig | list[RunnableConfig] | None

@@ -12,11 +12,13 @@ from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackMana
 from langchain_core.language_models.base import LanguageModelInput
 from langchain_core.language_models.llms import BaseLLM
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
+from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from deepen_llm.results import Chunk
 from deepen_llm.results import Generation as Answer
 from langchain_deepen.ensemble_model import EnsembleModel
+from langchain_deepen.errors import in_langchains_terms, refusing_input
 from langchain_deepen.generation_info import finish_info, token_info, token_usage, usage_info
 
 _RUN_SETTINGS = ("tags", "metadata", "run_name", "run_id")
@@ -42,6 +44,10 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
     @property
     def _llm_type(self) -> str:
         return "deepen"
+
+    def _convert_input(self, model_input: LanguageModelInput) -> PromptValue:
+        with refusing_input():
+            return super()._convert_input(model_input)
 
     def batch(
         self,
@@ -109,7 +115,8 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
         if self.streaming and len(prompts) == 1:
             return self._join(list(self._stream(prompts[0], stop, run_manager, **kwargs)))
         call = self._for_call(stop, kwargs)
-        return call._result(call.ensemble.generate(prompts, call._params(None, {})))
+        with in_langchains_terms():
+            return call._result(call.ensemble.generate(prompts, call._params(None, {})))
 
     async def _agenerate(
         self,
@@ -121,7 +128,8 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
         if self.streaming and len(prompts) == 1:
             return self._join([chunk async for chunk in self._astream(prompts[0], stop, run_manager, **kwargs)])
         call = await self._afor_call(stop, kwargs)
-        return call._result(await call.ensemble.agenerate(prompts, call._params(None, {})))
+        with in_langchains_terms():
+            return call._result(await call.ensemble.agenerate(prompts, call._params(None, {})))
 
     def _stream(
         self,
@@ -131,7 +139,7 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
         call = self._for_call(stop, kwargs)
-        with call.ensemble.stream(prompt, call._params(None, {})) as stream:
+        with in_langchains_terms(), call.ensemble.stream(prompt, call._params(None, {})) as stream:
             for piece in stream:
                 chunk = call._chunk(piece)
                 if run_manager:
@@ -146,20 +154,24 @@ class DeepenLLM(EnsembleModel[str], BaseLLM):
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
         call = await self._afor_call(stop, kwargs)
-        async with aclosing(call.ensemble.astream(prompt, call._params(None, {}))) as stream:
-            async for piece in stream:
-                chunk = call._chunk(piece)
-                if run_manager:
-                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
-                yield chunk
+        with in_langchains_terms():
+            async with aclosing(call.ensemble.astream(prompt, call._params(None, {}))) as stream:
+                async for piece in stream:
+                    chunk = call._chunk(piece)
+                    if run_manager:
+                        await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                    yield chunk
 
     def _result(self, answers: Sequence[Answer]) -> LLMResult:
-        """The answers, each with its own usage, and the usage of all of them together."""
+        """The answers to each prompt, each with its own usage, and the usage of all of them together."""
         return LLMResult(
-            generations=[[Generation(text=answer.text, generation_info=self._info(answer))] for answer in answers],
+            generations=[
+                [Generation(text=one.text, generation_info=self._info(one)) for one in answer.answers]
+                for answer in answers
+            ],
             llm_output={
                 "model_name": self.model_name,
-                "token_usage": token_usage([answer.usage for answer in answers]),
+                "token_usage": token_usage(answer.total_usage for answer in answers),
             },
         )
 

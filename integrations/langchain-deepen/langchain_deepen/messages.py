@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    BaseMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    SystemMessage,
+    ToolMessage,
+)
 
 from deepen_llm.errors import PromptError
 from deepen_llm.frontends.tools import write_result
 from langchain_deepen.tool_calls import write_calls
 
-_ROLES = ("system", "user", "assistant")
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+"""The roles of a `ChatMessage`, and how templates know them."""
 _CALL_BLOCKS = ("tool_use", "tool_call", "tool_call_chunk", "invalid_tool_call", "function_call")
 """Blocks that say again what a message's `tool_calls` say."""
 
@@ -37,14 +46,14 @@ def read_messages(messages: Sequence[BaseMessage], instructions: str = "") -> li
 
 def _role(message: BaseMessage, position: int) -> str:
     """The role that chat templates know this message by."""
-    if isinstance(message, (HumanMessage, ToolMessage)):
+    if isinstance(message, (HumanMessage, ToolMessage, FunctionMessage)):
         return "user"
     if isinstance(message, SystemMessage):
         return "system"
     if isinstance(message, AIMessage):
         return "assistant"
     if isinstance(message, ChatMessage) and message.role in _ROLES:
-        return message.role
+        return _ROLES[message.role]
     came = f"a message of role {message.role!r}" if isinstance(message, ChatMessage) else type(message).__name__
     raise PromptError(f"message {position} must be from the system, the user, the assistant or a tool; got {came}")
 
@@ -54,6 +63,8 @@ def _content(message: BaseMessage, position: int, names: dict[str | None, str]) 
     text = _text(message, position)
     if isinstance(message, AIMessage):
         return "\n".join([*([text] if text else []), *write_calls(message)])
+    if isinstance(message, FunctionMessage):
+        return write_result(message.name, text)
     if isinstance(message, ToolMessage):
         name = message.name or names.get(message.tool_call_id)
         return write_result(name, text, is_error=message.status == "error")

@@ -37,5 +37,5 @@ def as_json_schema(schema: Any) -> Any:
         return read_model_schema(schema) if issubclass(schema, BaseModel) else convert_to_json_schema(schema)
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            f"a schema must be a pydantic model, a TypedDict or a dict; got {schema!r}: {error}"
+            f"a JSON schema must come from a pydantic model, a TypedDict or a dict; got {schema!r}: {error}"
         ) from error

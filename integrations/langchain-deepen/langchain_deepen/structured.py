@@ -38,7 +38,7 @@ def read_schema(schema: SchemaSource, *, strict: bool | None = None) -> dict[str
     else:
         try:
             read = convert_to_json_schema(schema, strict=strict)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(f"the schema must be a JSON schema with a title, or a class; got {schema!r}") from error
     if not isinstance(read, dict):
         raise ConfigError(f"the schema must be a pydantic model, a TypedDict or a dict; got {read!r}")

@@ -21,14 +21,25 @@ def describe_tools(tools: Sequence[ToolSource], *, strict: bool | None = None) -
         strict: True makes a call give every argument, also those that have a default.
 
     Raises:
-        ConfigError: No tools, or something that is no tool.
+        ConfigError: No list of tools, an empty one, or something in it that is no tool.
     """
+    check_list(tools)
     described = []
     for place, tool in enumerate(tools):
         try:
             described.append(convert_to_openai_tool(tool, strict=strict))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(f"tool {place} must have a name and a schema; got {tool!r}: {error}") from error
     if not described:
         raise ConfigError("tools must hold at least one tool; got none: leave tools out")
     return described
+
+
+def check_list(tools: object) -> None:
+    """Refuse tools that are no list.
+
+    Raises:
+        ConfigError: A single tool, or something else.
+    """
+    if isinstance(tools, (str, bytes)) or not isinstance(tools, Sequence):
+        raise ConfigError(f"tools must be a list of tools; got {type(tools).__name__}: write tools=[...]")

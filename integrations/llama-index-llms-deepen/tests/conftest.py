@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,15 +68,27 @@ class FakeStream:
         self._is_open = False
 
 
+class FakeVocabulary:
+    """A token a byte; a chat has three more for each message and one for its beginning."""
+
+    prefix_ids = (0,)
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def encode_chat(self, messages: list[dict[str, str]], **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(ids=(0, *(byte for m in messages for byte in b"<->" + m["content"].encode())))
+
+
 class FakeEnsemble:
     """The part of `Ensemble` that DeepenLLM uses."""
 
     member_names = ("alpha", "beta")
     main_name = "alpha"
-    context_length = 512
     has_chat_template = True
 
-    def __init__(self) -> None:
+    def __init__(self, context_length: int = 512) -> None:
+        self.members = [SimpleNamespace(vocabulary=FakeVocabulary(), context_length=context_length)]
         self.pieces = ["Paris", " is", " it."]
         self.answers: list[str] = []
         """What the next calls are answered with, instead of the pieces."""
@@ -89,28 +102,40 @@ class FakeEnsemble:
         self.num_cancelled = 0
         self.is_closed = False
 
+    @property
+    def context_length(self) -> int:
+        return self.members[0].context_length
+
+    @context_length.setter
+    def context_length(self, context_length: int) -> None:
+        self.members[0].context_length = context_length
+
     def generate(self, prompt: str, params: SamplingParams) -> Generation:
         return self._whole("generate", prompt, params)
 
-    def chat(self, messages: list[dict[str, str]], params: SamplingParams) -> Generation:
+    def chat(self, messages: list[dict[str, str]], params: SamplingParams, **options: Any) -> Generation:
+        self.chat_options = options
         return self._whole("chat", messages, params)
 
     async def agenerate(self, prompt: str, params: SamplingParams) -> Generation:
         return await self._awhole("agenerate", prompt, params)
 
-    async def achat(self, messages: list[dict[str, str]], params: SamplingParams) -> Generation:
+    async def achat(self, messages: list[dict[str, str]], params: SamplingParams, **options: Any) -> Generation:
+        self.chat_options = options
         return await self._awhole("achat", messages, params)
 
     def stream(self, prompt: str, params: SamplingParams) -> FakeStream:
         return self._stream("stream", prompt, params)
 
-    def stream_chat(self, messages: list[dict[str, str]], params: SamplingParams) -> FakeStream:
+    def stream_chat(self, messages: list[dict[str, str]], params: SamplingParams, **options: Any) -> FakeStream:
+        self.chat_options = options
         return self._stream("stream_chat", messages, params)
 
     def astream(self, prompt: str, params: SamplingParams) -> FakeStream:
         return self._stream("astream", prompt, params)
 
-    def astream_chat(self, messages: list[dict[str, str]], params: SamplingParams) -> FakeStream:
+    def astream_chat(self, messages: list[dict[str, str]], params: SamplingParams, **options: Any) -> FakeStream:
+        self.chat_options = options
         return self._stream("astream_chat", messages, params)
 
     def encode(self, text: str) -> list[int]:
@@ -123,7 +148,9 @@ class FakeEnsemble:
         self.calls.append((method, content, params))
         if self.error is not None:
             raise self.error
-        return Generation("".join(self._next_pieces()), (1, 2, 3), self.finish_reason, Usage(11, 7), fusion=FUSION)
+        text = "".join(self._next_pieces())
+        answer = Generation(text, (1, 2, 3), self.finish_reason, Usage(11, 7), fusion=FUSION)
+        return Generation.join([answer] * params.n)
 
     async def _awhole(self, method: str, content: Any, params: SamplingParams) -> Generation:
         self.num_running += 1

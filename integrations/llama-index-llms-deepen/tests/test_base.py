@@ -12,8 +12,8 @@ from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.llms import ChatMessage, CustomLLM, MessageRole
 from llama_index.core.prompts import PromptTemplate
 
-from deepen_llm.errors import ClosedError, ConfigError, ContextLengthError, PromptError
-from llama_index.llms.deepen import DeepenLLM
+from deepen_llm.errors import ClosedError, ConfigError, MemberTimeoutError
+from llama_index.llms.deepen import DeepenLLM, PromptRefusedError
 
 QUESTION = [ChatMessage(role="system", content="Be brief."), ChatMessage(role="user", content="Capital?")]
 PLAIN_QUESTION = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Capital?"}]
@@ -150,7 +150,7 @@ def test_a_wrong_option_of_a_stream_raises_at_the_call(llm):
 
 
 @pytest.mark.parametrize("method", COMPLETIONS + CHATS)
-@pytest.mark.parametrize("error", [ContextLengthError("prompt too long"), ClosedError("closed")])
+@pytest.mark.parametrize("error", [MemberTimeoutError("too late"), ClosedError("closed")])
 async def test_the_engines_errors_arrive_as_they_are(llm, ensemble, method, error):
     ensemble.error = error
     with pytest.raises(type(error), match=str(error)):
@@ -170,13 +170,13 @@ async def test_the_engines_errors_arrive_as_they_are(llm, ensemble, method, erro
     ],
 )
 def test_messages_that_are_not_plain_text_are_refused_by_name(llm, ensemble, messages, message):
-    with pytest.raises(PromptError, match=message):
+    with pytest.raises(PromptRefusedError, match=message):
         llm.chat(messages)
     assert ensemble.calls == []
 
 
 def test_messages_are_no_prompt(llm):
-    with pytest.raises(PromptError, match="must be a string; got list"):
+    with pytest.raises(PromptRefusedError, match="must be a string; got list"):
         llm.complete(QUESTION)
 
 
@@ -189,7 +189,10 @@ def test_every_role_of_a_conversation_has_its_plain_name(llm, ensemble):
 
 def test_metadata_is_true_to_the_ensemble(ensemble):
     metadata = DeepenLLM(ensemble=ensemble, max_tokens=17).metadata
-    assert (metadata.context_window, metadata.num_output, metadata.model_name) == (512, 17, "alpha+beta")
+    around = len(b"<->x<->x") + 1
+    assert (metadata.context_window, metadata.num_output) == (512 - around - 1, 17)
+    assert metadata.model_name == "alpha+beta"
+    assert DeepenLLM(ensemble=ensemble, is_chat_model=False).metadata.context_window == 512 - 1 - 1
     assert metadata.is_chat_model and metadata.is_function_calling_model
 
 
@@ -240,8 +243,8 @@ def test_what_observers_see_is_json_and_names_the_members(llm):
     assert (payload["model_name"], payload["main"], payload["temperature"]) == ("alpha+beta", "alpha", 0.0)
 
 
-def test_the_tokenizer_is_the_main_models(llm):
-    assert llm.tokenizer("ab") == [97, 98]
+def test_the_tokenizer_counts_in_the_unit_of_the_context_window(llm):
+    assert llm.tokenizer("ab") == [0, 1]
 
 
 def test_closing_leaves_a_ready_ensemble_to_its_owner(llm, ensemble):
@@ -271,3 +274,40 @@ def test_closing_leaves_a_ready_ensemble_to_its_owner(llm, ensemble):
 def test_a_constructor_that_cannot_work_says_why(arguments, message):
     with pytest.raises(ConfigError, match=message):
         DeepenLLM(**arguments)
+
+
+def test_of_n_answers_raw_has_those_that_are_not_the_response(llm, ensemble):
+    response = llm.complete("Capital?", n=3, temperature=1.0)
+    assert [other["text"] for other in response.raw["alternatives"]] == [response.text] * 2
+    assert response.raw["usage"] == {"prompt_tokens": 11, "completion_tokens": 21, "total_tokens": 32}
+    assert "alternatives" not in llm.complete("Capital?").raw
+    json.dumps(response.raw)
+
+
+def test_penalties_bias_minimum_and_stop_tokens_are_options_of_the_llm_and_of_a_call(ensemble):
+    options = {
+        "repetition_penalty": 1.2,
+        "presence_penalty": 0.5,
+        "frequency_penalty": -0.5,
+        "logit_bias": {"50": -100, " Paris": 5},
+        "min_new_tokens": 2,
+        "stop_token_ids": [3],
+    }
+    expected = {**options, "logit_bias": {50: -100.0, " Paris": 5.0}, "stop_token_ids": (3,)}
+    llm = DeepenLLM(ensemble=ensemble, **options)
+    llm.complete("Capital?")
+    assert ensemble.calls[-1][2].model_dump(include=set(options)) == expected
+    DeepenLLM(ensemble=ensemble).complete("Capital?", **options)
+    assert ensemble.calls[-1][2].model_dump(include=set(options)) == expected
+    assert json.loads(json.dumps(llm.to_dict()))["repetition_penalty"] == 1.2
+    with pytest.raises(ConfigError, match=r"frequency_penalty: .*; got 3"):
+        DeepenLLM(ensemble=ensemble, frequency_penalty=3)
+
+
+def test_the_nearest_variables_of_chat_templates_reach_the_ensemble(ensemble):
+    llm = DeepenLLM(ensemble=ensemble, chat_template_kwargs={"enable_thinking": False})
+    for ask in (lambda: llm.chat(QUESTION), lambda: llm.complete("Capital?")):
+        ask()
+        assert ensemble.chat_options == {"chat_template_kwargs": {"enable_thinking": False}}
+    list(llm.stream_chat(QUESTION, chat_template_kwargs={"enable_thinking": True}))
+    assert ensemble.chat_options == {"chat_template_kwargs": {"enable_thinking": True}}

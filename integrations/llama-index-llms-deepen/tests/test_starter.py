@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from deepen_llm import SamplingParams
 from deepen_llm.errors import ClosedError, ContextLengthError
-from llama_index.llms.deepen import DeepenLLM
+from llama_index.llms.deepen import ContextOverflowError, DeepenLLM
 
 PROMPT = "Question: What is the capital of France?\nAnswer:"
 MESSAGES = [ChatMessage(role="user", content="What is the capital of France?")]
@@ -164,8 +164,9 @@ def _paint(colour: str) -> str:
 
 def test_a_prompt_that_is_too_long_is_an_error_at_the_first_piece(llm, starter):
     stream = llm.stream_complete("word " * 2 * starter.context_length, formatted=True)
-    with pytest.raises(ContextLengthError):
+    with pytest.raises(ContextOverflowError) as caught:
         next(stream)
+    assert isinstance(caught.value.__cause__, ContextLengthError)
     assert llm.complete(PROMPT, formatted=True).text
 
 

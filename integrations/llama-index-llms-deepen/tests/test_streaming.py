@@ -160,7 +160,7 @@ def test_logprobs_and_trace_are_reported_where_asked(llm, ensemble, monkeypatch)
     logprobs = (TokenLogprob(5, "Paris", -0.6931, alternatives),)
     trace = (StepTrace(0, 5, "Paris", (MemberTrace("alpha", alternatives),), alternatives, ("beta",)),)
     answer = Generation("Paris", (5,), "length", Usage(3, 1), logprobs, trace)
-    monkeypatch.setattr(ensemble, "chat", lambda messages, params: answer)
+    monkeypatch.setattr(ensemble, "chat", lambda messages, params, **options: answer)
     response = llm.chat(ARGUMENTS["chat"], logprobs=3, trace=True)
     assert [(entry.token, round(entry.logprob, 3)) for entry in response.logprobs[0]] == [
         ("Paris", -0.693),

@@ -79,7 +79,7 @@ def test_no_tools_leave_the_answer_free():
         ({"tools": DESCRIBED, "tool_choice": "fly"}, "got 'fly': the tools are add, paint"),
         ({"tools": [{"name": "add"}]}, "a tool must be .*; got"),
         ({"tools": [add]}, "a tool must be .*; got <function add"),
-        ({"tool_required": True}, "tool_choice='required' needs tools to choose from"),
+        ({"tool_required": True}, "tool_required=True asks for a call of a tool; got no tools"),
         (
             {"tools": DESCRIBED, "tool_required": True, "tool_choice": "none"},
             "asks for a call; got tool_choice='none' w",

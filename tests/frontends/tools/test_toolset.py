@@ -118,10 +118,20 @@ def test_the_engine_is_held_by_the_grammar_alone():
     held = SamplingParams(grammar=tools.grammar(["x"]), max_new_tokens=9)
     free = SamplingParams(grammar=tools.grammar(), max_new_tokens=9)
     assert tools.hold(SamplingParams(regex="a", max_new_tokens=9)) == free
-    assert tools.hold(SamplingParams(ignore_eos=True, stop=["x"], max_new_tokens=9)) == held
+    ends = {"ignore_eos": True, "stop": ["x"], "stop_token_ids": [3], "min_new_tokens": 2}
+    assert tools.hold(SamplingParams(**ends, max_new_tokens=9)) == held
 
 
-@pytest.mark.parametrize("options", [{"regex": "a"}, {"json_schema": {"type": "object"}}, {"ignore_eos": True}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"regex": "a"},
+        {"json_schema": {"type": "object"}},
+        {"ignore_eos": True},
+        {"min_new_tokens": 2},
+        {"stop_token_ids": [3]},
+    ],
+)
 def test_what_contradicts_tools_is_refused(options):
     with pytest.raises(ConfigError, match=f"may call tools takes no {next(iter(options))}: leave it out"):
         read_tools([ADD]).check_options({"temperature": 1, **options})

@@ -102,3 +102,69 @@ def test_releasing_a_row_that_never_ran_or_taking_nothing_back_does_nothing():
     rows.release(3)
     rows.rollback(3, 0)
     assert rows._cache.num_rows == 0
+
+
+class OutOfMemory(RuntimeError):
+    pass
+
+
+def fail_in_layer(model, number):
+    """Have the next pass end before a layer; the call gives what takes the hook away."""
+
+    def fail(*_):
+        raise OutOfMemory
+
+    return model.model.layers[number].register_forward_pre_hook(fail)
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@torch.inference_mode()
+def test_a_pass_that_ends_between_layers_leaves_the_rows_that_it_did_not_feed_as_they_were(layer):
+    model, rows = make_rows()
+    rows.extend({0: [1, 2, 3], 1: [4, 5]}, {})
+    hook = fail_in_layer(model, layer)
+    with pytest.raises(OutOfMemory):
+        rows.extend({1: [6, 7]}, {})
+    hook.remove()
+    torch.testing.assert_close(rows.extend({0: [8]}, {}).logits[0], recompute(model, [1, 2, 3, 8]))
+    rows.release(1)
+    torch.testing.assert_close(rows.extend({0: [9], 2: [4]}, {}).logits[1], recompute(model, [4]))
+    torch.testing.assert_close(rows.extend({0: [1]}, {}).logits[0], recompute(model, [1, 2, 3, 8, 9, 1]))
+
+
+@torch.inference_mode()
+def test_a_row_that_begins_and_fails_leaves_those_that_run_as_they_were():
+    model, rows = make_rows()
+    rows.extend({0: [1, 2, 3]}, {})
+    hook = fail_in_layer(model, 1)
+    with pytest.raises(OutOfMemory):
+        rows.extend({1: [4]}, {})
+    hook.remove()
+    torch.testing.assert_close(rows.extend({0: [8]}, {}).logits[0], recompute(model, [1, 2, 3, 8]))
+
+
+@pytest.mark.parametrize("call", ["extend", "peek", "rollback"])
+@torch.inference_mode()
+def test_rows_that_were_lost_say_so_and_do_not_begin_anew(call, monkeypatch):
+    model, rows = make_rows()
+    rows.extend({0: [1, 2, 3], 1: [4, 5]}, {})
+    drop = rows._cache.drop
+
+    def fail(index):
+        keys = rows._cache.keys_values.layers[0].keys
+        rows._cache.keys_values.layers[0].keys = keys[1:]
+        raise OutOfMemory
+
+    monkeypatch.setattr(rows._cache, "drop", fail)
+    with pytest.raises(OutOfMemory):
+        rows.release(1)
+    monkeypatch.setattr(rows._cache, "drop", drop)
+    calls = {
+        "extend": lambda: rows.extend({0: [6]}, {}),
+        "peek": lambda: rows.peek([Branch(0, 1, [6])]),
+        "rollback": lambda: rows.rollback(0, 1),
+    }
+    with pytest.raises(RuntimeError, match="has cost this row its keys and values"):
+        calls[call]()
+    rows.release(0)
+    torch.testing.assert_close(rows.extend({2: [4]}, {}).logits[0], recompute(model, [4]))

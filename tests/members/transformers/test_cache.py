@@ -129,3 +129,41 @@ def test_an_empty_cache_takes_others_over():
     cache = RaggedCache()
     cache.merge(make_cache([1, 2], [3]))
     assert read(cache) == [[1, 2], [3]]
+
+
+def test_what_a_pass_left_in_some_layers_is_taken_back():
+    cache = make_cache([1, 2], [3])
+    layer = cache.keys_values.layers[0]
+    layer.update(torch.zeros(2, 1, 1, 1), torch.zeros(2, 1, 1, 1))
+    assert cache.restore()
+    assert read(cache) == [[1, 2], [3]]
+    layer.keys = torch.cat([layer.keys, torch.zeros(2, 1, 1, 1)], dim=2)  # memory ended before the values
+    assert cache.restore()
+    assert read(cache) == [[1, 2], [3]]
+
+
+def break_in_second_layer(cache, monkeypatch):
+    """Have changes of all layers end after the first."""
+
+    def fail(change):
+        first = cache._layers[0]
+        first.keys, first.values = change(first.keys), change(first.values)
+        raise MemoryError
+
+    monkeypatch.setattr(cache, "_map_layers", fail)
+
+
+def merge_broken(cache):
+    other = make_cache([4])
+    other.keys_values.layers[1].keys = torch.zeros(1, 1, 1, 2)
+    cache.merge(other)
+
+
+@pytest.mark.parametrize("change", [lambda cache: cache.drop(0), lambda cache: cache.compact(), merge_broken])
+def test_a_change_that_ended_between_layers_cannot_be_taken_back(change, monkeypatch):
+    cache = make_cache([1, 2], [3])
+    feed(cache, [5], [6, 7])
+    break_in_second_layer(cache, monkeypatch)
+    with pytest.raises((MemoryError, RuntimeError)):
+        change(cache)
+    assert not cache.restore()

@@ -88,12 +88,25 @@ class FakeStream:
         return chunk
 
 
+class FakeVocabulary:
+    """A token a byte, and one before a prompt; a chat has three more for each message."""
+
+    prefix_ids = (0,)
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def encode_chat(self, messages: Sequence[Mapping[str, str]], **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(ids=(0, *(byte for m in messages for byte in b"<->" + m["content"].encode())))
+
+
 class FakeEnsemble:
     """Answers every prompt with five words, or with `words`, and counts what is asked of it."""
 
     def __init__(self, name: str = "a", *, delay_s: float = 0.0, fails_after: int | None = None) -> None:
         self.identity: dict[str, Any] = {"members": [name, "b"], "weights": [0.5, 0.5]}
         self.member_names = (name, "b")
+        self.members = [SimpleNamespace(vocabulary=FakeVocabulary(), context_length=512)]
         self.config = SimpleNamespace(max_batch_size=8)
         self.calls: list[tuple[str, Any, SamplingParams]] = []
         self.delay_s, self.fails_after = delay_s, fails_after
@@ -127,20 +140,24 @@ class FakeEnsemble:
         self.calls.append(("astream", prompt, params))
         return FakeStream(self, self.pieces(prompt, params))
 
-    def chat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams) -> Generation:
+    def chat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams, **options: Any) -> Generation:
+        self.chat_options = options
         self.calls.append(("chat", list(messages), params))
         return self.answer(messages[-1]["content"], params)
 
-    async def achat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams) -> Generation:
+    async def achat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams, **options: Any) -> Generation:
+        self.chat_options = options
         self.calls.append(("achat", list(messages), params))
         await self.work()
         return self.answer(messages[-1]["content"], params)
 
-    def stream_chat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams) -> FakeStream:
+    def stream_chat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams, **options: Any) -> FakeStream:
+        self.chat_options = options
         self.calls.append(("stream_chat", list(messages), params))
         return FakeStream(self, self.pieces(messages[-1]["content"], params))
 
-    def astream_chat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams) -> FakeStream:
+    def astream_chat(self, messages: Sequence[Mapping[str, str]], params: SamplingParams, **options: Any) -> FakeStream:
+        self.chat_options = options
         self.calls.append(("astream_chat", list(messages), params))
         return FakeStream(self, self.pieces(messages[-1]["content"], params))
 
@@ -167,7 +184,10 @@ class FakeEnsemble:
         return [*chunks, Chunk("", finish_reason="stop" if is_whole else "length", usage=usage, fusion=self.fusion)]
 
     def answer(self, prompt: str, params: SamplingParams) -> Generation:
-        """The same answer as a whole."""
+        """The same answer as a whole, `n` times."""
+        return Generation.join([self._one_answer(prompt, one) for one in params.split()])
+
+    def _one_answer(self, prompt: str, params: SamplingParams) -> Generation:
         *chunks, last = self.pieces(prompt, params)
         return Generation(
             text="".join(chunk.text for chunk in chunks),

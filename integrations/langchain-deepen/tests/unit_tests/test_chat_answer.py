@@ -1,6 +1,7 @@
 """Answers that are calls, as messages: whole, in pieces, and cut, over a fake ensemble that says what it is told."""
 
 import pytest
+from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 
 from langchain_deepen import ChatDeepen
@@ -108,3 +109,10 @@ def test_content_blocks_of_version_1_hold_the_call(ensemble):
         assert (block["name"], block["args"]) == ("add", {"a": 1})
         assert message.tool_calls[0]["args"] == {"a": 1}
         assert message.text == ""
+
+
+def test_n_answers_are_as_many_messages_with_calls_of_their_own(chat, ensemble):
+    ensemble.words = SAID
+    tools = chat.bind_tools([add]).kwargs
+    (answers,) = chat.generate([[HumanMessage("1 + 1?")]], n=2, temperature=1.0, **tools).generations
+    assert [len(answer.message.tool_calls) for answer in answers] == [1, 1]

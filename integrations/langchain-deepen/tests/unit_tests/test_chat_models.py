@@ -234,3 +234,12 @@ async def test_tags_and_metadata_arrive_in_events_and_callbacks(chat, recorder):
         assert (event["tags"], event["metadata"]["who"], event["name"]) == (["a tag"], "me", "mine")
     assert recorder.starts[0]["tags"] == ["a tag"]
     assert recorder.starts[0]["metadata"]["who"] == "me"
+
+
+def test_the_nearest_variables_of_chat_templates_reach_the_ensemble(ensemble):
+    chat = ChatDeepen(ensemble=ensemble, chat_template_kwargs={"enable_thinking": False})
+    chat.invoke("Hi")
+    assert ensemble.chat_options == {"chat_template_kwargs": {"enable_thinking": False}}
+    list(chat.stream("Hi", chat_template_kwargs={"enable_thinking": True}))
+    assert ensemble.chat_options == {"chat_template_kwargs": {"enable_thinking": True}}
+    assert chat._identifying_params != ChatDeepen(ensemble=ensemble)._identifying_params

@@ -3,10 +3,11 @@
 import json
 
 import pytest
+from langchain_core.load import dumps
 from langchain_core.runnables import ConfigurableField
 from pydantic import BaseModel, ValidationError
 
-from deepen_llm.errors import ConfigError, GrammarError
+from deepen_llm.errors import ConfigError, GrammarError, PromptError
 from deepen_llm.frontends.source import EnsembleSource
 from langchain_deepen import ChatDeepen, DeepenLLM, __version__
 
@@ -86,11 +87,36 @@ def test_configurable_fields_of_a_ready_ensemble_share_it(model_class, ensemble)
     assert ensemble.params.max_new_tokens == 1
 
 
-def test_tokens_are_counted_by_the_main_model(model_class, ensemble):
+def test_ids_are_the_main_models_and_the_count_is_of_a_whole_prompt(model_class, ensemble):
     model = model_class(ensemble=ensemble)
     assert model.get_token_ids("abc") == [97, 98, 99]
-    assert model.get_num_tokens("abc") == 3
+    assert model.get_num_tokens("abc") == 3 + 1
     assert model_class(ensemble=ensemble, custom_get_token_ids=lambda text: [1]).get_num_tokens("abc") == 1
+
+
+@pytest.mark.parametrize("stop", [5, True, object(), [1], [None], {"a": 1}, b"x", [""]])
+def test_a_stop_that_is_none_is_refused_by_name(model_class, ensemble, stop):
+    model = model_class(ensemble=ensemble)
+    for call in (model.invoke, lambda asked, **options: list(model.stream(asked, **options))):
+        with pytest.raises(ConfigError, match=r"^stop"):
+            call("Hi", stop=stop)
+    assert ensemble.calls == []
+
+
+def test_one_stop_string_needs_no_list(model_class, ensemble):
+    model_class(ensemble=ensemble).invoke("Hi", stop="is")
+    assert ensemble.params.stop == ("is",)
+
+
+@pytest.mark.parametrize("asked", [[[{"role": "user"}, {1}]], [(ValueError, {})], [{"role": {}, "content": "Hi"}]])
+def test_an_input_that_langchain_stumbles_over_is_refused(model_class, ensemble, asked):
+    with pytest.raises((PromptError, ValueError, NotImplementedError), match=r"[Ii]nput|[Mm]essage"):
+        model_class(ensemble=ensemble).invoke(asked)
+
+
+def test_no_secret_is_shown_or_dumped(model_class, opened):
+    model = model_class(model=["org/a"], member_options={"model_kwargs": {"token": "hf_secret"}})
+    assert "hf_secret" not in repr(model) + dumps(model) + dumps(model.bind(stop=["x"]))
 
 
 def test_the_identity_is_plain_json_and_holds_the_options(model_class, ensemble):

@@ -233,3 +233,32 @@ def test_the_last_weights_are_told_by_name_also_in_a_stream(llm, ensemble):
     *_, last = llm._stream(PROMPT)
     assert whole["weights"] == last.generation_info["weights"] == {"a": 0.25, "b": 0.75}
     assert json.loads(json.dumps(whole)) == whole
+
+
+def test_n_answers_are_as_many_generations_of_each_prompt(llm, ensemble):
+    result = llm.generate([PROMPT, "a"], n=2, temperature=1.0)
+    assert [[one.text for one in answers] for answers in result.generations] == [[ANSWER] * 2, ["The answer is 1."] * 2]
+    assert result.llm_output["token_usage"] == {"prompt_tokens": 7, "completion_tokens": 20, "total_tokens": 27}
+    assert ensemble.params.n == 2
+    with pytest.raises(ConfigError, match="n=2 with temperature=0: all would be equal"):
+        llm.generate([PROMPT], n=2)
+
+
+def test_penalties_bias_minimum_and_stop_tokens_are_options_of_the_model_and_of_a_call(ensemble):
+    options = {
+        "repetition_penalty": 1.2,
+        "presence_penalty": 0.5,
+        "frequency_penalty": -0.5,
+        "logit_bias": {"50": -100, " Paris": 5},
+        "min_new_tokens": 2,
+        "stop_token_ids": [3],
+    }
+    expected = {**options, "logit_bias": {50: -100.0, " Paris": 5.0}, "stop_token_ids": (3,)}
+    DeepenLLM(ensemble=ensemble, **options).invoke(PROMPT)
+    assert ensemble.params.model_dump(include=set(options)) == expected
+    DeepenLLM(ensemble=ensemble).invoke(PROMPT, **options)
+    assert ensemble.params.model_dump(include=set(options)) == expected
+    with pytest.raises(ConfigError, match=r"repetition_penalty: .* greater than 0; got 0"):
+        DeepenLLM(ensemble=ensemble, repetition_penalty=0)
+    with pytest.raises(ConfigError, match=r"logit_bias has numbers from -100 to 100; got 101"):
+        DeepenLLM(ensemble=ensemble).invoke(PROMPT, logit_bias={5: 101})

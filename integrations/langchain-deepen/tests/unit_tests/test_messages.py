@@ -1,7 +1,16 @@
 """LangChain messages to dictionaries: what is text goes through, everything else is refused by name."""
 
 import pytest
-from langchain_core.messages import AIMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import (
+    AIMessage,
+    ChatMessage,
+    FunctionMessage,
+    HumanMessage,
+    RemoveMessage,
+    SystemMessage,
+    ToolMessage,
+    convert_to_messages,
+)
 
 from deepen_llm.errors import PromptError
 from langchain_deepen.messages import read_messages
@@ -70,6 +79,25 @@ def test_instructions_are_the_systems_and_come_behind_its_own():
     assert [one["content"] for one in instructed] == ["s", "Tools: none.", "u"]
     assert read_messages([HumanMessage("u")], "Tools: none.")[0] == {"role": "system", "content": "Tools: none."}
     assert read_messages([], "Tools: none.") == []
+
+
+def test_a_developer_is_the_system():
+    told = [
+        ChatMessage("Be brief.", role="developer"),
+        *convert_to_messages([{"role": "developer", "content": "Too."}]),
+    ]
+    assert [message["role"] for message in read_messages(told)] == ["system", "system"]
+    instructed = read_messages([told[0], HumanMessage("u")], "Tools: none.")
+    assert [one["content"] for one in instructed] == ["Be brief.", "Tools: none.", "u"]
+
+
+def test_a_functions_result_is_told_as_a_tools():
+    assert read_messages([FunctionMessage("3", name="add")]) == [{"role": "user", "content": "Result of add: 3"}]
+
+
+def test_a_message_that_says_nothing_to_a_model_is_refused():
+    with pytest.raises(PromptError, match=r"message 1 must be from the system, .*; got RemoveMessage"):
+        read_messages([HumanMessage("Hi"), RemoveMessage(id="1")])
 
 
 def test_an_unknown_role_is_refused():

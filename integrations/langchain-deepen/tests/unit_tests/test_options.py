@@ -34,6 +34,6 @@ def test_every_kind_of_schema_is_read(schema):
 
 def test_a_class_without_a_schema_is_refused():
     with pytest.raises(
-        ConfigError, match="a schema must be a pydantic model, a TypedDict or a dict; got <class 'int'>"
+        ConfigError, match="a JSON schema must come from a pydantic model, a TypedDict or a dict; got <class 'int'>"
     ):
         as_json_schema(int)

@@ -137,7 +137,7 @@ def test_what_is_no_schema_or_method_is_refused(chat):
     with pytest.raises(ConfigError, match="method='json_schema' needs a schema; got None"):
         chat.with_structured_output()
     with pytest.raises(
-        ConfigError, match="a schema must be a pydantic model, a TypedDict or a dict; got <class 'int'>"
+        ConfigError, match="a JSON schema must come from a pydantic model, a TypedDict or a dict; got <class 'int'>"
     ):
         chat.with_structured_output(int)
     with pytest.raises(ConfigError, match="the schema must be a pydantic model, a TypedDict or a dict; got 3"):

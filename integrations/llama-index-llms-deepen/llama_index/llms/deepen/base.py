@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,12 +21,12 @@ from llama_index.core.llms.llm import (
 from llama_index.core.tools.types import BaseTool
 
 from deepen_llm.config import EnsembleConfig, FusionConfig, GivenWeights, MemberConfig
-from deepen_llm.errors import ConfigError, PromptError
+from deepen_llm.errors import ConfigError
+from deepen_llm.frontends.context import ContextMeter
 from deepen_llm.frontends.options import (
     ALIASES,
     OPTION_NAMES,
     check_names,
-    default_of,
     make_params,
     put_nearer,
     read_options,
@@ -34,7 +34,9 @@ from deepen_llm.frontends.options import (
 )
 from deepen_llm.frontends.source import EnsembleSource, ModelSource, without_paths
 from llama_index.llms.deepen.calls import ToolAnswer, selections, text_of
-from llama_index.llms.deepen.messages import check_text_only, to_plain, with_system
+from llama_index.llms.deepen.errors import PromptRefusedError
+from llama_index.llms.deepen.messages import reads_messages, to_plain, with_system
+from llama_index.llms.deepen.options import AnswerOptions
 from llama_index.llms.deepen.predicting import PredictingLLM
 from llama_index.llms.deepen.request import Request
 from llama_index.llms.deepen.responses import chat_response, completion_response
@@ -55,7 +57,7 @@ if TYPE_CHECKING:
 _SOURCE_NAMES = [field.name for field in fields(EnsembleSource)]
 
 
-class DeepenLLM(PredictingLLM):
+class DeepenLLM(AnswerOptions, PredictingLLM):
     """Two or more language models that answer as one.
 
     Give `model`: a list of models (folders or names on the Hugging Face hub), the path of an `ensemble.yaml`, or
@@ -90,24 +92,14 @@ class DeepenLLM(PredictingLLM):
         default=None,
         description="Whether LlamaIndex chats. None: if every member has a template and no completion_to_prompt came.",
     )
-    max_tokens: int = Field(default=default_of("max_tokens"), description="The most tokens to generate.")
-    temperature: float = Field(default=default_of("temperature"), description="0 is greedy.")
-    top_k: int = Field(default=default_of("top_k"), description="Keep the k best tokens; 0 keeps all.")
-    top_p: float = Field(default=default_of("top_p"), description="Keep the best tokens up to this probability.")
-    min_p: float = Field(default=default_of("min_p"), description="Drop tokens below this share of the best one's.")
-    stop: str | list[str] = Field(default_factory=list, description="Strings at which the answer ends.")
-    seed: int | None = Field(default=default_of("seed"), description="Seed of every call; None draws one a call.")
-    logprobs: int | None = Field(
-        default=default_of("logprobs"), description="Report log-probabilities, with so many others."
-    )
-    ignore_eos: bool = Field(default=default_of("ignore_eos"), description="Go on after end-of-sequence.")
-    trace: bool = Field(default=default_of("trace"), description="Report every step in `raw`.")
-    timeout: float | None = Field(
-        default=default_of("timeout"), description="Seconds in which an answer must be whole; None waits."
+
+    chat_template_kwargs: dict[str, Any] | None = Field(
+        default=None, description="Further variables that every chat template sees, such as enable_thinking."
     )
 
     _ensemble: Ensemble = PrivateAttr()
     _is_own: bool = PrivateAttr()
+    _meter: ContextMeter = PrivateAttr()
 
     def __init__(
         self,
@@ -129,6 +121,27 @@ class DeepenLLM(PredictingLLM):
         self._is_own = ensemble is None
         source = EnsembleSource(**{name: getattr(self, name) for name in _SOURCE_NAMES})
         self._ensemble = source.open_unless(ensemble)
+        self._meter = ContextMeter(self._ensemble.members)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """A copy that shares the open ensemble."""
+        memo = {} if memo is None else memo
+        memo |= {id(shared): shared for shared in (self._ensemble, self._meter)}
+        return super().__deepcopy__(memo)
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[type[Self], dict[str, Any]]]:
+        """What is given is pickled, and the models loaded anew; observers stay here.
+
+        Raises:
+            ConfigError: The ensemble came ready, so that nothing says where it comes from.
+        """
+        if not self._is_own:
+            raise ConfigError(
+                "a pickle keeps where models come from; this one has an ensemble= that was opened elsewhere: give "
+                "model= (a list of models, the path of an ensemble.yaml, an EnsembleConfig) to have it loaded anew"
+            )
+        names = self.model_fields_set - {"callback_manager"}
+        return _make, (type(self), {name: getattr(self, name) for name in names})
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
@@ -153,17 +166,24 @@ class DeepenLLM(PredictingLLM):
 
     @property
     def tokenizer(self) -> Callable[[str], list[int]]:
-        """The main model's tokenizer, by which LlamaIndex can fit prompts: `Settings.tokenizer = llm.tokenizer`."""
-        return self._ensemble.encode
+        """What LlamaIndex can count texts with, to fit prompts: `Settings.tokenizer = llm.tokenizer`.
+
+        A text has as many tokens as it takes of `metadata.context_window` in the member for which it takes most. They
+        are numbered, since they need not be those of one model; the main model's are `llm.ensemble.encode(text)`.
+        """
+        return self._count_out
 
     @property
     def metadata(self) -> LLMMetadata:
-        """What LlamaIndex plans with; the context window is the smallest of the members'.
+        """What LlamaIndex plans with.
+
+        The context window is the smallest of the members', without what stands around a prompt: what fits into it by
+        `tokenizer` fits into every member's context.
 
         It calls functions wherever it can chat at all: calls are decoded by a grammar, which asks nothing of a model.
         """
         return LLMMetadata(
-            context_window=self._ensemble.context_length,
+            context_window=self._window,
             num_output=self.max_tokens,
             is_chat_model=self._chats(),
             is_function_calling_model=self._ensemble.has_chat_template or self._own_messages_to_prompt() is not None,
@@ -216,6 +236,7 @@ class DeepenLLM(PredictingLLM):
         build = partial(completion_response, member_names=self._ensemble.member_names)
         return astream_responses(self._completion(prompt, formatted, kwargs), self._ensemble, build)
 
+    @reads_messages
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """The assistant's next message, which holds calls where `tools` came and the models call one.
@@ -228,6 +249,7 @@ class DeepenLLM(PredictingLLM):
         response = chat_response(answer.text, answer, self._ensemble.member_names)
         return response if tool_answer is None else tool_answer.whole(response)
 
+    @reads_messages
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """`chat` for an event loop; cancelling the task stops the work."""
@@ -236,6 +258,7 @@ class DeepenLLM(PredictingLLM):
         response = chat_response(answer.text, answer, self._ensemble.member_names)
         return response if tool_answer is None else tool_answer.whole(response)
 
+    @reads_messages
     @observed_stream(llm_chat_callback())
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Generator[ChatResponse, None, None]:
         """`chat` in pieces, as `stream_complete` gives them; calls of tools come when they are whole."""
@@ -244,6 +267,7 @@ class DeepenLLM(PredictingLLM):
         responses = stream_responses(request, self._ensemble, build)
         return responses if tool_answer is None else read_tool_answer(responses, tool_answer)
 
+    @reads_messages
     @observed_astream(llm_chat_callback())
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
         """`stream_chat` for an event loop: await it, then iterate."""
@@ -293,32 +317,49 @@ class DeepenLLM(PredictingLLM):
 
     def _completion(self, prompt: str, formatted: bool, call: Mapping[str, Any]) -> Request:
         if not isinstance(prompt, str):
-            raise PromptError(f"the prompt must be a string; got {type(prompt).__name__}: use chat for messages")
+            raise PromptRefusedError(f"the prompt must be a string; got {type(prompt).__name__}: use chat for messages")
         if formatted:
             return self._request(prompt, call)
         if (completion_to_prompt := self._own_completion_to_prompt()) is not None:
-            return self._request(completion_to_prompt(prompt), call)
-        return self._request([{"role": "user", "content": prompt}] if self._chats() else prompt, call)
+            return self._request(_check_prompt(completion_to_prompt(prompt), "completion_to_prompt"), call)
+        if not self._chats():
+            return self._request(prompt, call)
+        request = self._request([{"role": "user", "content": prompt}], call)
+        return replace(request, template_kwargs=self.chat_template_kwargs)
 
     def _chat(self, messages: Sequence[ChatMessage], call: Mapping[str, Any]) -> tuple[Request, ToolAnswer | None]:
         """The request, and who reads its answer, where it may be calls of tools."""
-        check_text_only(messages)
         tools = read_tools({name: call[name] for name in call if name in CHAT_OPTIONS})
-        call = {name: value for name, value in call.items() if name not in CHAT_OPTIONS}
+        given = call.get("chat_template_kwargs")
+        template_kwargs = self.chat_template_kwargs if given is None else given
+        call = {name: call[name] for name in call if name not in (*CHAT_OPTIONS, "chat_template_kwargs")}
         if tools is not None:
             tools.check_options(call)
             messages = with_system(messages, tools.words)
-        messages_to_prompt = self._own_messages_to_prompt() or to_plain
-        request = self._request(messages_to_prompt(messages), call)
+        messages_to_prompt = self._own_messages_to_prompt()
+        if messages_to_prompt is None:
+            request = replace(self._request(to_plain(messages), call), template_kwargs=template_kwargs)
+        else:
+            request = self._request(_check_prompt(messages_to_prompt(messages), "messages_to_prompt"), call)
         if tools is None:
             return request, None
         answer = ToolAnswer(request.params, tools)
-        return Request(request.content, answer.held_params), answer
+        return replace(request, params=answer.held_params), answer
 
     def _request(self, content: str | list[dict[str, str]], call: Mapping[str, Any]) -> Request:
         own = {name: getattr(self, name) for name in OPTION_NAMES if name in self.model_fields_set}
         changes = put_nearer(own, read_options(call, owner=type(self).__name__))
         return Request(content, make_params({**own, **changes}))
+
+    def _count_out(self, text: str) -> list[int]:
+        return list(range(self._meter.count_text(text)))
+
+    @property
+    def _window(self) -> int:
+        """The tokens that prompts can be planned with. One stays for the answer, which needs a place to begin."""
+        is_templated = self._ensemble.has_chat_template and self._own_messages_to_prompt() is None and self._chats()
+        around = self._meter.around_chat if is_templated else self._meter.around_prompt
+        return max(self._meter.window - around - 1, 1)
 
     @property
     def _model_name(self) -> str:
@@ -336,3 +377,19 @@ class DeepenLLM(PredictingLLM):
     def _own_completion_to_prompt(self) -> CompletionToPromptType | None:
         """What the user gave; None where it is LlamaIndex's default, which changes nothing."""
         return None if self.completion_to_prompt is default_completion_to_prompt else self.completion_to_prompt
+
+
+def _make(llm_class: type[DeepenLLM], settings: dict[str, Any]) -> DeepenLLM:
+    """What a pickle stands for."""
+    return llm_class(**settings)
+
+
+def _check_prompt(prompt: object, made_by: str) -> str:
+    """A prompt that a function of the user made.
+
+    Raises:
+        ConfigError: It is no text.
+    """
+    if not isinstance(prompt, str):
+        raise ConfigError(f"{made_by} must return a text; got {type(prompt).__name__}")
+    return prompt

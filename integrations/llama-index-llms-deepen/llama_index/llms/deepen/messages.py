@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock, ToolCallBlock
+from pydantic import ValidationError
 
-from deepen_llm.errors import PromptError
 from deepen_llm.frontends.tools import write_call, write_result
+from llama_index.llms.deepen.errors import PromptRefusedError
 
 _ROLES = {
     MessageRole.SYSTEM: "system",
@@ -22,21 +26,72 @@ _ROLES = {
 _RESULTS = (MessageRole.TOOL, MessageRole.FUNCTION)
 
 
-def check_text_only(messages: Sequence[ChatMessage]) -> None:
-    """Refuse what an ensemble of text models cannot read.
+def reads_messages(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a method of a chat, awaited or not: it and its observers are given messages that can be read."""
+    if inspect.iscoroutinefunction(method):
+
+        @functools.wraps(method)
+        async def acall(self: Any, messages: Sequence[ChatMessage], **kwargs: Any) -> Any:
+            return await method(self, read_messages(messages), **kwargs)
+
+        return acall
+
+    @functools.wraps(method)
+    def call(self: Any, messages: Sequence[ChatMessage], **kwargs: Any) -> Any:
+        return method(self, read_messages(messages), **kwargs)
+
+    return call
+
+
+def read_messages(messages: Any) -> list[ChatMessage]:
+    """The messages, also those that came as `{"role": ..., "content": ...}`.
 
     Raises:
-        PromptError: There is no message, or a message holds a block that is neither text nor a tool call.
+        PromptRefusedError: There is no message, or something that is none, or a message holds a block that is neither
+            text nor a tool call.
     """
+    if isinstance(messages, (str, bytes)) or not isinstance(messages, Sequence):
+        raise PromptRefusedError(
+            f"messages must be a list of ChatMessage; got {type(messages).__name__}: write [ChatMessage(...)]"
+        )
     if not messages:
-        raise PromptError("a chat needs at least one message; got an empty list: add a user message")
-    for position, message in enumerate(messages):
+        raise PromptRefusedError("messages must hold at least one message; got an empty list: add a user message")
+    read = [_read_message(message, position) for position, message in enumerate(messages)]
+    for position, message in enumerate(read):
         for block in message.blocks:
             if not isinstance(block, (TextBlock, ToolCallBlock)):
-                raise PromptError(
+                raise PromptRefusedError(
                     f"message {position} ({message.role.value}) must hold text only; got a block of type "
                     f"{block.block_type!r}: leave it out, or put what it says into words"
                 )
+    return read
+
+
+def _read_message(message: Any, position: int) -> ChatMessage:
+    """One message. `ChatMessage` itself would pass over what it does not know, and a content that is no text."""
+    if isinstance(message, ChatMessage):
+        return message
+    if not isinstance(message, Mapping):
+        raise PromptRefusedError(
+            f"message {position} must be a ChatMessage, or a dictionary with role and content; got "
+            f"{type(message).__name__}"
+        )
+    names = {*message}
+    if not ({"role", "content"} <= names <= {"role", "content", "additional_kwargs"}):
+        raise PromptRefusedError(
+            f"message {position} must have role and content; got {sorted(map(str, names))}: write ChatMessage(...) for "
+            "what else a message holds"
+        )
+    if not isinstance(message["content"], (str, list, type(None))):
+        raise PromptRefusedError(
+            f"message {position}: content must be a text or a list of blocks; got {type(message['content']).__name__}"
+        )
+    try:
+        return ChatMessage(**message)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise PromptRefusedError(f"message {position}: {where}: {problem['msg']}; got {problem['input']!r}") from error
 
 
 def to_plain(messages: Sequence[ChatMessage]) -> list[dict[str, str]]:

@@ -214,6 +214,10 @@ class PredictingLLM(CustomLLM, FunctionCallingLLM):
 
 def _structured_options(output_cls: type[BaseModel], given: Mapping[str, Any] | None) -> dict[str, Any]:
     """The options of a call whose answer is an object."""
+    if not (isinstance(output_cls, type) and issubclass(output_cls, BaseModel)):
+        raise ConfigError(f"output_cls must be a pydantic class; got {output_cls!r:.100}: write a class of BaseModel")
+    if given is not None and not (isinstance(given, Mapping) and all(isinstance(name, str) for name in given)):
+        raise ConfigError(f"llm_kwargs must be a dictionary of options by name; got {given!r:.100}")
     given = dict(given or {})
     if given.get("stop"):
         raise ConfigError(

@@ -37,7 +37,8 @@ def _raw(result: Generation | Chunk, member_names: Sequence[str]) -> dict[str, A
     raw: dict[str, Any] = {}
     if result.usage is not None:
         raw["model_name"] = "+".join(member_names)
-        raw["usage"] = {**asdict(result.usage), "total_tokens": result.usage.total_tokens}
+        usage = result.total_usage if isinstance(result, Generation) else result.usage
+        raw["usage"] = {**asdict(usage), "total_tokens": usage.total_tokens}
         raw["finish_reason"] = result.finish_reason
         if result.is_shortened:
             raw["is_shortened"] = True
@@ -45,9 +46,16 @@ def _raw(result: Generation | Chunk, member_names: Sequence[str]) -> dict[str, A
             raw["share_fused"] = result.fusion.share_fused
             if result.fusion.weights:
                 raw["weights"] = dict(zip(member_names, result.fusion.weights, strict=True))
+    if isinstance(result, Generation) and result.alternatives:
+        raw["alternatives"] = [_raw_alternative(one, member_names) for one in result.alternatives]
     if result.trace is not None:
         raw["trace"] = [asdict(step) for step in result.trace]
     return raw or None
+
+
+def _raw_alternative(result: Generation, member_names: Sequence[str]) -> dict[str, Any]:
+    """A further answer to the same prompt."""
+    return {"text": result.text, **(_raw(result, member_names) or {})}
 
 
 def _logprobs(token: TokenLogprob) -> list[LogProb]:

@@ -16,6 +16,7 @@ from llama_index.core.base.llms.types import ChatResponse
 
 from deepen_llm.results import Chunk, Generation
 from llama_index.llms.deepen.calls import ToolAnswer
+from llama_index.llms.deepen.errors import in_llama_indexes_terms
 from llama_index.llms.deepen.request import Request
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ Callback = Callable[[Callable[..., Any]], Callable[..., Any]]
 def stream_responses(request: Request, ensemble: Ensemble, build: Build[Response]) -> Generator[Response, None, None]:
     """A response for each piece, with the text so far. The engine starts at the first one asked for."""
     text = ""
-    with closing(request.stream(ensemble)) as stream:
+    with in_llama_indexes_terms(), closing(request.stream(ensemble)) as stream:
         for chunk in stream:
             text += chunk.text
             yield build(text, chunk)
@@ -40,10 +41,11 @@ async def astream_responses(
 ) -> AsyncGenerator[Response, None]:
     """`stream_responses` for an event loop."""
     text = ""
-    async with aclosing(request.astream(ensemble)) as stream:
-        async for chunk in stream:
-            text += chunk.text
-            yield build(text, chunk)
+    with in_llama_indexes_terms():
+        async with aclosing(request.astream(ensemble)) as stream:
+            async for chunk in stream:
+                text += chunk.text
+                yield build(text, chunk)
 
 
 def read_tool_answer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llama_index.core.program.function_program import get_function_tool
@@ -38,16 +38,21 @@ def read_tools(options: Mapping[str, Any]) -> ToolSet | None:
     `tool_choice` names, if it names one.
 
     Raises:
-        ConfigError: `tool_required` with a choice that forbids calls, or what the function of the same name in
-            `deepen_llm.frontends.tools` refuses.
+        ConfigError: `tool_required` without tools or with a choice that forbids calls, no list of tools, or what the
+            function of the same name in `deepen_llm.frontends.tools` refuses.
         GrammarError: A tool whose arguments cannot be decoded by their schema; the message names it.
     """
+    given = options.get("tools") or ()
+    if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+        raise ConfigError(f"tools must be a list of tools; got {type(given).__name__}: write tools=[...]")
     described = [
         describe_tool(tool, tool.metadata.get_parameters_dict()) if isinstance(tool, BaseTool) else tool
-        for tool in options.get("tools") or ()
+        for tool in given
     ]
     choice = options.get("tool_choice")
     if options.get("tool_required"):
+        if not described:
+            raise ConfigError("tool_required=True asks for a call of a tool; got no tools: give tools, or leave it out")
         chosen = read_choice(choice)
         if not chosen.is_allowed:
             raise ConfigError(

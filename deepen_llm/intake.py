@@ -1,0 +1,132 @@
+"""Requests on their way in: put into every member's tokens, and handed to the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, final
+
+from deepen_llm.config import SamplingParams
+from deepen_llm.decoding.engine import Engine
+from deepen_llm.decoding.generation import GeneratingSequence
+from deepen_llm.decoding.scoring import ScoringSequence
+from deepen_llm.decoding.sequence import RunningSequence
+from deepen_llm.errors import PromptError
+from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.requests.deadline import Deadline
+from deepen_llm.requests.futures import submit_all
+from deepen_llm.requests.messages import encode_chat
+from deepen_llm.requests.prompt_size import check_size, check_time
+from deepen_llm.results import Chunk, Generation, Score
+from deepen_llm.structure import Constraint, Structure, StructureCompiler
+from deepen_llm.vocabulary import EncodedText
+from deepen_llm.vocabulary.chat import Message, check_messages, check_text
+
+Sink = Callable[[Chunk], None]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """What a chat is rendered from."""
+
+    messages: Sequence[Message]
+    template_kwargs: Mapping[str, Any] | None = None
+    """Further variables that every member's template sees."""
+
+
+@final
+class Intake:
+    """Makes sequences of what people ask. May be used from many threads."""
+
+    def __init__(
+        self, members: Sequence[GuardedMember], main: int, canonical_ids: Sequence[int], engine: Engine
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            members: Whose tokens everything is put into.
+            main: Position of the main model.
+            canonical_ids: For each token of the main model the one that it counts as, -1 for none.
+            engine: Runs the sequences.
+        """
+        self._members, self._main, self._canonical_ids, self._engine = members, main, canonical_ids, engine
+        self._vocabulary = members[main].vocabulary
+        self._compiler = StructureCompiler(self._vocabulary)
+
+    def submit_prompt(
+        self, prompt: str, params: SamplingParams, deadline: Deadline, sink: Sink | None = None
+    ) -> list[Future[Generation]]:
+        """Answer a prompt, `params.n` times; the pieces go to `sink` as they come."""
+        return self._submit_generations(self._encode(prompt, deadline), params, deadline, sink)
+
+    def submit_chat(
+        self, chat: Chat, params: SamplingParams, deadline: Deadline, sink: Sink | None = None
+    ) -> list[Future[Generation]]:
+        """Reply to messages, `params.n` times."""
+        return self._submit_generations(self._encode_chat(chat, deadline), params, deadline, sink)
+
+    def submit_score(self, context: str, continuation: str) -> list[Future[Score]]:
+        """Score a continuation; spaces at the end of the context are counted to it."""
+        stripped = check_text(context, "the context").rstrip(" ") or context
+        continuation = check_text(continuation, "the continuation")
+        continuation = continuation and context[len(stripped) :] + continuation
+        return self._submit_scoring(self._encode(stripped, Deadline(None)), continuation)
+
+    def submit_score_chat(self, chat: Chat, reply: str) -> list[Future[Score]]:
+        """Score the beginning of a reply."""
+        reply = check_text(reply, "the reply")
+        return self._submit_scoring(self._encode_chat(chat, Deadline(None)), reply)
+
+    def _encode(self, text: str, deadline: Deadline) -> list[EncodedText]:
+        """A prompt in every member's tokens."""
+        self._engine.check_usable()
+        return [member.vocabulary.encode_prompt(text) for member in self._sized([text], deadline)]
+
+    def _encode_chat(self, chat: Chat, deadline: Deadline) -> list[EncodedText]:
+        self._engine.check_usable()
+        check_messages(chat.messages)
+        contents = [message["content"] for message in chat.messages]
+        return [
+            encode_chat(member.vocabulary, chat.messages, chat_template_kwargs=chat.template_kwargs, deadline=deadline)
+            for member in self._sized(contents, deadline)
+        ]
+
+    def _sized(self, texts: Sequence[str], deadline: Deadline) -> list[GuardedMember]:
+        """The members, once these texts are known to be no more than they might hold."""
+        whole = "".join(texts)
+        for member in self._members:
+            check_size(member, whole, deadline)
+        check_time(deadline)
+        return list(self._members)
+
+    def _submit_generations(
+        self, prompts: Sequence[EncodedText], params: SamplingParams, deadline: Deadline, sink: Sink | None
+    ) -> list[Future[Generation]]:
+        structure = self._compile(params, prompts[self._main], deadline) if params.is_structured else None
+        check_time(deadline)
+
+        def answer(one: SamplingParams) -> list[Future[Generation]]:
+            constraint = None if structure is None else Constraint(self._compiler, structure)
+            return self._submit(GeneratingSequence(self._members, self._main, prompts, one, deadline, sink, constraint))
+
+        return submit_all(answer, params.split())
+
+    def _compile(self, params: SamplingParams, prompt: EncodedText, deadline: Deadline) -> Structure:
+        after_space = self._vocabulary.continues_with_space(prompt)
+        return self._compiler.compile(params, after_space=after_space, deadline=deadline)
+
+    def _submit_scoring(self, prompts: Sequence[EncodedText], continuation: str) -> list[Future[Score]]:
+        if not continuation:
+            raise PromptError("the continuation to score is empty: give at least one character")
+        main_prompt = prompts[self._main]
+        ids = self._vocabulary.encode_reply(main_prompt, continuation)
+        # A token that counts as another has no probability of its own.
+        canonical = self._canonical_ids
+        ids = [token_id if canonical[token_id] < 0 else canonical[token_id] for token_id in ids]
+        return self._submit(ScoringSequence(self._members, self._main, prompts, ids))
+
+    def _submit(self, sequence: RunningSequence) -> list[Future[Any]]:
+        self._engine.submit(sequence)
+        return [sequence.future]
