@@ -62,8 +62,8 @@ def narrow(schema: Mapping[str, Any]) -> dict[str, Any]:
     """A schema for what a model should write, of which every value is valid under the schema as given.
 
     No properties but those that it names, where it leaves others open without saying so: a model could go on with
-    properties of its own. Dates, addresses and the like that Python can read. Where an object is of several schemas at once, as by
-    `allOf`, all stay open: closed each by itself they would exclude each other.
+    properties of its own. Dates, addresses and the like that Python can read. Where an object is of several schemas at
+    once, as by `allOf`, all stay open: closed each by itself they would exclude each other.
     """
     return _narrow_schema(schema, closes=not any(_num_joined(part) > 1 for part in _parts(schema)))
 
