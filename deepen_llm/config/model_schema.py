@@ -6,12 +6,14 @@ import re
 from decimal import Decimal
 from typing import Any, final
 
-from pydantic import BaseModel, PydanticUserError
+from pydantic import BaseModel, EncodedStr, PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 
 def read_model_schema(model: type[BaseModel]) -> dict[str, Any]:
     """As `model.model_json_schema()`, but no wider than the class: a Decimal is a number and no text.
+
+    An address of the web has the format `http-url`, which `structure/formats.py` knows.
 
     Raises:
         ValueError: The class has a field without a JSON schema.
@@ -41,8 +43,24 @@ class _ReadableJsonSchema(GenerateJsonSchema):
             json_schema["multipleOf"] = float(Decimal(10) ** -num_places)
         return json_schema
 
+    def fraction_schema(self, schema: Any) -> JsonSchemaValue:
+        """A text; pydantic writes a number beside it, which could be too great."""
+        del schema
+        return {"type": "string", "format": "fraction"}
+
+    def complex_schema(self, schema: Any) -> JsonSchemaValue:
+        """A text of two decimal numbers; pydantic writes any text."""
+        del schema
+        return {"type": "string", "pattern": rf"^-?{_DECIMAL}[+-]{_DECIMAL}j$"}
+
+    def function_after_schema(self, schema: Any) -> JsonSchemaValue:
+        """Base64 whose content is text is that of ASCII."""
+        json_schema = super().function_after_schema(schema)
+        is_text = isinstance(getattr(schema["function"]["function"], "__self__", None), EncodedStr)
+        return {**json_schema, "pattern": _BASE64_OF_ASCII} if is_text else json_schema
+
     def url_schema(self, schema: Any) -> JsonSchemaValue:
-        """An address of the schemes that the type allows, where they are others than the web's."""
+        """An address of the schemes that the type allows."""
         return _with_schemes(super().url_schema(schema), schema.get("allowed_schemes"))
 
     def multi_host_url_schema(self, schema: Any) -> JsonSchemaValue:
@@ -51,8 +69,10 @@ class _ReadableJsonSchema(GenerateJsonSchema):
 
 
 def _with_schemes(json_schema: JsonSchemaValue, schemes: list[str] | None) -> JsonSchemaValue:
-    if not schemes or set(schemes) <= {"http", "https"}:
+    if not schemes:
         return json_schema
+    if set(schemes) == {"http", "https"}:
+        return {**json_schema, "format": "http-url"}
     named = "|".join(re.escape(scheme) for scheme in schemes)
     return {
         "type": "string",
@@ -62,6 +82,13 @@ def _with_schemes(json_schema: JsonSchemaValue, schemes: list[str] | None) -> Js
 
 MAX_WHOLE_DIGITS = 15
 """Digits before the point of a Decimal that has no limit of its own: as many as a float has."""
+
+_DECIMAL = r"[0-9]{1,9}(\.[0-9]{1,9})?"
+_BASE64_OF_ASCII = (
+    "^([A-Za-f][A-HQ-Xg-nw-z0-3][ABEFIJMNQRUVYZcdghklopstwx014589][A-Za-z0-9])*"
+    "([A-Za-f]([AQgw]=|[A-HQ-Xg-nw-z0-3][AEIMQUYcgkosw048])=)?$"
+)
+"""Without the characters in which the alphabets of base64 differ."""
 
 _BOUNDS = {
     "ge": "minimum",

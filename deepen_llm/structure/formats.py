@@ -1,8 +1,8 @@
 """What a JSON schema calls a `format`, as regular expressions such that Python reads whatever matches.
 
-A grammar's own formats follow their RFCs, which allow what Python's types refuse: the year 0000 and the second 60 of RFC
-3339, the address `a:` of RFC 3986. Those that pydantic writes and no RFC knows (`uuid4`, `base64`) are here as well. Any
-other format only says what a text is for: it is a text like any other.
+A grammar's own formats follow their RFCs, which allow what Python's types refuse: the year 0000 and the second 60 of
+RFC 3339, the address `a:` of RFC 3986. Those that pydantic writes and no RFC knows (`uuid4`, `base64`) are here as
+well. Any other format only says what a text is for: it is a text like any other.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ _IPV4, _IPV6 = rf"({_NUMBER}\.){{3}}{_NUMBER}", r"([0-9a-f]{1,4}:){7}[0-9a-f]{1,
 _HEX = "[0-9a-f]"
 
 
-def url_pattern(schemes: tuple[str, ...]) -> str:
-    """Addresses of these schemes, which are words, with a host."""
-    return rf"^({'|'.join(schemes)})://{_HOST}(:[1-9][0-9]{{0,3}})?{_WHERE}$"
+_AT_HOST = rf"://{_HOST}(:[1-9][0-9]{{0,3}})?{_WHERE}"
+_ANY_URL = (
+    rf"^([a-z][a-z0-9]{{1,11}}{_AT_HOST}|file:///[A-Za-z0-9._/-]{{1,200}}|(urn|tag|tel):[A-Za-z0-9.:+-]{{2,80}})$"
+)
 
 
 def _base64(last: str) -> str:
@@ -42,7 +43,8 @@ PATTERNS = {
     "time": f"^{_TIME}$",
     "date-time": f"^{_DATE}T{_TIME}$",
     "duration": rf"^P([0-9]{{1,4}}W|[0-9]{{1,4}}D({_HOURS})?|{_HOURS})$",
-    "uri": url_pattern(("https?",)),
+    "uri": _ANY_URL,
+    "http-url": rf"^https?{_AT_HOST}$",
     "email": f"^{_MAILBOX}$",
     "ipvanyaddress": f"^{_IPV4}$",
     "ipv4network": f"^{_IPV4}(/32)?$",

@@ -114,7 +114,15 @@ def _narrow_value(key: str, value: Any, *, closes: bool) -> Any:
         return {name: _narrow_value("", one, closes=closes) for name, one in value.items()}
     if isinstance(value, Mapping):
         return _narrow_schema(value, closes=closes)
+    if key == "anyOf" and isinstance(value, list):
+        value = [one for one in value if not _looks_around(one)] or value
     return [_narrow_value("", one, closes=closes) for one in value] if isinstance(value, list) else value
+
+
+def _looks_around(schema: Any) -> bool:
+    """Whether a pattern looks ahead or behind, which no grammar can follow: so pydantic writes a Decimal as text."""
+    pattern = schema.get("pattern") if isinstance(schema, Mapping) else None
+    return isinstance(pattern, str) and any(sign in pattern for sign in ("(?=", "(?!", "(?<=", "(?<!"))
 
 
 def _parts(schema: Any) -> Iterator[Mapping[str, Any]]:

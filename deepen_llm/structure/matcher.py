@@ -11,7 +11,7 @@ import llguidance
 from deepen_llm.errors import GrammarError
 
 MAX_ROW = 2000
-"""Ways in which a text may be read at once. A JSON schema takes some 4 per property that may be left out, each at once."""
+"""Ways in which a text may be read at once. A JSON schema takes some 4 for every property that may be left out."""
 
 MAX_ROW_OF_GRAMMAR = 1000
 """The same for a grammar, which may be ambiguous: the time that a byte takes grows with the cube of it, to 0.1 s."""
@@ -43,9 +43,9 @@ def shorten(message: str) -> str:
     return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}..."
 
 
-def load_tokenizer(tokenizer: Any, eos_ids: Sequence[int] | None = None) -> llguidance.LLTokenizer:
+def load_tokenizer(tokenizer: Any, eos_ids: list[int] | None = None) -> llguidance.LLTokenizer:
     """A tokenizer as llguidance takes it."""
-    return call(llguidance.LLTokenizer, llguidance.TokenizerWrapper(tokenizer), eos_token=eos_ids and list(eos_ids))
+    return call(llguidance.LLTokenizer, llguidance.TokenizerWrapper(tokenizer), eos_token=eos_ids)
 
 
 def check_grammar(grammar: str) -> None:
