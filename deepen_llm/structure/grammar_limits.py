@@ -12,7 +12,7 @@ from collections import Counter
 from itertools import chain
 
 from deepen_llm.config import SamplingParams
-from deepen_llm.errors import GrammarError
+from deepen_llm.errors import GrammarError, quote
 from deepen_llm.structure.pattern_limits import MAX_LITERAL, REPEAT, check_pattern, check_repeats
 from deepen_llm.structure.schema_limits import MAX_CHARS, MAX_DEPTH, check_schema
 
@@ -27,6 +27,7 @@ _NAME = re.compile(r"[A-Za-z][\w-]*")
 _JSON = re.compile(r"%json\s*(?=[{\[])")
 _TEXT = r'"(?:\\.|[^"\\\n])*"'
 _LITERAL = re.compile(rf"{_TEXT}|/(?:\\.|[^/\\\n])+/[a-z]*|(?://|#)[^\n]*")
+_SPECIAL = re.compile(r"<[^\s<>\[\]]+>")
 _REPEAT = re.compile(r"~\s*([0-9]+)(?:\s*\.\.\s*([0-9]*))?")
 
 
@@ -45,12 +46,17 @@ def check_limits(params: SamplingParams) -> None:
 
 
 def _check_grammar(grammar: str) -> None:
-    """Refuse a grammar with too many rules or too long terminals, and with JSON schemas that `check_schema` refuses."""
+    """Refuse a grammar that is too large, or that has special tokens or JSON schemas that are too large."""
     _demand("characters", len(grammar), MAX_CHARS, "make it shorter")
     rules = _without_schemas(grammar)
     longest = max((len(found[0]) for found in _LITERAL.finditer(rules)), default=0)
     _demand("characters in a text or pattern", longest, MAX_LITERAL, "make it shorter")
     bare = _LITERAL.sub('""', rules)
+    if special := _SPECIAL.search(bare):
+        raise GrammarError(
+            f"an answer by a grammar is text, and has no special tokens; got {quote(special[0])}: leave it out, the "
+            "answer ends where the grammar does; or write it as a text, in quotes"
+        )
     check_repeats(chain(REPEAT.finditer(re.sub(_TEXT, '""', rules)), _REPEAT.finditer(bare)), "the grammar")
     num_rules = len(_RULE.findall(bare)) + bare.count("|")
     _demand("rules and alternatives", num_rules, MAX_RULES, "write fixed texts as one terminal, /a|b|c/")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 
 from deepen_llm import SamplingParams
-from deepen_llm.errors import GrammarError
+from deepen_llm.errors import GrammarError, MemberTimeoutError
+from deepen_llm.requests.deadline import Deadline
 from deepen_llm.structure import StructureCompiler, compiler
 from tests.toy_tokenizers import byte_level_bpe
 from tests.vocabularies import load_toy
@@ -52,3 +55,21 @@ def test_a_vocabulary_without_the_needed_bytes_is_named():
     compiles.allowed = lambda matcher: torch.zeros(len(vocabulary), dtype=torch.bool)
     with pytest.raises(GrammarError, match="for which the main model 'main' has no token: make another member"):
         compiles.compile(SamplingParams(regex="ab+"))
+
+
+def test_compiling_ends_at_the_deadline_of_the_request():
+    compiles = StructureCompiler(load_toy("gpt2"))
+    deadline = Deadline(0.001)
+    time.sleep(0.002)
+    with pytest.raises(MemberTimeoutError, match=r"within its timeout of 0\.001 s"):
+        compiles.compile(SamplingParams(json_schema={"type": "array", "minItems": 1_000_000}), deadline=deadline)
+    params = SamplingParams(json_schema={"type": "integer"})
+    assert compiles.compile(params, deadline=Deadline(60)) is compiles.compile(params)
+
+
+def test_after_structures_that_fail_a_good_one_is_compiled():
+    compiles = StructureCompiler(load_toy("gpt2"))
+    for bad in ({"regex": "("}, {"grammar": "start: <eos>"}, {"grammar": "start: start"}, {"json_schema": {"type": 5}}):
+        with pytest.raises(GrammarError):
+            compiles.compile(SamplingParams(**bad))
+    assert compiles.compile(SamplingParams(regex="ab")).completion == b"ab"

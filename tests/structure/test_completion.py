@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import resource
+import time
 from typing import Literal
 
 import pytest
 from pydantic import BaseModel, Field
 
 from deepen_llm.config import SamplingParams
+from deepen_llm.errors import MemberTimeoutError
+from deepen_llm.structure import Constraint, Room, StructureCompiler
 from deepen_llm.structure.completion import ByteTokenizer, find_completion
 from deepen_llm.structure.grammar import build_grammar
 from deepen_llm.structure.matcher import Matcher
+from tests.vocabularies import load_toy
 
 BYTES = ByteTokenizer.load()
 ALL = bytes(range(256))
@@ -99,3 +104,59 @@ def test_the_matcher_stays_as_it_is():
     before = matcher.bitmask()
     find_completion(matcher, ALL)
     assert matcher.bitmask() == before
+
+
+def doubling(number: int) -> dict:
+    """1.8 kB, of which the least answer has 2 ** (number - 1) integers."""
+    defs: dict = {"d0": {"type": "integer"}}
+    for n in range(1, number):
+        one = {"$ref": f"#/$defs/d{n - 1}"}
+        defs[f"d{n}"] = {"type": "object", "properties": {"a": one, "b": one}, "required": ["a", "b"]}
+    return {"$defs": defs, "$ref": f"#/$defs/d{number - 1}"}
+
+
+ENDLESS = [{"json_schema": doubling(15)}, {"json_schema": {"type": "array", "minItems": 1_000_000}}]
+
+
+@pytest.mark.parametrize("structure", ENDLESS)
+def test_a_search_that_finds_nothing_ends_in_time_and_in_little_memory(structure):
+    matcher = start(**structure)
+    before_kb, begin_s = max_rss_kb(), time.thread_time()
+    assert find_completion(matcher, ALL, max_cpu_s=0.2) is None
+    assert time.thread_time() - begin_s < 1
+    assert max_rss_kb() - before_kb < 200_000
+
+
+def max_rss_kb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+@pytest.mark.parametrize("structure", ENDLESS)
+def test_no_step_of_an_answer_keeps_others_waiting(structure):
+    compiler = StructureCompiler(load_toy("gpt2"))
+    constraint = Constraint(compiler, compiler.compile(SamplingParams(**structure)))
+    slowest_s = 0.0
+    for number in range(100, 0, -1):
+        begin_s = time.thread_time()
+        token_id = constraint.next_forced()
+        if token_id is None:
+            token_id = int(constraint.allowed().nonzero()[-1])
+            constraint.way_out()
+            token_id = constraint.steer(token_id, Room(number, 4 * number))
+        constraint.push(token_id)
+        slowest_s = max(slowest_s, time.thread_time() - begin_s)
+    assert slowest_s < 0.1
+
+
+def test_no_more_is_tried_than_was_allowed():
+    assert find_completion(start(regex="[ab]{9}"), ALL, max_tries=0) is None
+    assert find_completion(start(json_schema=Order), ALL, max_cpu_s=0.0) is None
+
+
+def test_what_the_check_raises_ends_the_search():
+    with pytest.raises(MemberTimeoutError):
+        find_completion(start(json_schema=Order), ALL, check=refuse)
+
+
+def refuse() -> None:
+    raise MemberTimeoutError("the time is over")
