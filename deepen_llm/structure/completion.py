@@ -16,7 +16,7 @@ from deepen_llm.structure.matcher import Matcher, load_tokenizer
 MAX_TRIES = 5000
 """So many bytes are tried at most, some 20 microseconds each."""
 
-MAX_CPU_S = 1.0
+MAX_CPU_S = 0.5
 """No search takes longer, in seconds of its thread: a try takes milliseconds where a grammar is very ambiguous."""
 
 MAX_BYTES = 4096
