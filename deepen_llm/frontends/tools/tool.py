@@ -13,6 +13,7 @@ from deepen_llm.errors import ConfigError, GrammarError, quote
 from deepen_llm.frontends.tools.calls import write_head
 from deepen_llm.frontends.tools.wording import describe
 from deepen_llm.structure import JSON_STYLE, check_structure, narrow
+from deepen_llm.structure.schema_limits import check_schema
 
 _DESCRIBED = '{"type": "function", "function": {"name": ..., "description": ..., "parameters": {...}}}'
 _DATA = ("enum", "const", "default", "examples")
@@ -77,6 +78,7 @@ def _read(text: str) -> Tool:
     if parameters.get("type") != "object":
         raise ConfigError(f"the arguments of tool {quote(name)} must be an object's JSON schema; got {quote(given)}")
     try:
+        check_schema(parameters)
         check_structure(SamplingParams(json_schema=_decoded(parameters)))
     except GrammarError as error:
         raise GrammarError(f"the arguments of tool {quote(name)} cannot be decoded: {error}") from error

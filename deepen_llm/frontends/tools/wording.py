@@ -6,15 +6,16 @@ They are shorter than the schema, and have its references resolved.
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, final
 
-MAX_REFERENCES = 200
-"""So many `$ref` are told at full length; of those after them the type alone. A few that refer to each other, each
-twice to the next, would make gigabytes."""
+from deepen_llm.structure.schema_limits import check_schema
+
+MAX_REPEATED = 500
+"""What a reference means is told again where it has at most so many characters. A few definitions that each mention
+another one twice would make gigabytes."""
 
 MAX_DEPTH = 50
 """So deep within each other parts are told."""
@@ -45,7 +46,12 @@ _LIMITS = {
 
 
 def ask_for(schema: Mapping[str, Any]) -> str:
-    """A request for an answer in JSON of this schema, and what the schema says of itself."""
+    """A request for an answer in JSON of this schema, and what the schema says of itself.
+
+    Raises:
+        GrammarError: The schema is no JSON, or too large.
+    """
+    check_schema(schema)
     about = _about(schema)
     return f"Answer with JSON only: {describe(schema)}." + (f" About it: {about}." if about else "")
 
@@ -64,17 +70,17 @@ class _Place:
     seen: frozenset[str] = frozenset()
     """The references that it is within: what refers to itself is told once."""
     depth: int = 0
-    references: Iterator[int] = field(default_factory=itertools.count)
-    """Counts the references of the whole schema."""
+    told: dict[str, str] = field(default_factory=dict)
+    """What was told of the references of the whole schema."""
 
     @property
     def inner(self) -> _Place:
         """The place of what is within the part."""
-        return _Place(self.root, self.seen, self.depth + 1, self.references)
+        return _Place(self.root, self.seen, self.depth + 1, self.told)
 
     def behind(self, reference: str) -> _Place:
         """The place of what a reference means."""
-        return _Place(self.root, self.seen | {reference}, self.depth + 1, self.references)
+        return _Place(self.root, self.seen | {reference}, self.depth + 1, self.told)
 
 
 def _describe(part: Any, place: _Place) -> str:
@@ -101,9 +107,13 @@ def _describe_reference(name: str, place: _Place) -> str:
     if name in place.seen:
         return "another of the same"
     part = _resolve(name, place.root)
-    if isinstance(part, Mapping) and (place.depth > MAX_DEPTH or next(place.references) >= MAX_REFERENCES):
+    if isinstance(part, Mapping) and place.depth > MAX_DEPTH:
         return _name_type(part)
-    return _describe(part, place.behind(name))
+    if name not in place.told:
+        place.told[name] = _describe(part, place.behind(name))
+    elif len(place.told[name]) > MAX_REPEATED:
+        return f"{_name_type(part)} as above"
+    return place.told[name]
 
 
 def _describe_type(part: Mapping[str, Any], place: _Place) -> str:

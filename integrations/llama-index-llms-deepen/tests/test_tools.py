@@ -1,13 +1,15 @@
 """Tools: which may be called, what is told about them, and calls that always parse, from any model."""
 
 import json
+from decimal import Decimal
+from pathlib import Path
 from typing import Literal
 
 import pytest
 from llama_index.core.llms import ChatMessage
 from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.tools import FunctionTool
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, HttpUrl
 
 from deepen_llm.errors import ConfigError, GrammarError
 from llama_index.llms.deepen import DeepenLLM
@@ -213,3 +215,15 @@ def test_a_tool_that_no_grammar_can_express_is_an_error_at_the_call(starter):
     with pytest.raises(GrammarError, match=r"the arguments of tool 'odd' cannot be decoded: .*not"):
         DeepenLLM(ensemble=starter).chat_with_tools([tool], "?", tool_required=True)
     assert starter.num_running == 0
+
+
+def buy(file: Path, price: Decimal, page: HttpUrl) -> str:
+    """Buy what a file lists."""
+    return f"{file} {price} {page}"
+
+
+def test_arguments_are_no_wider_than_what_their_classes_read():
+    tools = read_tools({"tools": [FunctionTool.from_defaults(buy)]})
+    arguments = tools.tools[0].parameters["properties"]
+    assert arguments["price"]["type"] == "number"
+    assert (arguments["file"]["format"], arguments["page"]["format"]) == ("path", "http-url")

@@ -71,3 +71,38 @@ def test_a_schema_that_cannot_be_decoded_is_refused_with_the_tool_and_the_part(s
 def test_two_tools_are_the_same_but_for_the_titles_in_their_schemas(one, other, is_same):
     assert Tool("f", "", one).is_same(Tool("f", "", other)) == is_same
     assert not Tool("f", "", one).is_same(Tool("f", "Adds.", one))
+
+
+def holding_itself():
+    tool = describe(dict(ADD))
+    tool["function"]["parameters"]["properties"] = {"again": tool}
+    return tool
+
+
+def deep(levels):
+    schema = {"type": "string"}
+    for _ in range(levels):
+        schema = {"items": schema}
+    return describe({"type": "object", "properties": {"x": schema}})
+
+
+@pytest.mark.parametrize(
+    "described", [holding_itself(), deep(500), deep(100_000), describe({**ADD, "default": "x" * 10**6})]
+)
+def test_a_tool_that_holds_itself_or_is_too_large_is_an_own_error_of_readable_length(described):
+    with pytest.raises(ConfigError) as caught:
+        read_tool(described)
+    assert len(str(caught.value)) < 1500
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "format": "path"},
+        {"type": "string", "format": "binary"},
+        {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^(?!^[-+.]*$)[+-]?0*\d*\.?\d*$"}]},
+        {"type": "string", "format": "uri"},
+    ],
+)
+def test_an_argument_of_any_format_is_one_that_can_be_called(schema):
+    assert read_tool(describe({"type": "object", "properties": {"x": schema}})).name == "add"

@@ -8,6 +8,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, Field
 
+from deepen_llm.errors import GrammarError
 from deepen_llm.frontends.tools import ask_for, describe
 
 
@@ -89,3 +90,24 @@ def test_what_a_schema_says_of_itself_comes_behind_the_request():
 def test_a_reference_to_the_whole_schema_is_told_once():
     schema = {"type": "object", "properties": {"next": {"$ref": "#"}}, "required": ["next"]}
     assert describe(schema).count("another of the same") == 1
+
+
+def test_what_is_mentioned_again_and_again_is_told_once_at_length():
+    defs = {"d0": {"type": "integer"}}
+    for n in range(1, 40):
+        defs[f"d{n}"] = {"type": "object", "properties": {key: {"$ref": f"#/$defs/d{n - 1}"} for key in "ab"}}
+    words = describe({"$defs": defs, "$ref": "#/$defs/d39"})
+    assert len(words) < 20_000 and "an object as above" in words
+
+
+def test_a_chain_of_references_is_told_as_far_as_it_can_be_read():
+    defs = {f"d{n}": {"type": "array", "items": {"$ref": f"#/$defs/d{n + 1}"}} for n in range(900)}
+    words = describe({"$defs": defs, "$ref": "#/$defs/d0"})
+    assert words.startswith("a list, each of it a list, each of it ") and words.endswith("a list") and len(words) < 2000
+
+
+def test_a_schema_that_holds_itself_is_refused_before_it_is_told():
+    schema: dict = {"type": "object", "properties": {}}
+    schema["properties"] = {"a": schema, "b": schema}
+    with pytest.raises(GrammarError, match="at most 100 levels deep, and does not hold itself"):
+        ask_for(schema)

@@ -1,8 +1,11 @@
 """Tools of every kind in the form that the ensemble reads, and what is no tool."""
 
+from decimal import Decimal
+from pathlib import Path
+
 import pytest
 from langchain_core.tools import tool
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, HttpUrl
 from typing_extensions import TypedDict
 
 from deepen_llm.errors import ConfigError, GrammarError
@@ -67,3 +70,20 @@ def test_what_cannot_be_decoded_is_refused_by_who_reads_it_and_not_twice():
     described = describe_tools([add, schema])
     with pytest.raises(GrammarError, match=r"the arguments of tool 'odd' cannot be decoded: .*not"):
         read_tools(described)
+
+
+@tool
+def buy(file: Path, price: Decimal, page: HttpUrl) -> str:
+    """Buy what a file lists."""
+    return f"{file} {price} {page}"
+
+
+def test_arguments_are_no_wider_than_what_their_classes_read():
+    (described,) = describe_tools([buy])
+    arguments = described["function"]["parameters"]["properties"]
+    assert arguments["price"]["type"] == "number"
+    assert (arguments["file"]["format"], arguments["page"]["format"]) == ("path", "http-url")
+    assert described["function"]["description"] == "Buy what a file lists."
+    binary = {"type": "object", "properties": {"data": {"type": "string", "format": "binary"}}}
+    function = {"type": "function", "function": {"name": "send", "parameters": binary}}
+    assert [one.name for one in read_tools(describe_tools([buy, function])).tools] == ["buy", "send"]
