@@ -9,6 +9,8 @@ from typing import Any, final
 from pydantic import BaseModel, EncodedStr, PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from deepen_llm.errors import ConfigError
+
 
 def read_model_schema(model: type[BaseModel]) -> dict[str, Any]:
     """As `model.model_json_schema()`, but no wider than the class: a Decimal is a number and no text.
@@ -16,12 +18,12 @@ def read_model_schema(model: type[BaseModel]) -> dict[str, Any]:
     An address of the web has the format `http-url`, which `structure/formats.py` knows.
 
     Raises:
-        ValueError: The class has a field without a JSON schema.
+        ConfigError: The class has a field without a JSON schema.
     """
     try:
         return model.model_json_schema(schema_generator=_ReadableJsonSchema)
     except PydanticUserError as error:
-        raise ValueError(f"the class {model.__name__} must have a JSON schema: {error.message}") from error
+        raise ConfigError(f"the class {model.__name__} must have a JSON schema: {error.message}") from error
 
 
 @final

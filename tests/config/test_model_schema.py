@@ -8,6 +8,7 @@ import pytest
 from pydantic import Base64Str, BaseModel, Field, FtpUrl, HttpUrl, create_model
 
 from deepen_llm.config.model_schema import read_model_schema
+from deepen_llm.errors import ConfigError
 
 
 def schema_of(kind):
@@ -47,5 +48,5 @@ def test_texts_that_a_class_reads_in_its_own_way_have_a_pattern():
 
 
 def test_a_field_without_a_schema_is_named():
-    with pytest.raises(ValueError, match="the class Answer must have a JSON schema: "):
+    with pytest.raises(ConfigError, match="the class Answer must have a JSON schema: "):
         read_model_schema(create_model("Answer", x=(type(len), ...), __config__={"arbitrary_types_allowed": True}))
