@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
+from deepen_llm.config.model_schema import read_model_schema
 from deepen_llm.config.settings import Settings
 from deepen_llm.errors import ConfigError
 
@@ -18,7 +19,7 @@ NUM_SEEDS = 2**63
 def _as_json_schema(value: Any) -> Any:
     """The schema of a pydantic model; anything else as it is."""
     is_model = isinstance(value, type) and issubclass(value, BaseModel)
-    return value.model_json_schema() if is_model else value
+    return read_model_schema(value) if is_model else value
 
 
 def _read_bias(given: Any) -> Any:

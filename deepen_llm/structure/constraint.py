@@ -31,7 +31,7 @@ OPENING = b"[{,:"
 MAX_TRIES = 500
 """So many bytes are tried at most in a search while the answer runs, which is in the engine's thread: some 10 ms."""
 
-MAX_CPU_S = 0.05
+MAX_CPU_S = 0.03
 """The same in seconds, where tries are slow."""
 
 MAX_CARRIED_BYTES = 8192

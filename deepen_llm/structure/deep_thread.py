@@ -51,7 +51,7 @@ def run_deep(work: Callable[[], Result], deadline: Waiting | None = None) -> Res
     def run() -> None:
         try:
             done.set_result(work())
-        except BaseException as error:
+        except BaseException as error:  # it is raised in the thread that waits
             done.set_exception(error)
 
     _start(run)
@@ -64,8 +64,8 @@ def run_deep(work: Callable[[], Result], deadline: Waiting | None = None) -> Res
         if deadline is not None and remaining_s is not None and remaining_s <= MAX_S:
             raise deadline.error from None
         raise GrammarError(
-            f"a structure must be compiled within {MAX_S:g} s; this one was not: make it simpler, with fewer parts that "
-            "repeat, combine or exclude each other"
+            f"a structure must be compiled within {MAX_S:g} s; this one was not: make it simpler, with fewer parts "
+            "that repeat, combine or exclude each other"
         ) from None
 
 

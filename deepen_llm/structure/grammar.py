@@ -9,12 +9,15 @@ from typing import Any
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import GrammarError
-from deepen_llm.structure.formats import PATTERNS
+from deepen_llm.structure.formats import KNOWN_FORMATS, PATTERNS
 from deepen_llm.structure.grammar_limits import check_limits
 from deepen_llm.structure.schema_limits import LITERAL_KEYWORDS
 
 JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """JSON as `json.dumps` writes it: one way for each value, so that what is not content is forced and costs nothing."""
+
+MAX_URL_CHARS = 2083
+"""The `maxLength` that pydantic gives an address."""
 
 _OPENING = ("additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties", "propertyNames")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions")
@@ -59,8 +62,8 @@ def narrow(schema: Mapping[str, Any]) -> dict[str, Any]:
     """A schema for what a model should write, of which every value is valid under the schema as given.
 
     No properties but those that it names, where it leaves others open without saying so: a model could go on with
-    properties of its own. Dates and times that Python can read. Where an object is of several schemas at once, as by
-    `allOf`, all stay open: closed each by itself they would exclude each other.
+    properties of its own. Dates, addresses and the like that Python can read. Where an object is of several schemas at
+    once, as by `allOf`, all stay open: closed each by itself they would exclude each other.
     """
     return _narrow_schema(schema, closes=not any(_num_joined(part) > 1 for part in _parts(schema)))
 
@@ -76,10 +79,23 @@ def _narrow_schema(schema: Mapping[str, Any], *, closes: bool) -> dict[str, Any]
     narrowed = {key: _narrow_value(key, value, closes=closes) for key, value in schema.items()}
     if closes and _is_closable(schema):
         narrowed["additionalProperties"] = False
-    if "pattern" not in schema and (pattern := PATTERNS.get(str(schema.get("format")))):
-        narrowed |= {"type": schema.get("type", "string"), "pattern": pattern}
-        del narrowed["format"]
+    if isinstance(schema.get("format"), str) and schema["format"] not in KNOWN_FORMATS:
+        narrowed = _narrow_format(narrowed)
     return narrowed
+
+
+def _narrow_format(schema: dict[str, Any]) -> dict[str, Any]:
+    """A schema with the pattern of its format, where it has none of its own; any other format is an annotation."""
+    pattern = None if "pattern" in schema else PATTERNS.get(schema["format"])
+    rest = {key: value for key, value in schema.items() if key != "format"}
+    if pattern is None:
+        return rest
+    # What limits a length besides, as pydantic does for addresses, is met by every match.
+    if rest.get("minLength") == 1:
+        del rest["minLength"]
+    if rest.get("maxLength") == MAX_URL_CHARS:
+        del rest["maxLength"]
+    return {"type": "string", **rest, "pattern": pattern}
 
 
 def _is_closable(schema: Mapping[str, Any]) -> bool:
@@ -98,7 +114,15 @@ def _narrow_value(key: str, value: Any, *, closes: bool) -> Any:
         return {name: _narrow_value("", one, closes=closes) for name, one in value.items()}
     if isinstance(value, Mapping):
         return _narrow_schema(value, closes=closes)
+    if key == "anyOf" and isinstance(value, list):
+        value = [one for one in value if not _looks_around(one)] or value
     return [_narrow_value("", one, closes=closes) for one in value] if isinstance(value, list) else value
+
+
+def _looks_around(schema: Any) -> bool:
+    """Whether a pattern looks ahead or behind, which no grammar can follow: so pydantic writes a Decimal as text."""
+    pattern = schema.get("pattern") if isinstance(schema, Mapping) else None
+    return isinstance(pattern, str) and any(sign in pattern for sign in ("(?=", "(?!", "(?<=", "(?<!"))
 
 
 def _parts(schema: Any) -> Iterator[Mapping[str, Any]]:

@@ -11,10 +11,13 @@ import llguidance
 from deepen_llm.errors import GrammarError
 
 MAX_ROW = 2000
-"""Ways in which a text may be read at once. A JSON schema takes some 4 per property that may be left out, each at once."""
+"""Ways in which a text may be read at once. A JSON schema takes some 4 for every property that may be left out."""
 
-MAX_ROW_OF_GRAMMAR = 1000
-"""The same for a grammar, which may be ambiguous: the time that a byte takes grows with the cube of it, to 0.1 s."""
+MAX_ROW_OF_GRAMMAR = 600
+"""The same for a grammar, which may be ambiguous: the time that a byte takes grows with the cube of it, to 0.02 s."""
+
+MAX_ROW_OF_TOOLS = 1000
+"""The same for a grammar with JSON schemas in it."""
 
 MAX_MESSAGE = 300
 """So many characters of a message of llguidance are passed on: it may quote the grammar, or a Rust backtrace."""
@@ -43,9 +46,9 @@ def shorten(message: str) -> str:
     return message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}..."
 
 
-def load_tokenizer(tokenizer: Any, eos_ids: Sequence[int] | None = None) -> llguidance.LLTokenizer:
+def load_tokenizer(tokenizer: Any, eos_ids: list[int] | None = None) -> llguidance.LLTokenizer:
     """A tokenizer as llguidance takes it."""
-    return call(llguidance.LLTokenizer, llguidance.TokenizerWrapper(tokenizer), eos_token=eos_ids and list(eos_ids))
+    return call(llguidance.LLTokenizer, llguidance.TokenizerWrapper(tokenizer), eos_token=eos_ids)
 
 
 def check_grammar(grammar: str) -> None:
@@ -66,9 +69,10 @@ def _limits(grammar: str) -> llguidance.LLParserLimits:
 
     Its errors do not quote the grammar, which is the user's.
     """
-    is_schema = '"json_schema": {' in grammar
+    without_json = MAX_ROW_OF_TOOLS if "%json" in grammar else MAX_ROW_OF_GRAMMAR
+    max_row = MAX_ROW if '"json_schema": {' in grammar else without_json
     return llguidance.LLParserLimits(
-        max_items_in_row=MAX_ROW if is_schema else MAX_ROW_OF_GRAMMAR,
+        max_items_in_row=max_row,
         initial_lexer_fuel=500_000,
         max_lexer_states=50_000,
         max_grammar_size=100_000,

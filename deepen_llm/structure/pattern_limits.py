@@ -37,5 +37,6 @@ def check_repeats(repeats: Iterable[re.Match[str]], name: str) -> None:
     numbers = (number for found in repeats for number in found.groups("") if number)
     if too_great := next((number for number in numbers if len(number) > 9 or int(number) > MAX_REPEATS), None):
         raise GrammarError(
-            f"{name} repeats a part at most {MAX_REPEATS:,} times; got {too_great[:20]}: repeat it without a limit, as by *"
+            f"{name} repeats a part at most {MAX_REPEATS:,} times; got {too_great[:20]}: repeat it without a limit, "
+            "as by *"
         )

@@ -82,7 +82,7 @@ def test_special_and_padded_tokens_are_never_allowed(kind):
 
 def test_a_token_that_may_not_come_is_an_error_and_no_end():
     constraint = constrain(regex="yes")
-    with pytest.raises(GrammarError, match="cannot be followed on: .*n"):
+    with pytest.raises(GrammarError, match=r"cannot be followed on: .*n"):
         constraint.push(load_toy("gpt2").encode("n", at_start=False)[0])
 
 

@@ -124,8 +124,8 @@ def test_a_date_that_may_be_null_may_be_null():
     ("schema", "named"),
     [
         ({"enum": [{1, 2}]}, "nothing but JSON values.*set"),
-        ({"maximum": float("nan")}, "nothing but JSON values.*compliant"),
-        ({"x-guidance": None}, "x-guidance of a JSON schema must be a mapping.*None"),
+        ({"maximum": float("nan")}, "numbers of a JSON schema are finite; got nan; look at .*maximum"),
+        ({"x-guidance": None}, "x-guidance of a JSON schema must be a mapping.*NoneType"),
     ],
 )
 def test_a_schema_that_is_no_json_is_refused(schema, named):

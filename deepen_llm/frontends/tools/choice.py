@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, final
 
-from deepen_llm.errors import ConfigError
+from deepen_llm.errors import ConfigError, quote
 
 ToolChoice: TypeAlias = str | bool | Mapping[str, Any] | None
 """What `read_choice` reads."""
@@ -39,10 +39,10 @@ def read_choice(given: ToolChoice) -> Choice:
         inner = given.get("function", given)
         name = inner.get("name") if isinstance(inner, Mapping) else None
         if not isinstance(name, str):
-            raise ConfigError(f'tool_choice must hold {{"function": {{"name": ...}}}}; got {dict(given)!r}')
+            raise ConfigError(f'tool_choice must hold {{"function": {{"name": ...}}}}; got {quote(given)}')
         return Choice(is_forced=True, name=name)
     if given in _FREE or given in _FORCED:
         return Choice(is_forced=given in _FORCED)
     if not isinstance(given, str):
-        raise ConfigError(f"tool_choice must be auto, any, required, none or a tool's name; got {given!r}")
+        raise ConfigError(f"tool_choice must be auto, any, required, none or a tool's name; got {quote(given)}")
     return Choice(is_allowed=False) if given == "none" else Choice(is_forced=True, name=given)

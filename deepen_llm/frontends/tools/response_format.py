@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from deepen_llm.errors import ConfigError
+from deepen_llm.errors import ConfigError, quote
 from deepen_llm.frontends.tools.wording import ask_for
 
 
@@ -28,6 +28,6 @@ def read_response_format(given: Mapping[str, Any]) -> tuple[dict[str, Any] | Non
     if kind != "json_schema" or not isinstance(schema, dict):
         raise ConfigError(
             'response_format must be {"type": "text"}, {"type": "json_object"} or {"type": "json_schema", '
-            f'"json_schema": {{"name": ..., "schema": {{...}}}}}}; got {given!r}'
+            f'"json_schema": {{"name": ..., "schema": {{...}}}}}}; got {quote(given)}'
         )
     return schema, ask_for(schema)

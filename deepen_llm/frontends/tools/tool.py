@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, final
 
 from deepen_llm.config import SamplingParams
-from deepen_llm.errors import ConfigError, GrammarError
+from deepen_llm.errors import ConfigError, GrammarError, quote
 from deepen_llm.frontends.tools.calls import write_head
 from deepen_llm.frontends.tools.wording import describe
 from deepen_llm.structure import JSON_STYLE, check_structure, narrow
@@ -59,8 +59,8 @@ def read_tool(described: Any) -> Tool:
     """
     try:
         text = json.dumps(described)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"a tool must be {_DESCRIBED}; got {described!r}: {error}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"a tool must be {_DESCRIBED}; got {quote(described)}: {error}") from error
     return _read(text)
 
 
@@ -70,16 +70,16 @@ def _read(text: str) -> Tool:
     described = json.loads(text)
     function = described.get("function") if isinstance(described, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise ConfigError(f"a tool must be {_DESCRIBED}; got {text}")
+        raise ConfigError(f"a tool must be {_DESCRIBED}; got {quote(text)}")
     name, given = function["name"], function.get("parameters")
     # Some leave out all keywords but a few; arguments are an object in any case.
     parameters = {"type": "object", **(given or {"properties": {}})} if isinstance(given or {}, dict) else {}
     if parameters.get("type") != "object":
-        raise ConfigError(f"the arguments of tool {name!r} must be an object's JSON schema; got {_json(given)}")
+        raise ConfigError(f"the arguments of tool {quote(name)} must be an object's JSON schema; got {quote(given)}")
     try:
         check_structure(SamplingParams(json_schema=_decoded(parameters)))
     except GrammarError as error:
-        raise GrammarError(f"the arguments of tool {name!r} cannot be decoded: {error}") from error
+        raise GrammarError(f"the arguments of tool {quote(name)} cannot be decoded: {error}") from error
     return Tool(name, str(function.get("description") or ""), parameters)
 
 

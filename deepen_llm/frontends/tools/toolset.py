@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from deepen_llm.config import SamplingParams
-from deepen_llm.errors import ConfigError
+from deepen_llm.errors import ConfigError, quote
 from deepen_llm.frontends.options import STRUCTURE_NAMES
 from deepen_llm.frontends.tools.calls import FORM
 from deepen_llm.frontends.tools.choice import ToolChoice, read_choice
@@ -65,7 +65,7 @@ class ToolSet:
             raise ConfigError(f"an answer that may call tools takes no {given[0]}: leave it out, or leave tools out")
         if self.is_forced and options.get("stop"):
             raise ConfigError(
-                f"a tool call must not be cut; got stop={options['stop']!r} with a tool_choice that forces one: "
+                f"a tool call must not be cut; got stop={quote(options['stop'])} with a tool_choice that forces one: "
                 "leave stop out"
             )
 
@@ -93,12 +93,12 @@ def read_tools(described: Iterable[Any], choice: ToolChoice = None, *, is_parall
     """
     tools, chosen = _read_apart(described), read_choice(choice)
     if not tools and chosen.is_forced:
-        raise ConfigError(f"tool_choice={choice!r} needs tools to choose from; got none: give tools")
+        raise ConfigError(f"tool_choice={quote(choice)} needs tools to choose from; got none: give tools")
     if chosen.name is not None:
         names = [tool.name for tool in tools]
         if chosen.name not in names:
             raise ConfigError(
-                f"tool_choice must name a tool, or be auto, any, required or none; got {chosen.name!r}: "
+                f"tool_choice must name a tool, or be auto, any, required or none; got {quote(chosen.name)}: "
                 f"the tools are {', '.join(names)}"
             )
         tools = tuple(tool for tool in tools if tool.name == chosen.name)
@@ -112,8 +112,8 @@ def _read_apart(described: Iterable[Any]) -> tuple[Tool, ...]:
         known = by_name.setdefault(tool.name, tool)
         if not known.is_same(tool):
             raise ConfigError(
-                f"tools must have names of their own; got two of the name {tool.name!r}, {known} and {tool}: "
-                "name one of them otherwise"
+                f"tools must have names of their own; got two of the name {quote(tool.name)}, {quote(known)} "
+                f"and {quote(tool)}: name one of them otherwise"
             )
     return tuple(by_name.values())
 

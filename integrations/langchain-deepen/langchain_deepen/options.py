@@ -8,6 +8,7 @@ from typing import Any
 from langchain_core.utils.function_calling import convert_to_json_schema
 from pydantic import BaseModel
 
+from deepen_llm.config.model_schema import read_model_schema
 from deepen_llm.errors import ConfigError
 from deepen_llm.frontends.options import read_options
 
@@ -33,7 +34,7 @@ def as_json_schema(schema: Any) -> Any:
     if not isinstance(schema, type):
         return schema
     try:
-        return schema.model_json_schema() if issubclass(schema, BaseModel) else convert_to_json_schema(schema)
+        return read_model_schema(schema) if issubclass(schema, BaseModel) else convert_to_json_schema(schema)
     except (ValueError, TypeError) as error:
         raise ConfigError(
             f"a JSON schema must come from a pydantic model, a TypedDict or a dict; got {schema!r}: {error}"

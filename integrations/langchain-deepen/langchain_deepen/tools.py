@@ -7,7 +7,9 @@ from typing import Any, TypeAlias
 
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
+from pydantic import BaseModel
 
+from deepen_llm.config.model_schema import read_model_schema
 from deepen_llm.errors import ConfigError
 
 ToolSource: TypeAlias = dict[str, Any] | type | Callable[..., Any] | BaseTool
@@ -27,12 +29,22 @@ def describe_tools(tools: Sequence[ToolSource], *, strict: bool | None = None) -
     described = []
     for place, tool in enumerate(tools):
         try:
-            described.append(convert_to_openai_tool(tool, strict=strict))
+            described.append(_narrow(tool, convert_to_openai_tool(tool, strict=strict), strict=strict))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(f"tool {place} must have a name and a schema; got {tool!r}: {error}") from error
     if not described:
         raise ConfigError("tools must hold at least one tool; got none: leave tools out")
     return described
+
+
+def _narrow(tool: ToolSource, described: dict[str, Any], *, strict: bool | None) -> dict[str, Any]:
+    """The tool as LangChain describes it, with arguments no wider than what its pydantic class reads."""
+    model = tool.args_schema and tool.tool_call_schema if isinstance(tool, BaseTool) else tool
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return described
+    function = described["function"]
+    schema = {**read_model_schema(model), "title": function["name"], "description": function["description"]}
+    return convert_to_openai_tool(schema, strict=strict)
 
 
 def check_list(tools: object) -> None:

@@ -49,7 +49,7 @@ from llama_index.llms.deepen.streaming import (
     read_tool_answer,
     stream_responses,
 )
-from llama_index.llms.deepen.tools import CHAT_OPTIONS, describe_tool, is_object_tool, read_tools
+from llama_index.llms.deepen.tools import CHAT_OPTIONS, describe_tool, is_object_tool, read_parameters, read_tools
 
 if TYPE_CHECKING:
     from deepen_llm import Ensemble
@@ -308,7 +308,7 @@ class DeepenLLM(AnswerOptions, PredictingLLM):
         if user_msg is not None:
             messages.append(ChatMessage(role="user", content=user_msg) if isinstance(user_msg, str) else user_msg)
         described = [
-            describe_tool(tool, limit_selection(tool.metadata.fn_schema, tool.metadata.get_parameters_dict(), messages))
+            describe_tool(tool, limit_selection(tool.metadata.fn_schema, read_parameters(tool), messages))
             for tool in tools
         ]
         is_required = tool_required or any(map(is_object_tool, tools))

@@ -17,6 +17,7 @@ from llama_index.core.prompts.prompt_type import PromptType
 from llama_index.core.question_gen.output_parser import SubQuestionOutputParser
 from llama_index.core.types import BaseOutputParser
 
+from deepen_llm.config.model_schema import read_model_schema
 from llama_index.llms.deepen.selections import answers_schema
 
 _NO_FENCE = {"type": "string", "pattern": "^[^`]*$"}
@@ -28,7 +29,7 @@ def schema_for(
 ) -> dict[str, Any] | None:
     """What an answer to `prompt`, filled in with `arguments`, must be for `parser`; None where that is not known."""
     if isinstance(parser, PydanticOutputParser):
-        return dict(parser.output_cls.model_json_schema())
+        return read_model_schema(parser.output_cls)
     if type(parser) is SelectionOutputParser and "num_choices" in arguments:
         is_single = prompt.metadata.get("prompt_type") == PromptType.SINGLE_SELECT
         num_choices = int(arguments["num_choices"])

@@ -26,6 +26,7 @@ from llama_index.core.llms.structured_llm import StructuredLLM
 from llama_index.core.program.utils import FlexibleModel
 from llama_index.core.prompts import BasePromptTemplate
 
+from deepen_llm.config.model_schema import read_model_schema
 from deepen_llm.errors import ConfigError
 from deepen_llm.frontends.tools import ask_for
 from llama_index.llms.deepen.messages import with_request
@@ -223,7 +224,7 @@ def _structured_options(output_cls: type[BaseModel], given: Mapping[str, Any] | 
         raise ConfigError(
             f"an object is whole or nothing; got stop={given['stop']!r}, which could cut it: leave it out"
         )
-    return {**given, "json_schema": output_cls.model_json_schema()}
+    return {**given, "json_schema": read_model_schema(output_cls)}
 
 
 def _text(response: _Response | None) -> str:

@@ -9,6 +9,7 @@ from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.tools import FunctionTool
 from llama_index.core.tools.types import BaseTool
 
+from deepen_llm.config.model_schema import read_model_schema
 from deepen_llm.errors import ConfigError
 from deepen_llm.frontends import tools as deepen_tools
 from deepen_llm.frontends.tools import ToolSet, read_choice
@@ -31,6 +32,15 @@ def describe_tool(tool: BaseTool, parameters: Mapping[str, Any]) -> dict[str, An
     return {"type": "function", "function": about}
 
 
+def read_parameters(tool: BaseTool) -> dict[str, Any]:
+    """The JSON schema of a tool's arguments, no wider than what its class reads."""
+    parameters, model = dict(tool.metadata.get_parameters_dict()), tool.metadata.fn_schema
+    if model is None:
+        return parameters
+    narrowed = read_model_schema(model)
+    return {key: narrowed.get(key, value) for key, value in parameters.items()}
+
+
 def read_tools(options: Mapping[str, Any]) -> ToolSet | None:
     """The tools of one chat; None where there are none, or where none may be called.
 
@@ -45,10 +55,7 @@ def read_tools(options: Mapping[str, Any]) -> ToolSet | None:
     given = options.get("tools") or ()
     if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
         raise ConfigError(f"tools must be a list of tools; got {type(given).__name__}: write tools=[...]")
-    described = [
-        describe_tool(tool, tool.metadata.get_parameters_dict()) if isinstance(tool, BaseTool) else tool
-        for tool in given
-    ]
+    described = [describe_tool(tool, read_parameters(tool)) if isinstance(tool, BaseTool) else tool for tool in given]
     choice = options.get("tool_choice")
     if options.get("tool_required"):
         if not described:
