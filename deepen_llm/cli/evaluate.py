@@ -19,7 +19,7 @@ from deepen_llm.cli.tables import estimate_cell
 from deepen_llm.config import EnsembleConfig, WeightingConfig
 from deepen_llm.errors import ConfigError
 from deepen_llm.frontends.source import EnsembleSource
-from deepen_llm.text_file import check_readable, write_text
+from deepen_llm.text_file import read_text, write_text
 
 if TYPE_CHECKING:
     from deepen_llm.config import FusionConfig
@@ -97,8 +97,7 @@ def evaluate(
     """
     if not tasks and text is None:
         raise typer.BadParameter(f"give at least one task, or --text with a file. Tasks: {TASK_HELP}")
-    if text is not None:
-        check_readable(text, "--text")
+    own_text = None if text is None else read_text(text, "--text")
     _quieten()
     _make_folder(output)
     from deepen_llm.evaluation import TextTask, find_tasks, list_systems
@@ -109,8 +108,8 @@ def evaluate(
     methods = _find_methods(method or [], source)
     asked = find_tasks(tasks or [], data_folder=data_dir, limit=limit, in_chat=chat, score_by=score_by)
     with open_ensemble(source) as ensemble:
-        if text is not None:
-            asked.append(TextTask.load(text, ensemble.members, limit))
+        if text is not None and own_text is not None:
+            asked.append(TextTask.cut(own_text, text.name, ensemble.members, limit))
         resolved = {name: fusion or ensemble.config.fusion for name, fusion in methods.items()}
         systems = list_systems(ensemble.config, ensemble.member_names, resolved, with_members=each_member)
         settings = _describe(ensemble) | {"limit": limit, "chat": chat, "score_by": score_by}
