@@ -27,7 +27,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
 def test_a_full_disk_behind_the_output_is_one_line():
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         result = run("generate", "--help", stdout=full)
     assert result.returncode not in (0, -6)
     assert b"No space left on device" in result.stderr
