@@ -24,12 +24,15 @@ HASH_BYTES = 1 << 26
 
 
 def default_folder() -> Path | None:
-    """Where tables are kept: `DEEPEN_CACHE` (a folder, or "off"), else `deepen_llm` in the user's cache folder."""
+    """Where tables are kept: `DEEPEN_CACHE` (a folder, or "off"), else `deepen_llm` in the user's cache folder.
+
+    None, as for "off", for a user without a home folder, as some containers have.
+    """
     named = os.environ.get("DEEPEN_CACHE")
     if named is not None:
-        return None if named.strip().lower() in ("", "off") else Path(named).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "deepen_llm"
+        return None if named.strip().lower() in ("", "off") else Path(os.path.expanduser(named))  # noqa: PTH111
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    return None if base.startswith("~") else Path(base) / "deepen_llm"
 
 
 def make_key(parts: Mapping[str, Tensor | str | int | float | None]) -> str:
@@ -66,9 +69,9 @@ class TableStore:
     def load(self, key: str) -> dict[str, Tensor] | None:
         """The tables of a key, copied into memory; None where there are none, or where their file is damaged."""
         path = self.path(key)
-        if not path.is_file():
-            return None
         try:
+            if not path.is_file():
+                return None
             with safe_open(path, framework="pt") as file:
                 kept = file.metadata() or {}
                 tables = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
@@ -96,7 +99,7 @@ class TableStore:
             with unfinished.open("rb") as file:
                 os.fsync(file.fileno())
             unfinished.replace(path)
-        except (OSError, SafetensorError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             if unfinished is not None:
                 unfinished.unlink(missing_ok=True)
             logger.warning(

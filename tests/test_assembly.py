@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 
-from deepen_llm import Ensemble, FusionConfig, SamplingParams
+from deepen_llm import Ensemble, EnsembleConfig, FusionConfig, MemberConfig, SamplingParams
+from deepen_llm.assembly import read_members
 from deepen_llm.errors import ConfigError, VocabularyError
 from deepen_llm.fusion.relative.build import describe_spaces
 from deepen_llm.fusion.relative.method import RelativeFusion
@@ -73,3 +75,40 @@ def test_what_is_no_list_of_loaded_members_is_refused(members):
 def test_what_is_no_configuration_is_refused_also_where_it_is_empty(make_ensemble, config):
     with pytest.raises(ConfigError, match=r"^config must be an EnsembleConfig; got a"):
         Ensemble(make_ensemble([STORY]).members, config)
+
+
+def test_one_model_needs_no_list_and_paths_are_names():
+    one = (MemberConfig(model="a", dtype="float32"),)
+    for models in ("a", Path("a"), ["a"], (Path("a"),), iter(["a"])):
+        assert read_members(models, {"dtype": "float32"}) == one
+    assert read_members(one[0], {}) == read_members(list(one), {}) == one
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        (None, "models must be a list of folders, hub names or MemberConfig; got None"),
+        (3, "got 3"),
+        (b"a", "got b'a'"),
+        ({"a": 1}, "got {'a': 1}"),
+        (MemberConfig, "got <class"),
+        ([None], "MemberConfig.model: Input should be a valid string; got None"),
+        ([MemberConfig], "MemberConfig.model: Input should be a valid string; got <class"),
+        ("ensemble.yaml", r"a model is no configuration; got 'ensemble.yaml': write Ensemble.from_config\(path\)"),
+        ([], "an ensemble needs at least one member; got none"),
+    ],
+)
+def test_what_names_no_models_is_refused(models, message):
+    with pytest.raises(ConfigError, match=message):
+        Ensemble.from_pretrained(models)
+
+
+def test_options_that_no_member_would_take_are_refused():
+    with pytest.raises(ConfigError, match="got dtype and only MemberConfig: write them into each MemberConfig"):
+        Ensemble.from_pretrained([MemberConfig(model="a")], dtype="float32")
+
+
+@pytest.mark.parametrize("config", [None, 3, {"members": ["a"]}, EnsembleConfig, b"a.yaml"])
+def test_what_is_no_configuration_is_refused(config):
+    with pytest.raises(ConfigError, match=r"config must be an EnsembleConfig or the path of an ensemble.yaml; got "):
+        Ensemble.from_config(config)

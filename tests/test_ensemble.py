@@ -22,6 +22,7 @@ from deepen_llm.errors import (
     PromptError,
     VocabularyError,
 )
+from deepen_llm.requests.messages import encode_chat
 from deepen_llm.testing import ScriptedMember
 from deepen_llm.vocabulary import Vocabulary
 from tests import toy_tokenizers
@@ -482,11 +483,6 @@ def test_a_main_model_that_is_not_there_is_refused(make_ensemble, main):
         make_ensemble(TEXTS, ("bpe", "unigram"), main=main)
 
 
-def test_a_single_string_in_place_of_a_list_of_models_is_refused():
-    with pytest.raises(ConfigError, match=r"write \['org/model', ...\]"):
-        Ensemble.from_pretrained("org/model")
-
-
 def test_the_configuration_must_fit_the_members(vocabularies):
     with pytest.raises(ConfigError, match="names 1 members; got 2"):
         Ensemble([ScriptedMember(vocabularies[k], TEXTS) for k in ("bpe", "unigram")], EnsembleConfig(members=("a",)))
@@ -590,9 +586,8 @@ def test_a_reply_is_scored_in_each_members_own_template(make_ensemble, vocabular
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What?"}]
     plain = ensemble.score_chat(messages, "The quick fox")
     for member in ensemble.members:
-        prompt = next(iter(member.passes[0].values()))
-        said = member.text(prompt)
-        member.texts.append(said + b"The quick fox")
+        whole = [*messages, {"role": "assistant", "content": "The quick fox"}]
+        member.texts.append(member.text(encode_chat(member.vocabulary, whole).ids))
     known, other = ensemble.score_chat_batch([(messages, "The quick fox"), (messages, "a dog")])
     assert known.is_greedy and known.logprob > -1 > plain.logprob
     assert not other.is_greedy and other.logprob < known.logprob

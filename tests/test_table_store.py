@@ -168,3 +168,18 @@ def test_the_environment_says_where_tables_are_kept(settings, folder, monkeypatc
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     assert default_folder() == folder
+
+
+@pytest.mark.parametrize("folder", ["a" * 5000, "a\0b", "/dev/null/x"])
+def test_a_folder_that_there_cannot_be_costs_a_warning(folder, caplog):
+    store = TableStore(Path(folder))
+    assert store.load("0" * 64) is None
+    store.save("0" * 64, {"a": torch.zeros(3)})
+    assert "tables cannot be kept in" in caplog.text
+
+
+def test_a_user_without_a_home_folder_keeps_no_tables(monkeypatch):
+    for name in ("DEEPEN_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert default_folder() is None

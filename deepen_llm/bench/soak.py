@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import final
@@ -17,7 +18,7 @@ from deepen_llm.bench.soak_cases import TIMEOUT_S, WrongAnswerError, ask_alone
 from deepen_llm.bench.soak_faults import RandomFaults
 from deepen_llm.bench.soak_load import AsyncWay, Load, Way
 from deepen_llm.bench.soak_watch import Holding, Watch
-from deepen_llm.config import EnsembleConfig
+from deepen_llm.config import EnsembleConfig, SamplingParams
 from deepen_llm.ensemble import Ensemble
 from deepen_llm.errors import DeepenError, MemberError, NumericalError
 from deepen_llm.members.base import Member
@@ -27,6 +28,8 @@ MOST_PROBLEMS = 20
 """So many are kept word for word; all are counted."""
 TASKS_PER_LOOP = 4
 GRACE_S = 30.0
+NUM_AT_ONCE = 16
+"""Chats at the same time before the soak begins."""
 Tell = Callable[[int, float], None]
 
 
@@ -117,6 +120,7 @@ class Soak:
     def run(self, seconds: float, tell: Tell | None = None) -> SoakReport:
         """Ask for so long. `tell` hears every second how many requests have ended, and after how many seconds."""
         faults = [RandomFaults(self._fault_share, self._seed + at) for at in range(len(self._members))]
+        self._warm_up()
         begin_s = time.monotonic()
         watch = Watch(seconds)
         for member, choose in zip(self._members, faults, strict=True):
@@ -146,6 +150,13 @@ class Soak:
             problems=tuple(self._problems),
             num_problems=self._num_problems,
         )
+
+    def _warm_up(self) -> None:
+        """Have what starts on demand, such as the processes that render chats, started: it is no growth."""
+        if self._ensemble.has_chat_template:
+            message, params = {"role": "user", "content": "Hello!"}, SamplingParams(max_new_tokens=1)
+            with ThreadPoolExecutor(NUM_AT_ONCE) as pool:
+                list(pool.map(lambda _: self._ensemble.chat([message], params), range(NUM_AT_ONCE)))
 
     def _start_user(self, number: int, load: Load) -> threading.Thread:
         run = partial(asyncio.run, self._ask_in_loop(load)) if number % 2 else partial(self._ask_in_thread, load)

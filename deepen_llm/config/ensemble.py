@@ -94,6 +94,7 @@ class EnsembleConfig(Settings):
         """
         from deepen_llm.config.yaml_file import read_mapping
 
+        _check_path(path)
         values = read_mapping(path, "an ensemble.yaml")
         config = cls(**_bring_up_to_date(named(values, cls.title())))
         if not trust_remote_code:
@@ -106,6 +107,7 @@ class EnsembleConfig(Settings):
         Raises:
             ConfigError: A setting that no file can hold, or a file that cannot be written.
         """
+        _check_path(path)
         write_text(Path(path), self.to_yaml(comment), "a configuration")
 
     def to_yaml(self, comment: str = "") -> str:
@@ -119,6 +121,8 @@ class EnsembleConfig(Settings):
         """
         import yaml
 
+        if not isinstance(comment, str):
+            raise ConfigError(f"comment must be a text; got {quote(comment)}")
         values = {
             "members": [_describe(member) for member in self.members],
             "main": self.main,
@@ -126,6 +130,11 @@ class EnsembleConfig(Settings):
         }
         head = "".join(f"# {line}".rstrip() + "\n" for line in comment.splitlines())
         return head + yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, (str, Path)):
+        raise ConfigError(f"path must be the name of a file; got {quote(path)}")
 
 
 def _refuse_foreign_code(members: tuple[MemberConfig, ...], path: str | Path) -> None:

@@ -31,20 +31,20 @@ WINDOW = 64
 class Alignment:
     """The token ids of a prompt and all text appended to it, in one member's vocabulary. Not thread-safe."""
 
-    def __init__(self, vocabulary: Vocabulary, prompt: EncodedText, *, awaits_space: bool = False) -> None:
+    def __init__(self, vocabulary: Vocabulary, prompt: EncodedText, *, num_spaces: int = 0) -> None:
         """Begin with a prompt.
 
         Args:
             vocabulary: The member's.
             prompt: In its tokens.
-            awaits_space: The spaces before an answer in this vocabulary (`count_spaces_before`) are not in what the
-                main model writes: they count as there already, in no token yet.
+            num_spaces: Of the spaces before an answer in this vocabulary (`count_spaces_before`), how many are not in
+                what the main model writes: they count as there already, in no token yet.
         """
         self._vocabulary = vocabulary
         self._at_start = prompt.at_start
         self._num_fixed = prompt.num_fixed
         self._num_open = 0
-        self.missing = b" " * vocabulary.count_spaces_before(prompt) if awaits_space else b""
+        self.missing = b" " * num_spaces
         """The bytes at the very end that no token spells yet: the vocabulary has none for them."""
         self._text = prompt.text + " " * prompt.opens_with_space
         self._starts = list(prompt.starts)

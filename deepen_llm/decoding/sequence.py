@@ -48,7 +48,7 @@ class RunningSequence(ABC):
                 prompt,
                 takes_main_tokens=member.vocabulary.fingerprint == vocabulary.fingerprint,
                 is_main=index == main,
-                awaits_space=num_spaces == 0,
+                num_spaces=max(member.vocabulary.count_spaces_before(prompt) - num_spaces, 0),
             )
             for index, (member, prompt) in enumerate(zip(members, prompts, strict=True))
         ]

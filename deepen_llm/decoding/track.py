@@ -34,7 +34,7 @@ class Track:
         *,
         takes_main_tokens: bool,
         is_main: bool = False,
-        awaits_space: bool = False,
+        num_spaces: int = 0,
     ) -> None:
         """Prepare a row for a prompt; nothing runs yet.
 
@@ -44,14 +44,14 @@ class Track:
             takes_main_tokens: The member has the main model's vocabulary, and takes its tokens as they are, however it
                 would cut the text itself.
             is_main: It is the main model, whose tokens are known as it chooses them.
-            awaits_space: See `Alignment`.
+            num_spaces: See `Alignment`.
 
         Raises:
             ContextLengthError: The prompt leaves no room for an answer in this member's context.
         """
         self.member = member
         self.takes_main_tokens = takes_main_tokens
-        self.alignment = Alignment(member.vocabulary, prompt, awaits_space=awaits_space)
+        self.alignment = Alignment(member.vocabulary, prompt, num_spaces=num_spaces)
         self.pending = list(prompt.ids)
         self.num_fed = 0
         """Tokens in the member's cache."""

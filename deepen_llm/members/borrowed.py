@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.members.base import Branch, Member, Pending
+from deepen_llm.members.generation_defaults import GenerationDefaults
 
 
 @final
@@ -48,6 +49,11 @@ class BorrowedMember(Member):
     def num_parameters(self) -> int | None:
         """The lender's."""
         return self._lender.num_parameters
+
+    @property
+    def generation_defaults(self) -> GenerationDefaults:
+        """The lender's."""
+        return self._lender.generation_defaults
 
     @property
     def cache_bytes_per_token(self) -> int | None:

@@ -48,7 +48,7 @@ def test_in_chat_the_members_templates_are_used_and_an_answer_has_more_than_a_li
     monkeypatch.setattr(
         ensemble,
         "stream_chat",
-        lambda messages, params: asked.append((messages, params)) or stream_chat(messages, params),
+        lambda messages, params, **_: asked.append((messages, params)) or stream_chat(messages, params),
     )
     ask = build_pipeline(framework, ensemble, DOCUMENTS, num_retrieved=1, in_chat=True)
     text = "".join(ask("What does Golzo play?").pieces)

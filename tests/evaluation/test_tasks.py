@@ -133,7 +133,7 @@ def test_a_main_model_that_cannot_express_the_text_refuses_before_anything_is_as
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "is not one: .*No such file"), (b"\xff\xfe", "is not one"), (b"word", "at least two words")],
+    [(None, "cannot be read: No such file"), (b"\xff\xfe", "is not UTF-8"), (b"word", "at least two words")],
 )
 def test_a_file_that_is_no_text_is_refused(tmp_path, make_ensemble, content, message):
     if content is not None:

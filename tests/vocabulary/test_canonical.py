@@ -40,8 +40,8 @@ def test_special_and_padded_tokens_never_come(sentencepiece):
 def test_ends_of_sequence_count_as_the_first_where_they_are_aligned(several_ends, align_eos, compares_strings):
     ids = canonical_ids(several_ends, align_eos=align_eos, compares_strings=compares_strings)
     ends = several_ends.eos_ids
-    assert len(ends) == 3
-    assert [ids[token_id] for token_id in ends] == ([ends[0]] * 3 if align_eos else list(ends))
+    assert len(ends) > 2
+    assert [ids[token_id] for token_id in ends] == ([ends[0]] * len(ends) if align_eos else list(ends))
 
 
 def test_a_text_is_begun_by_its_token_or_by_the_first_of_those_that_spell_it(sentencepiece):

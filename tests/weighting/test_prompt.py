@@ -206,7 +206,7 @@ def test_nan_in_a_measured_prompt_fails_that_request_and_names_the_member(make_e
     member.change = lambda text, logits: logits * torch.nan if text == OTHER[:36].encode() else logits
     params = SamplingParams(max_new_tokens=3)
     assert any(member.text(member.vocabulary.encode(OTHER[:40])[:at]) == OTHER[:36].encode() for at in range(40))
-    futures = [ensemble._submit_prompt(text, params, Deadline(None)) for text in (STORY[:40], OTHER[:40])]
+    futures = [ensemble._intake.submit_prompt(text, params, Deadline(None))[0] for text in (STORY[:40], OTHER[:40])]
     with pytest.raises(NumericalError, match=f"^NaN or infinity in the logits of '{KINDS[spoiled]}' at step 0: try"):
         futures[1].result()
     assert futures[0].result().fusion.weights[0] > 0.5

@@ -48,9 +48,9 @@ def test_without_a_number_every_fact_is_asked_for(deepen, monkeypatch):
     assert len(seen[0].questions) == 15 and seen[0].frameworks == ("langchain", "llama-index")
 
 
-def test_a_missing_framework_is_told_before_any_model_is_loaded(deepen, monkeypatch):
+def test_a_missing_framework_is_told_before_any_model_is_loaded(deepen, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "langchain_deepen", None)
-    result = deepen("bench", "retrieval", "-m", "no/such/model")
+    result = deepen("bench", "retrieval", "-m", str(tmp_path))
     assert result.exit_code == 1
     assert "pip install langchain-deepen bm25s" in result.stderr
 

@@ -142,14 +142,28 @@ def test_what_a_pass_left_in_some_layers_is_taken_back():
     assert read(cache) == [[1, 2], [3]]
 
 
-@pytest.mark.parametrize(
-    "change", [lambda cache: cache.drop(0), lambda cache: cache.compact(), lambda cache: cache.merge(make_cache([4]))]
-)
-def test_a_change_that_ended_between_layers_cannot_be_taken_back(change):
+def break_in_second_layer(cache, monkeypatch):
+    """Have changes of all layers end after the first."""
+
+    def fail(change):
+        first = cache._layers[0]
+        first.keys, first.values = change(first.keys), change(first.values)
+        raise MemoryError
+
+    monkeypatch.setattr(cache, "_map_layers", fail)
+
+
+def merge_broken(cache):
+    other = make_cache([4])
+    other.keys_values.layers[1].keys = torch.zeros(1, 1, 1, 2)
+    cache.merge(other)
+
+
+@pytest.mark.parametrize("change", [lambda cache: cache.drop(0), lambda cache: cache.compact(), merge_broken])
+def test_a_change_that_ended_between_layers_cannot_be_taken_back(change, monkeypatch):
     cache = make_cache([1, 2], [3])
     feed(cache, [5], [6, 7])
-    second = cache.keys_values.layers[1]
-    kept = second.keys, second.values
-    change(cache)
-    second.keys, second.values = kept
+    break_in_second_layer(cache, monkeypatch)
+    with pytest.raises((MemoryError, RuntimeError)):
+        change(cache)
     assert not cache.restore()

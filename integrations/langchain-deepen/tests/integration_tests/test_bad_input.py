@@ -100,7 +100,7 @@ def make_value(rng: random.Random, depth: int = 0) -> Any:
         return values
     if kind == 8:
         return tuple(values)
-    names = ("type", "title", "properties", "name", "description", "parameters", "x")
+    names = ("type", "title", "properties", "name", "description", "parameters", "x", 5)
     return {rng.choice(names): value for value in values}
 
 
