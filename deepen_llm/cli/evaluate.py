@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from deepen_llm.cli.console import counting, open_ensemble, out, say
+from deepen_llm.cli.narrow_table import NarrowTable
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.cli.tables import estimate_cell
 from deepen_llm.config import EnsembleConfig, WeightingConfig
@@ -199,23 +198,19 @@ def _write(results: Sequence[SystemResult], tasks: Sequence[Task], settings: dic
     write_text(output / "report.md", write_markdown(results, tasks, settings, "report.svg"), "the report")
 
 
-def results_table(results: Sequence[SystemResult], tasks: Sequence[str]) -> Table:
+def results_table(results: Sequence[SystemResult], tasks: Sequence[str]) -> NarrowTable:
     """Who reached what, with intervals. Whichever are fewer, tasks or systems, are the columns."""
     title = "Right answers in %, or bits per byte, with the 95% interval"
     systems = [result.system.name for result in results]
     cells = [[_cell(result.tasks[task]) for task in tasks] for result in results]
-    columns, rows = (tasks, systems) if len(tasks) < len(systems) else (systems, tasks)
-    if columns is systems:
-        cells = [list(column) for column in zip(*cells, strict=True)]
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("")
-    for name in columns:
-        table.add_column(Text(name), justify="right")
-    for name, row in zip(rows, cells, strict=True):
-        table.add_row(Text(name), *row)
-    return table
+    if len(tasks) < len(systems):
+        columns, rows = ["system", *tasks], [(name, *row) for name, row in zip(systems, cells, strict=True)]
+    else:
+        columns = ["task", *systems]
+        rows = [(name, *column) for name, column in zip(tasks, zip(*cells, strict=True), strict=True)]
+    return NarrowTable(title, columns, rows, loose=range(len(columns)))
 
 
-def _cell(result: TaskResult) -> Text:
+def _cell(result: TaskResult) -> tuple[str, ...]:
     scores = result.scores
     return estimate_cell(scores.estimate if scores else None, is_share=scores is None or scores.is_share)

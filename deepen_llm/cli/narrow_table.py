@@ -38,6 +38,8 @@ class NarrowTable:
     loose: Sequence[int] = (0,)
     left: Sequence[int] = (0,)
     """Columns that are not set flush right."""
+    styles: Sequence[str] = ()
+    """One a row, or none."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """As rich asks for it."""
@@ -78,7 +80,8 @@ class NarrowTable:
         for number, row in enumerate(self.rows):
             if has_sections and number and row[0]:
                 table.add_section()
-            table.add_row(*(_flow(_cut(cell), width) for cell, width in zip(row, widths, strict=True)))
+            cells = (_flow(_cut(cell), width) for cell, width in zip(row, widths, strict=True))
+            table.add_row(*cells, style=self.styles[number] if self.styles else "")
         return table
 
     def _list(self) -> Iterator[RenderableType]:

@@ -64,16 +64,16 @@ def logprobs_table(logprobs: Sequence[TokenLogprob]) -> NarrowTable:
     return NarrowTable("Log-probabilities", ("token", "logprob", "alternatives"), rows, loose=(2,), left=(0, 2))
 
 
-def estimate_cell(estimate: Estimate | None, *, is_share: bool) -> Text:
-    """A share in percent, or bits per byte, with its interval on the line below; None is what was left out."""
+def estimate_cell(estimate: Estimate | None, *, is_share: bool) -> tuple[str, ...]:
+    """A share in percent, or bits per byte, and its interval; None is what was left out."""
     if estimate is None:
-        return Text("left out", style="yellow")
+        return ("left out",)
     if not math.isfinite(estimate.value):
-        return Text("infinite", style="yellow")
+        return ("infinite",)
     factor, digits = (100, 0) if is_share else (1, 2)
     low, high = factor * estimate.low, factor * estimate.high
     interval = "no interval" if math.isnan(low) else f"{low:.{digits}f}-{high:.{digits}f}"
-    return Text(f"{factor * estimate.value:.{digits + 1}f}\n{interval}")
+    return (f"{factor * estimate.value:.{digits + 1}f}", interval)
 
 
 def describe_gain(ensemble: SystemResult, results: Sequence[SystemResult]) -> str:

@@ -34,17 +34,17 @@ def test_without_members_alone_there_is_nothing_to_gain_on():
 
 
 @pytest.mark.parametrize(
-    ("estimate", "is_share", "text"),
+    ("estimate", "is_share", "entries"),
     [
-        (Estimate(0.5, 0.25, 0.75), True, "50.0\n25-75"),
-        (Estimate(1.5, 1.25, 1.75), False, "1.500\n1.25-1.75"),
-        (Estimate(1.5, math.nan, math.nan), False, "1.500\nno interval"),
-        (Estimate(math.inf, math.inf, math.inf), False, "infinite"),
-        (None, True, "left out"),
+        (Estimate(0.5, 0.25, 0.75), True, ("50.0", "25-75")),
+        (Estimate(1.5, 1.25, 1.75), False, ("1.500", "1.25-1.75")),
+        (Estimate(1.5, math.nan, math.nan), False, ("1.500", "no interval")),
+        (Estimate(math.inf, math.inf, math.inf), False, ("infinite",)),
+        (None, True, ("left out",)),
     ],
 )
-def test_an_estimate_has_its_interval_on_the_line_below(estimate, is_share, text):
-    assert estimate_cell(estimate, is_share=is_share).plain == text
+def test_an_estimate_comes_with_its_interval(estimate, is_share, entries):
+    assert estimate_cell(estimate, is_share=is_share) == entries
 
 
 @pytest.mark.parametrize(
