@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deepen_llm.cli.console import counting, go_offline, loading, out, say
-from deepen_llm.cli.narrow_table import NarrowTable
+from deepen_llm.cli.narrow_table import Cell, NarrowTable
 from deepen_llm.cli.tables import describe_gain, estimate_cell
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def accuracy_table(results: Sequence[SystemResult]) -> NarrowTable:
     from deepen_llm.evaluation import mean_share
 
     headings = [f"{task}, {_num_questions(reached)} questions" for task, reached in results[-1].tasks.items()]
-    columns, rows = ["system", *headings, "mean"], []
+    columns = ["system", *headings, "mean"]
+    rows: list[tuple[Cell, ...]] = []
     for result in results:
         estimates = [one.scores.estimate if one.scores else None for one in result.tasks.values()]
         cells = [estimate_cell(estimate, is_share=True) for estimate in (*estimates, mean_share(result))]

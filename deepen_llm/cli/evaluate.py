@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from deepen_llm.cli.console import counting, open_ensemble, out, say
-from deepen_llm.cli.narrow_table import NarrowTable
+from deepen_llm.cli.narrow_table import Cell, NarrowTable
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.cli.tables import estimate_cell
 from deepen_llm.config import EnsembleConfig, WeightingConfig
@@ -203,8 +203,10 @@ def results_table(results: Sequence[SystemResult], tasks: Sequence[str]) -> Narr
     title = "Right answers in %, or bits per byte, with the 95% interval"
     systems = [result.system.name for result in results]
     cells = [[_cell(result.tasks[task]) for task in tasks] for result in results]
+    rows: list[tuple[Cell, ...]]
     if len(tasks) < len(systems):
-        columns, rows = ["system", *tasks], [(name, *row) for name, row in zip(systems, cells, strict=True)]
+        columns = ["system", *tasks]
+        rows = [(name, *row) for name, row in zip(systems, cells, strict=True)]
     else:
         columns = ["task", *systems]
         rows = [(name, *column) for name, column in zip(tasks, zip(*cells, strict=True), strict=True)]

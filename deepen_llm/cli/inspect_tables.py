@@ -47,7 +47,7 @@ def members_table(ensemble: Ensemble) -> Group:
         "chat template",
     )
     table = NarrowTable("Members", columns, rows)
-    return Group(table, Text(learning, style="dim")) if learning else table
+    return Group(table, Text(learning, style="dim")) if learning else Group(table)
 
 
 def _describe_learning(ensemble: Ensemble) -> str:
