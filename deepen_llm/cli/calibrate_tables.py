@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Group
-
-from deepen_llm.cli.tables import narrow_table
+from deepen_llm.cli.narrow_table import NarrowTable
 
 if TYPE_CHECKING:
     from deepen_llm.calibration import Calibration, Choice, Trial
@@ -22,10 +20,10 @@ def label_choice(choice: Choice) -> str:
     return f"main {choice.main + 1}, weights {_list(choice.weights)}%"
 
 
-def members_table(calibration: Calibration, names: Sequence[str]) -> Group:
+def members_table(calibration: Calibration, names: Sequence[str]) -> NarrowTable:
     """The members' numbers and, where temperatures were fitted, what each alone has of its own."""
     if not calibration.fits:
-        return narrow_table(
+        return NarrowTable(
             "Members", ("no.", "member"), [(str(at), name) for at, name in enumerate(names, 1)], loose=(1,)
         )
     rows = []
@@ -42,10 +40,10 @@ def members_table(calibration: Calibration, names: Sequence[str]) -> Group:
             )
         )
     columns = ("no.", "member alone", "bits per byte", "temperature", "bits per byte", "saved, 95% interval")
-    return narrow_table("Members", columns, rows, loose=(1,))
+    return NarrowTable("Members", columns, rows, loose=(1,))
 
 
-def trials_table(calibration: Calibration) -> Group:
+def trials_table(calibration: Calibration) -> NarrowTable:
     """Everything that was tried, in order. `exact`: what greedy decoding would get right to the last token."""
     learns, chosen = calibration.start.choice.learns, calibration.chosen
     columns = ["main", "prior, %" if learns else "weights, %", *(("eta", "alone") if learns else ()), "trust"]
@@ -70,7 +68,7 @@ def trials_table(calibration: Calibration) -> Group:
     if all(fit.after is fit.before for fit in calibration.fits):
         rows = [(*row[:-4], *row[-3:]) for row in rows]
         columns.remove("tempered")
-    return narrow_table("What was tried; * is written", columns, rows, loose=(1,))
+    return NarrowTable("What was tried; * is written", columns, rows, loose=(1,))
 
 
 def describe_choice(calibration: Calibration, names: Sequence[str], num_rows: int) -> Iterator[str]:

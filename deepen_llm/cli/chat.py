@@ -8,13 +8,13 @@ import typer
 
 from deepen_llm.cli.console import open_ensemble, say
 from deepen_llm.cli.conversation import COMMANDS, Conversation
-from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, take_options
+from deepen_llm.cli.parameters import ENSEMBLE, ONE_ANSWER, take_options
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import PromptError
 from deepen_llm.frontends.source import EnsembleSource
 
 
-@take_options(source=ENSEMBLE, params=SAMPLING)
+@take_options(source=ENSEMBLE, params=ONE_ANSWER)
 def chat(
     *,
     source: EnsembleSource,

@@ -8,10 +8,9 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from deepen_llm.cli.console import counting, go_offline, loading, out, say
+from deepen_llm.cli.narrow_table import Cell, NarrowTable
 from deepen_llm.cli.tables import describe_gain, estimate_cell
 
 if TYPE_CHECKING:
@@ -74,21 +73,20 @@ def compare(ensemble: Ensemble, limit: int | None) -> list[SystemResult]:
         return [*results, run_system(together, lambda _: nullcontext(ensemble), tasks, cache, report)]
 
 
-def accuracy_table(results: Sequence[SystemResult]) -> Table:
+def accuracy_table(results: Sequence[SystemResult]) -> NarrowTable:
     """Who gets how much right, in percent with the 95% interval: a row per system, the ensemble's stands out."""
     from deepen_llm.evaluation import mean_share
 
-    table = Table(title="Right answers in %, with the 95% interval", title_justify="left", title_style="bold")
-    table.add_column("")
-    for task, reached in results[-1].tasks.items():
-        table.add_column(Text(f"{task}\n{_num_questions(reached)} questions"), justify="right")
-    table.add_column("mean", justify="right")
+    headings = [f"{task}, {_num_questions(reached)} questions" for task, reached in results[-1].tasks.items()]
+    columns = ["system", *headings, "mean"]
+    rows: list[tuple[Cell, ...]] = []
     for result in results:
         estimates = [one.scores.estimate if one.scores else None for one in result.tasks.values()]
         cells = [estimate_cell(estimate, is_share=True) for estimate in (*estimates, mean_share(result))]
-        table.add_row(Text(result.system.name), *cells, style="" if result.system.is_member else "bold green")
-        table.add_section()
-    return table
+        rows.append((result.system.name, *cells))
+    styles = ["" if result.system.is_member else "bold green" for result in results]
+    title = "Right answers in %, with the 95% interval"
+    return NarrowTable(title, columns, rows, loose=range(len(columns)), styles=styles)
 
 
 def _num_questions(result: TaskResult) -> int:

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from deepen_llm.cli.console import counting, open_ensemble, out, say
+from deepen_llm.cli.narrow_table import Cell, NarrowTable
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.cli.tables import estimate_cell
 from deepen_llm.config import EnsembleConfig, WeightingConfig
 from deepen_llm.errors import ConfigError
 from deepen_llm.frontends.source import EnsembleSource
-from deepen_llm.text_file import check_readable, write_text
+from deepen_llm.text_file import read_text, write_text
 
 if TYPE_CHECKING:
     from deepen_llm.config import FusionConfig
@@ -97,8 +96,7 @@ def evaluate(
     """
     if not tasks and text is None:
         raise typer.BadParameter(f"give at least one task, or --text with a file. Tasks: {TASK_HELP}")
-    if text is not None:
-        check_readable(text, "--text")
+    own_text = None if text is None else read_text(text, "--text")
     _quieten()
     _make_folder(output)
     from deepen_llm.evaluation import TextTask, find_tasks, list_systems
@@ -109,8 +107,8 @@ def evaluate(
     methods = _find_methods(method or [], source)
     asked = find_tasks(tasks or [], data_folder=data_dir, limit=limit, in_chat=chat, score_by=score_by)
     with open_ensemble(source) as ensemble:
-        if text is not None:
-            asked.append(TextTask.load(text, ensemble.members, limit))
+        if text is not None and own_text is not None:
+            asked.append(TextTask.cut(own_text, text.name, ensemble.members, limit))
         resolved = {name: fusion or ensemble.config.fusion for name, fusion in methods.items()}
         systems = list_systems(ensemble.config, ensemble.member_names, resolved, with_members=each_member)
         settings = _describe(ensemble) | {"limit": limit, "chat": chat, "score_by": score_by}
@@ -200,23 +198,21 @@ def _write(results: Sequence[SystemResult], tasks: Sequence[Task], settings: dic
     write_text(output / "report.md", write_markdown(results, tasks, settings, "report.svg"), "the report")
 
 
-def results_table(results: Sequence[SystemResult], tasks: Sequence[str]) -> Table:
+def results_table(results: Sequence[SystemResult], tasks: Sequence[str]) -> NarrowTable:
     """Who reached what, with intervals. Whichever are fewer, tasks or systems, are the columns."""
     title = "Right answers in %, or bits per byte, with the 95% interval"
     systems = [result.system.name for result in results]
     cells = [[_cell(result.tasks[task]) for task in tasks] for result in results]
-    columns, rows = (tasks, systems) if len(tasks) < len(systems) else (systems, tasks)
-    if columns is systems:
-        cells = [list(column) for column in zip(*cells, strict=True)]
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("")
-    for name in columns:
-        table.add_column(Text(name), justify="right")
-    for name, row in zip(rows, cells, strict=True):
-        table.add_row(Text(name), *row)
-    return table
+    rows: list[tuple[Cell, ...]]
+    if len(tasks) < len(systems):
+        columns = ["system", *tasks]
+        rows = [(name, *row) for name, row in zip(systems, cells, strict=True)]
+    else:
+        columns = ["task", *systems]
+        rows = [(name, *column) for name, column in zip(tasks, zip(*cells, strict=True), strict=True)]
+    return NarrowTable(title, columns, rows, loose=range(len(columns)))
 
 
-def _cell(result: TaskResult) -> Text:
+def _cell(result: TaskResult) -> tuple[str, ...]:
     scores = result.scores
     return estimate_cell(scores.estimate if scores else None, is_share=scores is None or scores.is_share)

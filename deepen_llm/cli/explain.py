@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from deepen_llm.cli.console import err, open_ensemble
-from deepen_llm.cli.parameters import ENSEMBLE, SAMPLING, OptionGroup, take_options
+from deepen_llm.cli.parameters import ENSEMBLE, ONE_ANSWER, take_options
 from deepen_llm.cli.prompt import read_prompt
 from deepen_llm.config import SamplingParams
 from deepen_llm.frontends.source import EnsembleSource
@@ -22,16 +22,12 @@ if TYPE_CHECKING:
     from deepen_llm.explain import Explanation
     from deepen_llm.results import StepTrace
 
-UNUSED = ("trace", "logprobs")
-DECODING = OptionGroup(tuple(option for option in SAMPLING.options if option.name not in UNUSED), SAMPLING.build)
-"""The options of `deepen generate`, but for what the page shows anyway."""
-
 Output = Annotated[Path, typer.Option("--output", "-o", help="The page to write; one that is there is replaced.")]
 Chat = Annotated[bool, typer.Option("--chat", help="Ask as a chat message, in each member's own template.")]
 System = Annotated[str | None, typer.Option("--system", "-s", help="A system message; with --chat.")]
 
 
-@take_options(source=ENSEMBLE, params=DECODING)
+@take_options(source=ENSEMBLE, params=ONE_ANSWER)
 def explain(
     prompt: Annotated[str, typer.Argument(help="The prompt; - reads it from the standard input.", show_default=False)],
     *,

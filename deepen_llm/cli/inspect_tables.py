@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
-from deepen_llm.cli.tables import format_bytes, narrow_table
+from deepen_llm.cli.narrow_table import NarrowTable
+from deepen_llm.cli.tables import format_bytes
 from deepen_llm.config import WeightingConfig
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def members_table(ensemble: Ensemble) -> Group:
         "context in tokens",
         "chat template",
     )
-    table = narrow_table("Members", columns, rows)
-    return Group(table, Text(learning, style="dim")) if learning else table
+    table = NarrowTable("Members", columns, rows)
+    return Group(table, Text(learning, style="dim")) if learning else Group(table)
 
 
 def _describe_learning(ensemble: Ensemble) -> str:
@@ -64,7 +65,7 @@ def _describe_learning(ensemble: Ensemble) -> str:
     return f"Weights are adaptive: each request's prompt and answer move them, word by word. They begin {start}."
 
 
-def vocabularies_table(ensemble: Ensemble) -> Group:
+def vocabularies_table(ensemble: Ensemble) -> NarrowTable:
     """Every member's tokens by sort: text, special, added, padded."""
     rows = []
     for member in ensemble.members:
@@ -79,19 +80,19 @@ def vocabularies_table(ensemble: Ensemble) -> Group:
         )
         rows.append((member.name, vocabulary.kind, *(f"{number:,}" for number in numbers)))
     columns = ("member", "kind", "tokens", "text", "special", "added", "padded", "of 256 bytes")
-    return narrow_table("Vocabularies", columns, rows, loose=(0, 1))
+    return NarrowTable("Vocabularies", columns, rows, loose=(0, 1))
 
 
-def common_table(ensemble: Ensemble) -> Group:
+def common_table(ensemble: Ensemble) -> NarrowTable:
     """Tokens that members share as bytes: every pair, then all together."""
     from deepen_llm.compatibility import count_common
 
     found = count_common([(member.name, member.vocabulary) for member in ensemble.members])
     rows = [(" + ".join(common.names), f"{common.number:,}", f"{common.share:.0%}") for common in found]
-    return narrow_table("Common tokens", ("members", "tokens", "of the smaller vocabulary"), rows)
+    return NarrowTable("Common tokens", ("members", "tokens", "of the smaller vocabulary"), rows)
 
 
-def memory_table(ensemble: Ensemble) -> Group:
+def memory_table(ensemble: Ensemble) -> NarrowTable:
     """What the weights, the KV caches and the fusion take."""
     rows = []
     for member in ensemble.members:
@@ -99,7 +100,7 @@ def memory_table(ensemble: Ensemble) -> Group:
         cache = "one state a sequence" if per_token is None else format_bytes(per_token * CACHE_TOKENS)
         rows.append((member.name, format_bytes(member.weight_bytes), cache))
     rows += [(label, format_bytes(num_bytes), "") for label, num_bytes in describe_fusion(ensemble)]
-    return narrow_table("Memory", ("what", "weights", f"KV cache for {CACHE_TOKENS:,} tokens"), rows)
+    return NarrowTable("Memory", ("what", "weights", f"KV cache for {CACHE_TOKENS:,} tokens"), rows)
 
 
 def describe_fusion(ensemble: Ensemble) -> list[tuple[str, int]]:
@@ -116,7 +117,7 @@ def describe_fusion(ensemble: Ensemble) -> list[tuple[str, int]]:
     return list(zip(names, fusion.member_bytes, strict=True))
 
 
-def sample_table(fit: Fit, sample: Sample) -> Group:
+def sample_table(fit: Fit, sample: Sample) -> NarrowTable:
     """Every member's tokens on the sample, and what it cannot write."""
     from deepen_llm.compatibility import quote_missing
 
@@ -133,17 +134,17 @@ def sample_table(fit: Fit, sample: Sample) -> Group:
         )
         for member in fit.members
     ]
-    return narrow_table(title, ("member", "bytes a token", "cannot write", "of the sample"), rows, loose=(0, 2))
+    return NarrowTable(title, ("member", "bytes a token", "cannot write", "of the sample"), rows, loose=(0, 2))
 
 
-def agreement_table(fit: Fit) -> Group:
+def agreement_table(fit: Fit) -> NarrowTable:
     """For each two members: of each one's token ends, the share that are the other's, too."""
     rows = [(f"{pair.first} + {pair.second}", *_shares(pair.agreement), pair.cuts) for pair in fit.pairs]
     columns = ("members", "of the first's ends", "of the second's ends", "they cut")
-    return narrow_table("Token ends that agree", columns, rows)
+    return NarrowTable("Token ends that agree", columns, rows)
 
 
-def own_text_table(comparison: TextComparison) -> Group:
+def own_text_table(comparison: TextComparison) -> NarrowTable:
     """Every member alone on the user's text."""
     text, rows = comparison.text, []
     for member in comparison.members:
@@ -153,7 +154,7 @@ def own_text_table(comparison: TextComparison) -> Group:
         rows.append((member.name, f"{bits.value:.2f}", interval, against))
     plural = "" if len(text.passages) == 1 else "s"
     title = f"Bits per byte, less is better: {text.num_bytes:,} bytes in {len(text.passages)} passage{plural}"
-    return narrow_table(title, ("member alone", "bits per byte", "95% interval", "against the best"), rows)
+    return NarrowTable(title, ("member alone", "bits per byte", "95% interval", "against the best"), rows)
 
 
 def _yes(value: bool) -> str:

@@ -127,6 +127,10 @@ def _read_file(path: Path, flag: str) -> str:
 
 SAMPLING = OptionGroup(tuple(map(_sampling_option, SamplingParams.model_fields)), _build_params)
 """How to decode: every field of `SamplingParams`."""
+ONE_ANSWER = OptionGroup(
+    tuple(option for option in SAMPLING.options if option.name not in ("n", "trace", "logprobs")), _build_params
+)
+"""The same for a command that shows one answer in its own way."""
 
 
 def _build_source(values: Mapping[str, Any]) -> EnsembleSource:

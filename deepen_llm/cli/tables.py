@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from textwrap import wrap
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
-from rich.cells import cell_len
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
+
+from deepen_llm.cli.narrow_table import Cell, NarrowTable
 
 if TYPE_CHECKING:
     from deepen_llm.evaluation import Estimate, SystemResult
@@ -24,7 +22,7 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 def trace_table(steps: Sequence[StepTrace], names: Sequence[str], last_weights: Sequence[float] = ()) -> Group:
     """Each step: the token, the best tokens of every member and of the fusion, and who changed the choice.
 
-    Where the weights changed, each member's stands below its tokens; below the table, what became of them.
+    Where the weights changed, each member's stands beside its tokens; below the table, what became of them.
 
     Args:
         steps: The answer's.
@@ -34,78 +32,48 @@ def trace_table(steps: Sequence[StepTrace], names: Sequence[str], last_weights: 
     from deepen_llm.explain.weight_curve import WeightCurve
     from deepen_llm.explain.wording import describe_course
 
-    table = Table("step", "token", show_lines=True)
     curve = WeightCurve.trace(names, steps, last_weights)
-    for name in names:
-        table.add_column(Text(name))
-    table.add_column("fused")
-    table.add_column("changed by")
-    for step in steps:
-        tops = {view.member: view.top for view in step.members}
-        views = [_candidates(tops.get(name, ())) for name in names]
-        if not curve.is_level and step.weights:
-            views = [_with_weight(view, weight) for view, weight in zip(views, step.weights, strict=True)]
-        table.add_row(
-            str(step.step), _quoted(step.text), *views, _candidates(step.fused), Text(", ".join(step.changed_by))
-        )
+    rows = [row for step in steps for row in _trace_rows(step, names)]
+    columns = ["step", "token", "by", "weight", "best tokens"]
+    if curve.is_level:
+        columns.remove("weight")
+        rows = [(*row[:3], row[4]) for row in rows]
+    last = len(columns) - 1
+    table = NarrowTable("Steps", columns, rows, loose=(2, last), left=(1, 2, last))
     is_told = len(names) > 1 and curve.points
     return Group(table, Text(describe_course(curve))) if is_told else Group(table)
 
 
-def _with_weight(view: Text, weight: float) -> Text:
-    """A member's best tokens with its weight on a line of its own; the weight alone where it was not asked."""
+def _trace_rows(step: StepTrace, names: Sequence[str]) -> Iterator[tuple[Cell, ...]]:
+    """One row a member that was asked, and one for the fusion."""
     from deepen_llm.explain.wording import format_weight
 
-    told = Text(f"weight {format_weight(weight)}", style="dim")
-    return Text("\n").join([view, told]) if view else told
+    tops = {view.member: view.top for view in step.members}
+    begin: tuple[Cell, Cell] = (str(step.step), (repr(step.text),))
+    for place, name in enumerate(names):
+        weight = format_weight(step.weights[place]) if step.weights else ""
+        yield *begin, name, weight, _candidates(tops.get(name, ()))
+        begin = ("", "")
+    changed = (f"changed by {', '.join(step.changed_by)}",) if step.changed_by else ()
+    yield "", "", "fused", "", (*_candidates(step.fused), *changed)
 
 
-def logprobs_table(logprobs: Sequence[TokenLogprob]) -> Table:
+def logprobs_table(logprobs: Sequence[TokenLogprob]) -> NarrowTable:
     """Each token with its log-probability and the alternatives asked for."""
-    table = Table("token", "logprob", "alternatives", show_lines=any(len(entry.top) > 1 for entry in logprobs))
-    for entry in logprobs:
-        table.add_row(_quoted(entry.text), f"{entry.logprob:.3f}", _candidates(entry.top, len(entry.top)))
-    return table
+    rows = [((repr(entry.text),), f"{entry.logprob:.3f}", _candidates(entry.top, len(entry.top))) for entry in logprobs]
+    return NarrowTable("Log-probabilities", ("token", "logprob", "alternatives"), rows, loose=(2,), left=(0, 2))
 
 
-def narrow_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, loose: Sequence[int] = (0,)
-) -> Group:
-    """A blank line, the title and a table for 80 columns in which nothing is cut.
-
-    Columns of figures are as wide as their figures need, and only their headings wrap; the columns at the places
-    `loose` hold words, wrap, and fold a name that is too long for them.
-    """
-    table = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
-    for place, heading in enumerate(columns):
-        width = max([_heading_width(heading), *(cell_len(row[place]) for row in rows)])
-        table.add_column(
-            heading,
-            justify="left" if place == 0 else "right",
-            overflow="fold",
-            width=None if place in loose else width,
-        )
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return Group("", Text(title, style="bold"), table)
-
-
-def _heading_width(heading: str) -> int:
-    """The least width at which a heading takes two lines and no word of it is cut."""
-    longest = max(map(len, heading.split()))
-    return next(width for width in range(longest, len(heading) + 1) if len(wrap(heading, width)) <= 2)
-
-
-def estimate_cell(estimate: Estimate | None, *, is_share: bool) -> Text:
-    """A share in percent, or bits per byte, with its interval on the line below; None is what was left out."""
+def estimate_cell(estimate: Estimate | None, *, is_share: bool) -> tuple[str, ...]:
+    """A share in percent, or bits per byte, and its interval; None is what was left out."""
     if estimate is None:
-        return Text("left out", style="yellow")
+        return ("left out",)
     if not math.isfinite(estimate.value):
-        return Text("infinite", style="yellow")
+        return ("infinite",)
     factor, digits = (100, 0) if is_share else (1, 2)
     low, high = factor * estimate.low, factor * estimate.high
     interval = "no interval" if math.isnan(low) else f"{low:.{digits}f}-{high:.{digits}f}"
-    return Text(f"{factor * estimate.value:.{digits + 1}f}\n{interval}")
+    return (f"{factor * estimate.value:.{digits + 1}f}", interval)
 
 
 def describe_gain(ensemble: SystemResult, results: Sequence[SystemResult]) -> str:
@@ -130,10 +98,6 @@ def format_bytes(number: float) -> str:
     return f"{number:.3g} {UNITS[unit]}"
 
 
-def _candidates(candidates: Sequence[Candidate], num_shown: int = NUM_SHOWN) -> Text:
-    return Text("\n").join(Text.assemble(_quoted(c.text), f" {c.prob:.1%}") for c in candidates[:num_shown])
-
-
-def _quoted(text: str) -> Text:
-    """A token with its spaces and newlines visible."""
-    return Text(repr(text))
+def _candidates(candidates: Sequence[Candidate], num_shown: int = NUM_SHOWN) -> tuple[str, ...]:
+    """Tokens, their spaces and newlines visible, with their probabilities."""
+    return tuple(f"{candidate.text!r} {candidate.prob:.1%}" for candidate in candidates[:num_shown])

@@ -14,6 +14,7 @@ from deepen_llm.config.members import MemberConfig
 from deepen_llm.config.settings import Settings, named
 from deepen_llm.config.weighting import WeightingConfig, check_word
 from deepen_llm.errors import ConfigError, quote
+from deepen_llm.text_file import write_text
 
 
 class EnsembleConfig(Settings):
@@ -101,20 +102,13 @@ class EnsembleConfig(Settings):
         return config.replace(members=tuple(_resolve(member, Path(path).parent) for member in config.members))
 
     def save(self, path: str | Path, comment: str = "") -> None:
-        """Write a YAML file that `load` reads back, over what was there; see `to_yaml`.
+        """Write a YAML file that `load` reads back, over what was there, which stays where that fails; see `to_yaml`.
 
         Raises:
             ConfigError: A setting that no file can hold, or a file that cannot be written.
         """
         _check_path(path)
-        text = self.to_yaml(comment)
-        try:
-            Path(path).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(
-                f"a configuration must go to a file in a folder that exists; {quote(str(path))} cannot be written "
-                f"({error.strerror}): give another path"
-            ) from error
+        write_text(Path(path), self.to_yaml(comment), "a configuration")
 
     def to_yaml(self, comment: str = "") -> str:
         """What `save` writes: models in folders by their whole path.

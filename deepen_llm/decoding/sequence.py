@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from traceback import clear_frames
 from typing import Any
 
 from torch import Tensor
@@ -219,7 +220,12 @@ class RunningSequence(ABC):
             self.future.set_result(result)
 
     def fail(self, error: BaseException) -> None:
-        """Hand an error over, unless nobody waits for it any more or the result is there already."""
+        """Hand an error over, unless nobody waits for it any more or the result is there already.
+
+        Whoever keeps it keeps no step alive: its frames are cleared.
+        """
+        for one in filter(None, (error, error.__cause__)):
+            clear_frames(one.__traceback__)
         if not self.future.done() and self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 

@@ -114,15 +114,16 @@ class Stepper:
         logprobs = result.logprobs if places is None else result.logprobs[places]
         given = Distributions(self._main, logprobs, logprobs.exp(), (), len(self._members))
         given = self._ask(sequences, [sequence.resting for sequence in sequences], given, result.failed)
-        fused, result.distributions = self._combine(sequences, given)
-        if doubtful := _find_doubtful(sequences, fused):
+        fused, result.distributions = self._combine(sequences, given, result.failed)
+        doubtful = [sequence for sequence in _find_doubtful(sequences, fused) if sequence not in result.failed]
+        if doubtful:
             rested = [s.resting if s in doubtful else frozenset() for s in sequences]
             for sequence in doubtful:
                 sequence.wake()
             self._feed(self._others, doubtful, result.failed)
             skipped = [frozenset(self._others) - resting for resting in rested]
             given = self._ask(sequences, skipped, given, result.failed)
-            fused, result.distributions = self._combine(sequences, given)
+            fused, result.distributions = self._combine(sequences, given, result.failed)
         for sequence in sequences:
             sequence.is_fused = True
         result.logprobs = fused if places is None else result.logprobs.index_copy(0, places, fused)
@@ -157,11 +158,18 @@ class Stepper:
         return given.extended([other.on_rows(rows[other.member], len(sequences)) for other in others])
 
     def _combine(
-        self, sequences: Sequence[RunningSequence], given: Distributions
+        self,
+        sequences: Sequence[RunningSequence],
+        given: Distributions,
+        failed: Collection[RunningSequence],
     ) -> tuple[Tensor, Distributions | None]:
-        """The fused logprobs, and what the members give to words; None where nothing is weighed word by word."""
+        """The fused logprobs, and what the members give to words; None where nothing is weighed word by word.
+
+        Members of a sequence that failed may not have seen its text: it is not read to them.
+        """
         for sequence in sequences:
-            sequence.read_text()
+            if sequence not in failed:
+                sequence.read_text()
         if self._words is None:
             weights = torch.tensor([sequence.word.weights.current for sequence in sequences], dtype=torch.float32)
             return self._frame.fuse(Step.build(given, weights), given.logprobs), None

@@ -205,6 +205,7 @@ class Track:
         Raises:
             MemberError: The member failed; the row counts as freed.
         """
+        self.batch = self.projection = None
         if self._row is not None:
             row, self._row = self._row, None
             self.member.release(row)

@@ -122,10 +122,15 @@ class TextTask(Task):
             ConfigError: The file is not there, not UTF-8, or holds less than two words.
             ContextLengthError: A stretch without a space that is too long for a member.
         """
-        passages = split_passages(members, read_text(path, "the text to score"))[:limit]
+        return cls.cut(read_text(path, "the text to score"), path.name, members, limit)
+
+    @classmethod
+    def cut(cls, text: str, name: str, members: Sequence[Member], limit: int | None = None) -> TextTask:
+        """As `load`, of a text that was read already. Raises the same."""
+        passages = split_passages(members, text)[:limit]
         if not passages:
-            raise ConfigError(f"{str(path)!r} must hold at least two words to be scored")
-        return cls(passages, path.name)
+            raise ConfigError(f"{name!r} must hold at least two words to be scored")
+        return cls(passages, name)
 
     def run(self, runner: Runner) -> Scores:
         """Bits and bytes of every passage."""

@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from traceback import clear_frames
 from types import TracebackType
 from typing import NoReturn, final
 
@@ -226,6 +227,7 @@ class _Guard:
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             return  # only there it is the user's
         logger.error("member %r failed %s", self._member.name, self._doing, exc_info=error)
+        clear_frames(trace)  # they hold the tensors of a pass that failed for as long as anybody holds the error
         _raise_own(self._member.name, self._doing, error)
 
 

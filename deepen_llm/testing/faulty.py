@@ -158,7 +158,7 @@ def raising(error: BaseException) -> Fault:
     """The call is not made, and this is raised."""
 
     def fail(_: Callable[[], Any]) -> NoReturn:
-        raise error
+        raise error.with_traceback(None)  # raised again and again, it would keep the frames of each time
 
     return fail
 
@@ -168,7 +168,7 @@ def raising_after(error: BaseException) -> Fault:
 
     def fail(call: Callable[[], Any]) -> NoReturn:
         call()
-        raise error
+        raise error.with_traceback(None)  # raised again and again, it would keep the frames of each time
 
     return fail
 

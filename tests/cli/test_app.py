@@ -76,3 +76,29 @@ def test_a_configuration_that_does_not_exist_is_named(deepen):
     result = deepen("inspect", "--config", "no-such-ensemble.yaml")
     assert result.exit_code == 1
     assert "'no-such-ensemble.yaml'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("generate", "x"), ("inspect",), ("chat",), ("bench", "decode"), ("eval", "capitals")]
+)
+def test_a_file_that_asks_for_foreign_code_needs_the_flag_as_well(
+    deepen, use_ensemble, make_ensemble, tmp_path, monkeypatch, command
+):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "ensemble.yaml"
+    file.write_text("members: [org/a, {model: org/b, trust_remote_code: true}]")
+    asked = use_ensemble(make_ensemble(["a story."]))
+    refused = deepen(*command, "--config", file)
+    assert refused.exit_code == 1
+    assert "--trust-remote-code" in refused.stderr
+    assert not asked
+    if command[0] == "generate":
+        assert deepen(*command, "--config", file, "--trust-remote-code").exit_code == 0
+        assert asked[0].model.members[1].trust_remote_code
+
+
+def test_of_models_by_name_the_flag_is_a_setting_and_the_bundled_ones_have_no_code(deepen, use_ensemble, make_ensemble):
+    asked = use_ensemble(make_ensemble(["a story."]))
+    assert deepen("generate", "x", "-m", "org/a", "-m", "org/b", "--trust-remote-code").exit_code == 0
+    assert asked[0].member_options == {"trust_remote_code": True}
+    assert deepen("generate", "x", "--trust-remote-code").exit_code == 2

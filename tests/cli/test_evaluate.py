@@ -178,3 +178,11 @@ def test_an_output_that_is_a_file_is_refused(deepen, tmp_path):
     result = deepen("eval", "capitals", "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "--output must name a folder" in result.stderr
+
+
+def test_a_text_without_an_end_is_refused_before_models_are_loaded(deepen, use_ensemble, tmp_path):
+    asked = use_ensemble(None)
+    result = deepen("eval", "--text", "/dev/zero", "--output", tmp_path)
+    assert result.exit_code == 1
+    assert "--text cannot be read: it has more than 200,000,000 bytes" in result.stderr
+    assert not asked

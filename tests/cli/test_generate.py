@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from deepen_llm import SamplingParams
+from deepen_llm import Ensemble, SamplingParams
 
 STORY = "the cat sat on the mat. the dog [bold]ran[/bold] home."
 
@@ -91,7 +91,9 @@ def test_a_trace_tells_the_weights_at_each_step_where_they_change(deepen, use_en
     use_ensemble(ensemble)
     answer = ensemble.generate("the cat sat", SamplingParams(trace=True))
     table = deepen("generate", "the cat sat", "--trace", env={"COLUMNS": "160"}).stdout
-    assert all(f"weight {step.weights[0]:.3g}" in table for step in answer.trace)
+    rows = [line.split() for line in table.splitlines() if not line.startswith("Weights")]
+    weights = [row[row.index("bpe") + 1] for row in rows if "bpe" in row[:4]]
+    assert weights == [f"{step.weights[0]:.3g}" for step in answer.trace]
     assert f"Weights: bpe from {answer.trace[0].weights[0]:.3g} to {answer.fusion.weights[0]:.3g}, " in table
 
 
@@ -196,3 +198,23 @@ def test_a_bias_is_json_and_stop_tokens_may_be_several(deepen, use_ensemble, mak
     for given, message in (("{", "must be JSON"), ("[1]", "cannot be read"), ('{"5": 101}', "from -100 to 100")):
         result = deepen("generate", "the cat", "--logit-bias", given)
         assert result.exit_code != 0 and message in " ".join(result.stderr.split())
+
+
+def test_several_answers_come_one_after_another_with_a_rule_between_them(deepen, use_ensemble, make_ensemble):
+    use_ensemble(make_ensemble([STORY]))
+    result = deepen("generate", "the cat sat", "--n", 3, "-t", 0.01, "--trace", env={"COLUMNS": "40"})
+    answer = STORY.removeprefix("the cat sat")
+    printed, *tables = result.stdout.split("\nSteps\n")
+    assert printed == f"\n{'─' * 40}\n".join([answer] * 3) + "\n"
+    assert len(tables) == 3
+
+
+def test_where_no_words_come_to_a_plain_prompt_chat_is_suggested(deepen, use_ensemble, make_ensemble, monkeypatch):
+    def complaint(text):
+        use_ensemble(make_ensemble([text]))
+        return deepen("generate", "the cat").stderr
+
+    assert "try `deepen chat`" in complaint("the cat")
+    assert "deepen chat" not in complaint(STORY)
+    monkeypatch.setattr(Ensemble, "has_chat_template", False)
+    assert "deepen chat" not in complaint("the cat"), "which these members cannot"

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import pytest
 
 from deepen_llm import EnsembleConfig, FusionConfig, MemberConfig
@@ -76,7 +79,7 @@ def test_a_setting_that_no_file_can_hold_is_refused_and_nothing_is_written(tmp_p
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"nowhere/ensemble\.yaml.*No such file or directory"):
+    with pytest.raises(ConfigError, match=r"No such file or directory.*nowhere/ensemble\.yaml"):
         EnsembleConfig(members=("one",)).save(tmp_path / "nowhere" / "ensemble.yaml")
     with pytest.raises(ConfigError, match="Is a directory"):
         EnsembleConfig(members=("one",)).save(tmp_path)
@@ -87,3 +90,16 @@ def test_what_is_shown_is_what_is_written(tmp_path):
     config.save(tmp_path / "ensemble.yaml", "why\n\nand how")
     assert (tmp_path / "ensemble.yaml").read_text() == config.to_yaml("why\n\nand how")
     assert config.to_yaml("why\n\nand how").startswith("# why\n#\n# and how\nmembers:\n")
+
+
+def test_a_full_disk_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    def fill_up(path, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = tmp_path / "ensemble.yaml"
+    file.write_text("members: [mine]\n")
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        EnsembleConfig(members=("one",)).save(file)
+    assert file.read_text() == "members: [mine]\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["ensemble.yaml"]

@@ -6,11 +6,13 @@ import math
 import random
 
 import pytest
+import torch
 
 from deepen_llm import FusionConfig, SamplingParams
 from deepen_llm.decoding import resting
 from deepen_llm.decoding.open_word import OpenWord, Said
 from deepen_llm.decoding.resting import MOST, Rest, choose_resting, is_certain
+from deepen_llm.errors import MemberError
 from deepen_llm.weighting.adaptive import AdaptiveWeighting
 from deepen_llm.weighting.base import FixedWeights
 
@@ -119,6 +121,29 @@ def test_a_member_that_was_right_all_along_is_found_out(make_ensemble):
     score = ensemble.score("The", STORY[3:])
     assert score.fusion.weights[1] > 0.9
     assert len(ensemble.members[1].passes) < score.num_tokens
+
+
+def test_a_member_that_fails_as_it_is_woken_is_named(make_ensemble):
+    """It has rested, the main model is in doubt, and at that very step all that was said is fed to it."""
+    ensemble = make_ensemble([], KINDS, texts_of=BOTH, weights=adaptive((0.97, 0.03)))
+    main, other = ensemble.members
+    second = main.vocabulary.encode(OTHER, at_start=False)[0]
+
+    def doubt(text, logits):
+        return logits.index_fill(0, torch.tensor([second]), float(logits.max()) - 0.01) if len(text) > 25 else logits
+
+    main.change = doubt
+    woken = []
+
+    def fail(tokens):
+        woken.extend(row for row, ids in tokens.items() if other.rows[row] and len(ids) > 1)
+        if woken:
+            raise OSError("gone")
+
+    other.before_pass = fail
+    with pytest.raises(MemberError, match=r"'sentencepiece' failed in a forward pass: OSError: gone"):
+        ensemble.generate(STORY[:20])
+    assert woken
 
 
 def test_members_rest_row_by_row(make_ensemble):

@@ -11,7 +11,7 @@ from deepen_llm.cli.bench.figures import JsonFile, check_figures_file, check_sev
 from deepen_llm.cli.bench.fusion_tables import describe_figures, figures_table, growth_line
 from deepen_llm.cli.console import err, open_ensemble, out
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
-from deepen_llm.errors import ConfigError
+from deepen_llm.errors import ConfigError, quote
 from deepen_llm.frontends.source import EnsembleSource
 from deepen_llm.text_file import check_writable
 
@@ -159,8 +159,11 @@ def _read_vocabulary(name: str) -> Vocabulary:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--tokenizers must name folders or hub names of tokenizers; {name!r}: {error}") from error
+    except Exception as error:  # of a folder that holds something else, transformers lets through whatever comes
+        raise ConfigError(
+            f"--tokenizers must name folders or hub names of tokenizers; {quote(name)} cannot be read as one "
+            f"({type(error).__name__}: {error}): give another one"
+        ) from error
     return Vocabulary.from_tokenizer(tokenizer, name=name)
 
 

@@ -6,11 +6,10 @@ import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from deepen_llm.cli.bench.figures import JsonFile, write_figures
 from deepen_llm.cli.console import counting, err, open_ensemble, out, say
+from deepen_llm.cli.narrow_table import NarrowTable
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.frontends.source import EnsembleSource
 from deepen_llm.text_file import check_writable
@@ -93,31 +92,29 @@ def describe(report: SoakReport) -> dict[str, Any]:
     return {**values, "total": report.total, "holding": holding, "failures": report.failures}
 
 
-def requests_table(report: SoakReport) -> Table:
+def requests_table(report: SoakReport) -> NarrowTable:
     """How requests ended."""
     title = f"{report.total} requests in {report.seconds / 60:.1f} minutes"
-    table = Table("requests", "how they ended", title=title, title_justify="left", title_style="bold")
-    for end, number in report.num_requests.items():
-        table.add_row(f"{number}", Text(end))
-    for name, number in report.errors.items():
-        table.add_row(f"{number}", Text(f"of all, with {name}"), style="dim")
-    return table
+    rows = [(f"{number}", end) for end, number in report.num_requests.items()]
+    rows += [(f"{number}", f"of all, with {name}") for name, number in report.errors.items()]
+    return NarrowTable(title, ("requests", "how they ended"), rows, loose=(1,), left=(1,))
 
 
-def holding_table(report: SoakReport) -> Table:
+def holding_table(report: SoakReport) -> NarrowTable:
     """What was left, and what should be."""
     holding: Holding = report.holding
     slope = "too short to tell" if holding.slope_mb_per_hour is None else f"{holding.slope_mb_per_hour:+.1f} MB an hour"
-    table = Table("what", "measured", title="What is left", title_justify="left", title_style="bold")
-    table.add_row("answers compared, ties", f"{report.num_compared}, {report.num_ties}")
-    table.add_row("requests that run", f"{report.num_running}")
-    table.add_row("rows in the members", ", ".join(f"{number}" for number in report.num_open.values()))
-    table.add_row("faults made", f"{sum(report.num_faults.values())} of {len(report.num_faults)} kinds")
-    table.add_row("memory after the warm-up", f"{slope}, {holding.growth_mb:+.1f} MB in all")
-    table.add_row("memory before, most, after", _describe_memory(holding))
-    table.add_row("threads before, after", f"{holding.before.num_threads}, {holding.after.num_threads}")
-    table.add_row("open files before, after", f"{holding.before.num_files}, {holding.after.num_files}")
-    return table
+    rows = [
+        ("answers compared, ties", f"{report.num_compared}, {report.num_ties}"),
+        ("requests that run", f"{report.num_running}"),
+        ("rows in the members", ", ".join(f"{number}" for number in report.num_open.values())),
+        ("faults made", f"{sum(report.num_faults.values())} of {len(report.num_faults)} kinds"),
+        ("memory after the warm-up", f"{slope}, {holding.growth_mb:+.1f} MB in all"),
+        ("memory before, most, after", _describe_memory(holding)),
+        ("threads before, after", f"{holding.before.num_threads}, {holding.after.num_threads}"),
+        ("open files before, after", f"{holding.before.num_files}, {holding.after.num_files}"),
+    ]
+    return NarrowTable("What is left", ("what", "measured"), rows, loose=(0, 1), left=(0, 1))
 
 
 def _describe_memory(holding: Holding) -> str:

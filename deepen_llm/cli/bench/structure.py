@@ -6,10 +6,10 @@ import dataclasses
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from deepen_llm.cli.bench.figures import JsonFile, check_figures_file, write_figures
 from deepen_llm.cli.console import err, open_ensemble, out
+from deepen_llm.cli.narrow_table import NarrowTable
 from deepen_llm.cli.parameters import ENSEMBLE, read_schema, take_options
 from deepen_llm.frontends.source import EnsembleSource
 
@@ -51,15 +51,16 @@ def structure(
     write_figures(json_file, dataclasses.asdict(figures))
 
 
-def figures_table(figures: StructureFigures) -> Table:
+def figures_table(figures: StructureFigures) -> NarrowTable:
     """One figure per line."""
     ratio = figures.time_ratio
-    table = Table("measured", "figure")
-    table.add_row("answers that parse", f"{figures.num_parsed} of {figures.num_answers}")
-    table.add_row("answers closed before their tokens ran out", f"{figures.num_shortened}")
-    table.add_row("tokens that the structure forces, without a forward pass", f"{figures.share_forced:.0%}")
-    table.add_row("time per token / that of free answers", f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})")
-    table.add_row("mask and bookkeeping of a token", f"{1e6 * figures.mask_s:.0f} µs")
-    table.add_row("compiling the schema, once", f"{1e3 * figures.compile_s:.1f} ms")
-    table.add_row("tables over the vocabulary, once", f"{1e3 * figures.tables_s:.0f} ms")
-    return table
+    rows = [
+        ("answers that parse", f"{figures.num_parsed} of {figures.num_answers}"),
+        ("answers closed before their tokens ran out", f"{figures.num_shortened}"),
+        ("tokens that the structure forces, without a forward pass", f"{figures.share_forced:.0%}"),
+        ("time per token / that of free answers", f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"),
+        ("mask and bookkeeping of a token", f"{1e6 * figures.mask_s:.0f} µs"),
+        ("compiling the schema, once", f"{1e3 * figures.compile_s:.1f} ms"),
+        ("tables over the vocabulary, once", f"{1e3 * figures.tables_s:.0f} ms"),
+    ]
+    return NarrowTable("Structured answers", ("measured", "figure"), rows)

@@ -102,3 +102,11 @@ def test_bench_fusion_finds_out_first_that_it_cannot_draw(deepen, monkeypatch, t
 def test_one_member_has_nothing_to_fuse(deepen, use_ensemble, make_ensemble):
     use_ensemble(make_ensemble(["a story."], kinds=("bpe",)))
     assert "needs two members; got 1" in deepen("bench", "fusion").stderr
+
+
+def test_a_folder_that_holds_something_else_is_no_tokenizer(deepen, tmp_path):
+    (tmp_path / "tokenizer.json").write_text('{"model": 3}')
+    (tmp_path / "config.json").write_text("[]")
+    result = deepen("bench", "fusion", "--tokenizers", tmp_path, tmp_path)
+    assert result.exit_code == 1
+    assert "cannot be read as one" in result.stderr
