@@ -17,7 +17,7 @@ JSON_STYLE = {"whitespace_flexible": False, "item_separator": ", ", "key_separat
 """JSON as `json.dumps` writes it: one way for each value, so that what is not content is forced and costs nothing."""
 
 MAX_URL_CHARS = 2083
-"""The `maxLength` that pydantic gives an address."""
+"""The `maxLength` that pydantic gives an address of the web, `HttpUrl`, and no other."""
 
 _OPENING = ("additionalProperties", "patternProperties", "unevaluatedProperties", "minProperties", "propertyNames")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions")
@@ -86,7 +86,8 @@ def _narrow_schema(schema: Mapping[str, Any], *, closes: bool) -> dict[str, Any]
 
 def _narrow_format(schema: dict[str, Any]) -> dict[str, Any]:
     """A schema with the pattern of its format, where it has none of its own; any other format is an annotation."""
-    pattern = None if "pattern" in schema else PATTERNS.get(schema["format"])
+    is_of_web = schema["format"] == "uri" and schema.get("maxLength") == MAX_URL_CHARS
+    pattern = None if "pattern" in schema else PATTERNS.get("http-url" if is_of_web else schema["format"])
     rest = {key: value for key, value in schema.items() if key != "format"}
     if pattern is None:
         return rest

@@ -86,6 +86,12 @@ def test_an_address_of_a_plain_schema_may_be_of_any_scheme():
     assert all(urlsplit(write(matcher, seed).decode().strip('"')).scheme for seed in range(NUM_SAMPLES))
 
 
+def test_an_address_as_long_as_pydantic_lets_those_of_the_web_be_is_one_of_the_web():
+    model = create_model("Answer", x=(pydantic.HttpUrl, ...))
+    matcher = start(model.model_json_schema())
+    assert all(model.model_validate_json(write(matcher, seed)) for seed in range(NUM_SAMPLES))
+
+
 def test_an_email_is_one():
     matcher = start({"type": "string", "format": "email"})
     for seed in range(NUM_SAMPLES):

@@ -95,6 +95,7 @@ def take_often(matcher: Matcher) -> None:
 def test_messages_are_cut_and_without_a_backtrace():
     assert shorten("first\n  second <backtrace> 1: core::panicking") == "first second"
     assert len(shorten("x" * 10**6)) < MAX_MESSAGE + 9
+    assert shorten("é\x00\ud800") == "é\\x00\\ud800"
     with pytest.raises(GrammarError) as caught:
         check_structure(SamplingParams(grammar="start: " + "missing_" * 2000))
     assert len(str(caught.value)) < 600

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from langchain_core.tools import BaseTool
+from langchain_core.tools.base import create_schema_from_function
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import BaseModel
 
@@ -39,12 +40,23 @@ def describe_tools(tools: Sequence[ToolSource], *, strict: bool | None = None) -
 
 def _narrow(tool: ToolSource, described: dict[str, Any], *, strict: bool | None) -> dict[str, Any]:
     """The tool as LangChain describes it, with arguments no wider than what its pydantic class reads."""
-    model = tool.args_schema and tool.tool_call_schema if isinstance(tool, BaseTool) else tool
+    function = described["function"]
+    model = _model_of(tool, function["name"])
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         return described
-    function = described["function"]
     schema = {**read_model_schema(model), "title": function["name"], "description": function["description"]}
     return convert_to_openai_tool(schema, strict=strict)
+
+
+def _model_of(tool: ToolSource, name: str) -> object:
+    """What LangChain makes the schema of a tool's arguments from."""
+    if isinstance(tool, BaseTool):
+        return tool.args_schema and tool.tool_call_schema
+    if isinstance(tool, (dict, type)):
+        return tool
+    return create_schema_from_function(
+        name, tool, filter_args=(), parse_docstring=True, error_on_invalid_docstring=False, include_injected=False
+    )
 
 
 def check_list(tools: object) -> None:

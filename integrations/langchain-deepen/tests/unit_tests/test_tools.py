@@ -78,12 +78,13 @@ def buy(file: Path, price: Decimal, page: HttpUrl) -> str:
     return f"{file} {price} {page}"
 
 
-def test_arguments_are_no_wider_than_what_their_classes_read():
-    (described,) = describe_tools([buy])
+@pytest.mark.parametrize("source", [buy, buy.func])
+def test_arguments_are_no_wider_than_what_their_classes_read(source):
+    (described,) = describe_tools([source])
     arguments = described["function"]["parameters"]["properties"]
     assert arguments["price"]["type"] == "number"
     assert (arguments["file"]["format"], arguments["page"]["format"]) == ("path", "http-url")
     assert described["function"]["description"] == "Buy what a file lists."
     binary = {"type": "object", "properties": {"data": {"type": "string", "format": "binary"}}}
     function = {"type": "function", "function": {"name": "send", "parameters": binary}}
-    assert [one.name for one in read_tools(describe_tools([buy, function])).tools] == ["buy", "send"]
+    assert [one.name for one in read_tools(describe_tools([source, function])).tools] == ["buy", "send"]
