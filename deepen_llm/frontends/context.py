@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
-from typing import TYPE_CHECKING, final
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, final
 
 from deepen_llm.errors import PromptError
 
@@ -44,16 +44,21 @@ class ContextMeter:
         """What a text takes as a whole prompt, with what the tokenizers put before one."""
         return self._largest_share(lambda vocabulary: len(vocabulary.prefix_ids) + len(vocabulary.encode(text)))
 
-    def count_chat(self, messages: Sequence[Mapping[str, str]]) -> int:
+    def count_chat(
+        self, messages: Sequence[Mapping[str, str]], *, chat_template_kwargs: Mapping[str, Any] | None = None
+    ) -> int:
         """What messages take in the members' chat templates, at most, up to where the answer begins; 0 for none.
 
         Frameworks also count parts of a conversation, and turn them round to count from the end. So both orders count,
         and where a template refuses both, each message as a chat of its own.
 
+        `chat_template_kwargs` are those of `Ensemble.chat`.
+
         Raises:
             PromptError: Messages that are not roles and texts, or a member without a template.
         """
-        return self._largest_share(lambda vocabulary: _chat_length(vocabulary, messages)) if messages else 0
+        options = chat_template_kwargs or {}
+        return self._largest_share(lambda vocabulary: _chat_length(vocabulary, messages, options)) if messages else 0
 
     @cached_property
     def around_chat(self) -> int:
@@ -70,17 +75,20 @@ class ContextMeter:
         return max(-(-count(member.vocabulary) * self.window // member.context_length) for member in self._members)
 
 
-def _chat_length(vocabulary: Vocabulary, messages: Sequence[Mapping[str, str]]) -> int:
+def _chat_length(
+    vocabulary: Vocabulary, messages: Sequence[Mapping[str, str]], chat_template_kwargs: Mapping[str, Any]
+) -> int:
     """How many tokens the messages are for one member, in the order that takes more."""
     from deepen_llm.requests.messages import encode_chat
     from deepen_llm.vocabulary.chat import check_messages
 
     check_messages(messages)
+    encode = partial(encode_chat, vocabulary, chat_template_kwargs=chat_template_kwargs)
     lengths = []
     for order in (messages, messages[::-1]) if len(messages) > 1 else (messages,):
         with suppress(PromptError):
-            lengths.append(len(encode_chat(vocabulary, order).ids))
+            lengths.append(len(encode(order).ids))
     if lengths:
         return max(lengths)
     alone = [[{"role": "user", "content": message["content"]}] for message in messages]
-    return sum(len(encode_chat(vocabulary, one).ids) for one in alone)
+    return sum(len(encode(one).ids) for one in alone)

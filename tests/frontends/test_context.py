@@ -111,3 +111,12 @@ def test_what_stands_around_a_prompt_is_known_before_there_is_one(chatting):
 def test_importing_it_loads_no_torch():
     code = "import sys, deepen_llm.frontends.context; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_options_add_to_a_template_is_counted(vocabularies):
+    template = "{% for m in messages %}{{ m.content }} {% endfor %}{{ 'think a long time about it ' if thinks }}"
+    vocabulary = Vocabulary.from_tokenizer(toy_tokenizers.byte_level_bpe(template=template), name="bpe")
+    meter = ContextMeter([ScriptedMember(vocabulary, [])])
+    messages = [{"role": "user", "content": "Hi"}]
+    plain, longer = (meter.count_chat(messages, chat_template_kwargs={"thinks": thinks}) for thinks in (False, True))
+    assert longer == len(vocabulary.encode_chat(messages, chat_template_kwargs={"thinks": True}).ids) > plain + 3

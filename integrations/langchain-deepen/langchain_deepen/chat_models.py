@@ -179,7 +179,8 @@ class ChatDeepen(EnsembleModel[AIMessage], BaseChatModel):
             return super().get_num_tokens_from_messages(self._convert_input(messages).to_messages(), tools)
         told = read_tools(describe_tools(tools), None) if tools else None
         words = told.words if told is not None else ""
-        return self._open.meter.count_chat(read_messages(self._convert_input(messages).to_messages(), words))
+        read = read_messages(self._convert_input(messages).to_messages(), words)
+        return self._open.meter.count_chat(read, chat_template_kwargs=self.chat_template_kwargs)
 
     def _prepare(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: Mapping[str, Any]

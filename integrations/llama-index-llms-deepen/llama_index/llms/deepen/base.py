@@ -129,7 +129,7 @@ class DeepenLLM(AnswerOptions, PredictingLLM):
         memo |= {id(shared): shared for shared in (self._ensemble, self._meter)}
         return super().__deepcopy__(memo)
 
-    def __reduce__(self) -> tuple[Callable[..., Self], tuple[type[Self], dict[str, Any]]]:
+    def __reduce__(self) -> tuple[Callable[..., DeepenLLM], tuple[type[DeepenLLM], dict[str, Any]]]:
         """What is given is pickled, and the models loaded anew; observers stay here.
 
         Raises:
