@@ -41,7 +41,7 @@ def call(function: Callable[_Params, _Result], *args: _Params.args, **kwargs: _P
 
 
 def shorten(message: str) -> str:
-    """A message of llguidance in one line of printable characters, without a backtrace, and cut where it is too long."""
+    """A message of llguidance in a line of printable characters, without a backtrace, and cut where it is too long."""
     message = " ".join(re.split(r"<(?:backtrace|state|non-verbose/)>", message)[0].split())
     message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}..."
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in message)
