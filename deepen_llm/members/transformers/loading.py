@@ -51,7 +51,7 @@ def load_model(config: TransformersConfig, name: str) -> Loaded:
         MissingDependencyError: An adapter, and peft is not installed.
     """
     check_placement(config, name)
-    with own_errors(name, config.model), _LOADING, _without_bars():
+    with own_errors(name, config.model, _list_settings(config)), _LOADING, _without_bars():
         checkpoint = Checkpoint.of(config, name)
         adapter = Adapter.find(checkpoint)
         base = checkpoint if adapter is None else adapter.base
@@ -70,8 +70,11 @@ def load_model(config: TransformersConfig, name: str) -> Loaded:
 
 
 @contextmanager
-def own_errors(name: str, place: str) -> Iterator[None]:
-    """Whatever fails within is a `MemberError` that names the member, unless it is an own error already."""
+def own_errors(name: str, place: str, given: str = "") -> Iterator[None]:
+    """Whatever fails within is a `MemberError` that names the member, unless it is an own error already.
+
+    `given` are the settings that may be at fault, in words.
+    """
     try:
         yield
     except DeepenError:
@@ -80,7 +83,7 @@ def own_errors(name: str, place: str) -> Iterator[None]:
         # What panics in Rust is no Exception, and no reason to end the program either.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        problem = str(error) or type(error).__name__
+        problem = f"{str(error) or type(error).__name__}{given}"
         raise MemberError(f"member {quote(name)} cannot be loaded from {quote(place)}: {problem} ({NEEDED})") from error
 
 
@@ -104,7 +107,13 @@ def _read_settings(base: Checkpoint, config: TransformersConfig) -> PreTrainedCo
 
 
 def _load_tokenizer(place: Checkpoint, config: TransformersConfig) -> Any:
-    place = place.at(config.tokenizer or place.place)
+    if config.tokenizer is not None:
+        try:
+            place = place.at(config.tokenizer)
+        except MemberError as error:
+            raise MemberError(f"{error}; given tokenizer={quote(config.tokenizer)}") from error
+    else:
+        place = place.at(place.place)
     written = place.read_json(TOKENIZER, MAX_TOKENIZER_BYTES) or {}
     added = written.get("added_tokens")
     texts = [token.get("content") for token in added if isinstance(token, dict)] if isinstance(added, list) else []
@@ -166,6 +175,13 @@ def _check_fit(checkpoint: Checkpoint, info: Mapping[str, Any], *, allows_mismat
             f"{len(mismatched)} of its tensors have other shapes than config.json says ({key} is {tuple(held)}, wanted "
             f"{tuple(wanted)}): fetch the config.json that belongs to these weights"
         )
+
+
+def _list_settings(config: TransformersConfig) -> str:
+    """Those that transformers is handed as they are, as far as they were given."""
+    names = ("dtype", "device_map", "attn_implementation", "quantization_config", "model_kwargs")
+    given = [f"{name}={quote(getattr(config, name))}" for name in names if name in config.model_fields_set]
+    return f"; given {', '.join(given)}" if given else ""
 
 
 def _list_keys(keys: Iterable[str]) -> str:

@@ -36,7 +36,7 @@ class TransformersConfig(MemberConfig):
     """A decoder-only model that `transformers` loads, and how it does."""
 
     kind: Literal["transformers"] = "transformers"
-    dtype: Annotated[str, BeforeValidator(_read_dtype)] = "auto"
+    dtype: Annotated[str, BeforeValidator(_read_dtype), Field(strict=True)] = "auto"
     """A torch dtype by name ("float32", "bfloat16", ...) or "auto" for the checkpoint's own."""
     device: str | None = None
     """One device for the whole model, such as "cuda:1"; not together with `device_map`."""

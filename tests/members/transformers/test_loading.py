@@ -199,6 +199,17 @@ def test_whatever_transformers_raises_is_an_own_error_that_names_the_member(fold
     refuse(folder, f"member 'model' cannot be loaded from '.*model': .*{str(error) or type(error).__name__}")
 
 
+def test_settings_that_transformers_cannot_use_are_in_the_message(folder):
+    for settings in (
+        {"tokenizer": "\0"},
+        {"attn_implementation": "none such"},
+        {"device_map": {}},
+        {"model_kwargs": {"unheard_of": 1}},
+    ):
+        with pytest.raises(MemberError, match=f"given {next(iter(settings))}="):
+            load(folder, **settings)
+
+
 def test_a_panic_of_a_library_in_rust_is_an_own_error_and_an_interrupt_is_not(folder, monkeypatch):
     class PanicException(BaseException):
         pass
