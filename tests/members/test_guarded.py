@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import weakref
 
 import pytest
 import torch
@@ -324,3 +325,17 @@ def test_a_member_that_cannot_measure_at_a_temperature_need_not_tell(vocabularie
     scripted.start_extend = lambda tokens, measured, temperature: extend(tokens)
     member = GuardedMember(scripted, 2.0)
     assert member.start_extend({member.open(): [5, 6]}, {0: 1}).result().measured == {}
+
+
+def test_an_error_that_is_kept_keeps_nothing_of_the_pass_that_failed(vocabularies, monkeypatch):
+    member, seen = ScriptedMember(vocabularies["bpe"], []), []
+
+    def fail(*_, **__):
+        activations = torch.zeros(3)
+        seen.append(weakref.ref(activations))
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(member, "start_extend", fail)
+    with pytest.raises(MemberError, match="no room") as kept:
+        GuardedMember(member).start_extend({0: [5]}).result()
+    assert isinstance(kept.value.__cause__, MemoryError) and seen[0]() is None

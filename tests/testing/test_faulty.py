@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deepen_llm.testing import FaultyMember, MemberConformance, ScriptedMember
-from deepen_llm.testing.faulty import always, changing, once, raising, returning, waiting
+from deepen_llm.testing.faulty import always, changing, once, raising, raising_after, returning, waiting
 from deepen_llm.vocabulary import Vocabulary
 from tests import toy_tokenizers
 
@@ -52,3 +52,13 @@ def test_results_are_changed_replaced_or_late(member):
     member.choose = once("rollback", waiting(0.0))
     member.rollback(row, 1)
     assert member.member.rows[row] == [5, 6]
+
+
+@pytest.mark.parametrize("make", [raising, raising_after])
+def test_an_error_that_is_raised_again_and_again_keeps_the_frames_of_one_time(make):
+    fault, depths = make(OSError("gone")), []
+    for _ in range(3):
+        with pytest.raises(OSError, match="gone") as raised:
+            fault(lambda: None)
+        depths.append(len(raised.traceback))
+    assert len(set(depths)) == 1
