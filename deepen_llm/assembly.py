@@ -102,16 +102,29 @@ def find_main(main: int | str, members: Sequence[Member]) -> int:
     """The main model's position.
 
     Raises:
-        ConfigError: No member has that position or name.
+        ConfigError: No member has that position or name, or the member there cannot be the main model.
     """
     names = [member.name for member in members]
     if isinstance(main, str) and main in names:
-        return names.index(main)
+        return _check_main(names.index(main), members)
     if isinstance(main, int) and 0 <= main < len(members):
-        return main
+        return _check_main(main, members)
     raise ConfigError(
         f"main must be a member's name or position; got {quote(main)}; the members are {dict(enumerate(names))}"
     )
+
+
+def _check_main(main: int, members: Sequence[Member]) -> int:
+    """The position, of a member that tells the logits of all its tokens."""
+    member = members[main]
+    if member.num_told is not None:
+        fit = [other.name for other in members if other.num_told is None]
+        hint = f"write main={fit[0]!r}" if fit else "add a member that runs in this process, and make it the main model"
+        raise ConfigError(
+            f"the main model must tell the probabilities of all its tokens; member {member.name!r} (kind "
+            f"{member.kind!r}) tells those of its {member.num_told} most probable ones: {hint}"
+        )
+    return main
 
 
 def build_frame(members: Sequence[Member], main: int, config: FusionConfig) -> FusionFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +20,7 @@ KINDS = {
 
 
 Place = Annotated[str, BeforeValidator(lambda place: fspath(place) if isinstance(place, PathLike) else place)]
-"""A folder, as text or as a path, or a name on the hub."""
+"""A folder or file, as text or as a path, a name on the hub, or an address."""
 
 
 class MemberConfig(Variants):
@@ -34,9 +35,10 @@ class MemberConfig(Variants):
     variants = KINDS
 
     model: Place
-    """A folder, or the name of a model on the Hugging Face hub."""
+    """A folder, the name of a model on the Hugging Face hub, a GGUF file, or the address of a server."""
     kind: str = "transformers"
-    """What runs the model: `transformers` in this process."""
+    """What runs the model. Where it is not given, `model` tells: "gguf" for a file `*.gguf`, "server" for an address
+    (`http://...`); `device="ray"` is "ray"; all else is "transformers"."""
     name: str | None = None
     """What errors and traces call this member; its folder or hub name where not given."""
     tokenizer: Place | None = None
@@ -46,6 +48,11 @@ class MemberConfig(Variants):
     temperature: float = Field(default=1.0, gt=0.0, allow_inf_nan=False)
     """Divides this model's logits before anything is read of them: above 1 for a model that is too sure of itself, as
     `deepen calibrate` finds out. Not the temperature of sampling, which is `SamplingParams.temperature`."""
+
+    @classmethod
+    def choose_variant(cls, values: Mapping[str, Any]) -> Any:
+        """The kind that is named, or that the model's place and device are of."""
+        return values[cls.variant_field] if cls.variant_field in values else _find_kind(values)
 
     @property
     def foreign_code(self) -> tuple[str, ...]:
@@ -61,3 +68,16 @@ class MemberConfig(Variants):
             VocabularyError: A tokenizer that cannot be read as bytes.
         """
         raise NotImplementedError
+
+
+def _find_kind(values: Mapping[str, Any]) -> str:
+    """The kind of member that settings describe without naming it."""
+    model = values.get("model")
+    place = fspath(model) if isinstance(model, PathLike) else model
+    if values.get("device") == "ray":
+        return "ray"
+    if isinstance(place, str) and place.startswith(("http://", "https://")):
+        return "server"
+    if isinstance(place, str) and place.lower().endswith(".gguf"):
+        return "gguf"
+    return "transformers"

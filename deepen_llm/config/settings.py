@@ -116,8 +116,13 @@ class Variants(Settings):
     def __new__(cls, **values: Any) -> Self:
         """An instance of the kind that is named."""
         if "variants" in cls.__dict__:
-            cls = cls.variant(values.get(cls.variant_field, cls.model_fields[cls.variant_field].default))
+            cls = cls.variant(cls.choose_variant(values))
         return super().__new__(cls)
+
+    @classmethod
+    def choose_variant(cls, values: Mapping[str, Any]) -> Any:
+        """The kind that settings name, or are of where they name none."""
+        return values.get(cls.variant_field, cls.model_fields[cls.variant_field].default)
 
     @classmethod
     def variant(cls, name: Any) -> type[Self]:

@@ -104,6 +104,15 @@ class Member(ABC):
         """Memory of the weights."""
 
     @property
+    def num_told(self) -> int | None:
+        """Of how many tokens, the most probable ones, a pass tells the logits; None: of all.
+
+        What is left is spread over the others (`members.summary`). Such a member cannot be the main model, whose tokens
+        are all chosen from.
+        """
+        return None
+
+    @property
     def num_parameters(self) -> int | None:
         """How large the model is, in parameters; None where the member cannot say."""
         return None
