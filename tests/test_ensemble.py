@@ -490,7 +490,7 @@ class TopMember(ScriptedMember):
 
 def test_a_member_that_tells_its_best_tokens_only_cannot_be_the_main_model(vocabularies):
     told, whole = TopMember(vocabularies["bpe"], TEXTS), ScriptedMember(vocabularies["unigram"], TEXTS)
-    with pytest.raises(ConfigError, match=r"member 'bpe' \(kind 'TopMember'\) .* 64 most probable.*write main='unigram'"):
+    with pytest.raises(ConfigError, match=r"'bpe' \(kind 'TopMember'\) .* 64 most probable.*write main='unigram'"):
         Ensemble([told, whole])
     with pytest.raises(ConfigError, match="add a member that runs in this process"):
         Ensemble([told])
