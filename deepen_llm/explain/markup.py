@@ -6,7 +6,7 @@ import html
 import re
 from typing import final
 
-VOID = frozenset({"meta", "br"})
+VOID = frozenset({"meta", "br", "input"})
 PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {0x7F: 0x2421}
 """Control characters, which HTML does not allow, and the pictures of them that Unicode has."""
 SURROGATES = dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)

@@ -9,7 +9,7 @@ import pytest
 from deepen_llm import SamplingParams
 from deepen_llm.explain import explain_answer
 
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "input"}
 
 
 class Page(HTMLParser):

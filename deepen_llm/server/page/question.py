@@ -1,0 +1,105 @@
+"""What the page asks, and the answer as pieces of markup."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any, Literal, final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deepen_llm.config import SamplingParams
+from deepen_llm.ensemble import Ensemble
+from deepen_llm.errors import DeepenError
+from deepen_llm.explain import ExplainedMember
+from deepen_llm.explain.live import LiveExplanation
+from deepen_llm.explain.token import AnswerMarkup
+from deepen_llm.requests.streams import AsyncStream
+from deepen_llm.results import Chunk
+
+Event = tuple[Literal["tokens", "end", "error"], dict[str, Any]]
+"""A kind of event, and what it holds as JSON values."""
+
+
+@final
+class PageMessage(BaseModel):
+    """One message of the conversation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@final
+class PageQuestion(BaseModel):
+    """A conversation to reply to, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    messages: Annotated[list[PageMessage], Field(min_length=1, max_length=10_000)]
+    prior: list[float] | None = None
+    """See `SamplingParams.prior`; None for the ensemble's own weights."""
+    max_tokens: int = Field(default=256, ge=1)
+    temperature: float = Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    number: int = Field(default=0, ge=0, lt=2**31)
+    """Which of the page's answers it is: its elements' ids tell them apart."""
+
+    def make_params(self) -> SamplingParams:
+        """How it is decoded.
+
+        Raises:
+            ConfigError: Weights that are no distribution.
+        """
+        return SamplingParams(
+            max_new_tokens=self.max_tokens,
+            temperature=self.temperature,
+            prior=None if self.prior is None else tuple(self.prior),
+            trace=True,
+        )
+
+
+def list_members(ensemble: Ensemble) -> list[ExplainedMember]:
+    """The members with the weights that a request begins with."""
+    names = zip(ensemble.member_names, ensemble.prior_weights, strict=True)
+    return [ExplainedMember(name, weight, name == ensemble.main_name) for name, weight in names]
+
+
+async def answer_question(ensemble: Ensemble, question: PageQuestion) -> AsyncIterator[Event]:
+    """The answer's tokens as they come, then how it ended, or an error.
+
+    Closing the iterator ends the work in the engine.
+    """
+    begin = time.perf_counter()
+    markup = AnswerMarkup(list_members(ensemble), prefix=f"a{question.number}-")
+    live = LiveExplanation(ensemble)
+    try:
+        async with aclosing(_ask(ensemble, question)) as stream:
+            async for chunk in stream:
+                html = "".join(markup.render(token) for token in live.push(chunk))
+                yield "tokens", {"html": html, "text": chunk.text}
+                if chunk.finish_reason is not None:
+                    yield "end", _describe_end(ensemble, chunk, time.perf_counter() - begin)
+    except DeepenError as error:
+        yield "error", {"message": str(error)}
+
+
+def _ask(ensemble: Ensemble, question: PageQuestion) -> AsyncStream:
+    """The stream of the answer. Models without a chat template go on with what was asked last."""
+    if ensemble.has_chat_template:
+        messages = [{"role": one.role, "content": one.content} for one in question.messages]
+        return ensemble.astream_chat(messages, question.make_params())
+    return ensemble.astream(question.messages[-1].content, question.make_params())
+
+
+def _describe_end(ensemble: Ensemble, last: Chunk, seconds: float) -> dict[str, Any]:
+    weights = last.fusion.weights if last.fusion is not None else ()
+    num_tokens = 0 if last.usage is None else last.usage.completion_tokens
+    return {
+        "finish_reason": last.finish_reason,
+        "weights": dict(zip(ensemble.member_names, weights, strict=False)),
+        "share_fused": 0.0 if last.fusion is None else last.fusion.share_fused,
+        "num_tokens": num_tokens,
+        "seconds": seconds,
+    }

@@ -1,0 +1,3 @@
+from tests.explain.conftest import Page, read_page
+
+__all__ = ["Page", "read_page"]
