@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 
 import uvicorn
+from sse_starlette.sse import AppStatus
 
 from deepen_llm.server.app import build_app
 from deepen_llm.server.running import Server, address_of, take_port
@@ -31,6 +32,7 @@ def serving(ensemble, **settings):
         server.should_exit = True
         thread.join(30)
         listener.close()
+        AppStatus.should_exit = False  # one for all servers of a process
 
 
 def wait_until(is_so, seconds=10.0):

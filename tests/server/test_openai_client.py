@@ -51,7 +51,8 @@ def test_a_chat_is_the_ensembles_own_answer(client, starter):
     own = starter.chat(MESSAGES, SamplingParams(max_new_tokens=8))
     answer = client.chat.completions.create(model="deepen", messages=MESSAGES, max_tokens=8, temperature=0)
     assert answer.choices[0].message.content == own.text
-    assert answer.choices[0].deepen["weights"] == pytest.approx(dict(zip(starter.member_names, own.fusion.weights)))
+    weights = dict(zip(starter.member_names, own.fusion.weights, strict=True))
+    assert answer.choices[0].deepen["weights"] == pytest.approx(weights)
 
 
 @pytest.mark.parametrize("name", ["llama", "neox", "qwen2"])
@@ -189,7 +190,7 @@ def test_what_cannot_be_done_is_refused_by_the_name_of_its_field(client, case):
 
 @pytest.mark.parametrize("is_stream", [False, True])
 def test_a_prompt_beyond_the_context_is_refused_with_the_numbers(client, is_stream):
-    with pytest.raises(openai.BadRequestError, match="1024|tokens") as caught:
+    with pytest.raises(openai.BadRequestError, match="context holds 1024") as caught:
         client.completions.create(model="deepen", prompt="word " * 5000, stream=is_stream)
     assert caught.value.code == "context_length_exceeded"
     assert caught.value.param == "prompt"
