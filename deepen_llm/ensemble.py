@@ -5,9 +5,10 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, final, overload
+from typing import Any, Self, TypeAlias, final, overload
 
 from deepen_llm.assembly import (
     build_frame,
@@ -24,20 +25,22 @@ from deepen_llm.assembly import (
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams, WeightingConfig
 from deepen_llm.decoding.engine import Engine
 from deepen_llm.decoding.threads import choose_num_threads
+from deepen_llm.decoding.turns import Turns
 from deepen_llm.errors import ConfigError
 from deepen_llm.intake import Chat, Intake
 from deepen_llm.members.base import Member
 from deepen_llm.members.guarded import GuardedMember
-from deepen_llm.requests.arguments import check_pairs, check_params, check_params_of_stream, check_prompts
+from deepen_llm.requests.arguments import check_pairs, check_params, check_params_of_stream, check_prompt, check_prompts
 from deepen_llm.requests.deadline import Deadline
 from deepen_llm.requests.futures import gather, submit_all, submit_aside, wait
+from deepen_llm.requests.prompt_size import takes_long
 from deepen_llm.requests.streams import AsyncStream, Stream
-from deepen_llm.results import Generation, Score
+from deepen_llm.requests.token_prompt import TokenPrompt
+from deepen_llm.results import Generation, Score, TokenLogprob
 from deepen_llm.vocabulary import Vocabulary
 from deepen_llm.vocabulary.chat import Message, check_text
 
-LONG = 4096
-"""Characters of prompts that an event loop does not put into tokens itself."""
+Prompts: TypeAlias = str | TokenPrompt | list[str] | list[str | TokenPrompt]
 
 
 @final
@@ -48,8 +51,12 @@ class Ensemble:
     it as a context manager, to free the models.
     """
 
-    def __init__(self, members: Sequence[Member], config: EnsembleConfig | None = None) -> None:
+    def __init__(
+        self, members: Sequence[Member], config: EnsembleConfig | None = None, *, turns: Turns | None = None
+    ) -> None:
         """Wrap members that are loaded already; `config` says how they are fused, and where `save` finds them again.
+
+        With the `turns` of another ensemble both may have the same members (`BorrowedMember`), and step in turn.
 
         Raises:
             ConfigError: No members, or settings that do not fit them.
@@ -66,11 +73,14 @@ class Ensemble:
         weighting = build_weighting(self._guarded, self.config)
         self.prior_weights = weighting.begin().current
         """The weights with which a request begins, one a member, before anything of it is read."""
+        self.turns = turns or Turns()
+        """Taken by each step: see `__init__`."""
         self._engine = Engine(
             build_stepper(self._guarded, self._main, frame, self.config.fusion),
             weighting,
             self.config.max_batch_size,
             num_threads=choose_num_threads(self._guarded),
+            turns=self.turns,
         )
         self._intake = Intake(self._guarded, self._main, frame.tokens[self._main].canonical_ids, self._engine)
         self.identity: dict[str, Any] = describe(self.config, members, self._main)
@@ -162,8 +172,8 @@ class Ensemble:
 
     @property
     def is_closed(self) -> bool:
-        """Whether `close` was called."""
-        return not self._finalizer.alive
+        """Whether nothing is answered any more: `close` was called, or the engine ended by a fault."""
+        return not self._finalizer.alive or self._engine.has_ended
 
     def encode(self, text: str) -> list[int]:
         """The main model's tokens of a text, no special tokens among them."""
@@ -174,10 +184,12 @@ class Ensemble:
         return len(self.encode(text))
 
     @overload
-    def generate(self, prompt: str, params: SamplingParams | None = None) -> Generation: ...
+    def generate(self, prompt: str | TokenPrompt, params: SamplingParams | None = None) -> Generation: ...
     @overload
-    def generate(self, prompt: list[str], params: SamplingParams | None = None) -> list[Generation]: ...
-    def generate(self, prompt: str | list[str], params: SamplingParams | None = None) -> Generation | list[Generation]:
+    def generate(
+        self, prompt: list[str] | list[str | TokenPrompt], params: SamplingParams | None = None
+    ) -> list[Generation]: ...
+    def generate(self, prompt: Prompts, params: SamplingParams | None = None) -> Generation | list[Generation]:
         """Answer a prompt, or several in one batch.
 
         Raises:
@@ -190,38 +202,38 @@ class Ensemble:
         prompts, params = check_prompts(prompt), check_params(params)
         deadline = Deadline(params.timeout_s)
         answers = _join(wait(self._submit_prompts(prompts, params, deadline), deadline), params.n)
-        return answers[0] if isinstance(prompt, str) else answers
+        return answers if isinstance(prompt, (list, tuple)) else answers[0]
 
-    def stream(self, prompt: str, params: SamplingParams | None = None) -> Stream:
+    def stream(self, prompt: str | TokenPrompt, params: SamplingParams | None = None) -> Stream:
         """Answer piece by piece. Closing or dropping the stream ends the work. Raises what `generate` does."""
-        prompt, params = check_text(prompt, "the prompt"), check_params_of_stream(params)
+        prompt, params = check_prompt(prompt), check_params_of_stream(params)
         deadline = Deadline(params.timeout_s)
         return Stream(lambda sink: self._intake.submit_prompt(prompt, params, deadline, sink)[0], deadline)
 
     @overload
-    async def agenerate(self, prompt: str, params: SamplingParams | None = None) -> Generation: ...
+    async def agenerate(self, prompt: str | TokenPrompt, params: SamplingParams | None = None) -> Generation: ...
     @overload
-    async def agenerate(self, prompt: list[str], params: SamplingParams | None = None) -> list[Generation]: ...
     async def agenerate(
-        self, prompt: str | list[str], params: SamplingParams | None = None
-    ) -> Generation | list[Generation]:
+        self, prompt: list[str] | list[str | TokenPrompt], params: SamplingParams | None = None
+    ) -> list[Generation]: ...
+    async def agenerate(self, prompt: Prompts, params: SamplingParams | None = None) -> Generation | list[Generation]:
         """`generate` without blocking the event loop; cancelling the task ends the work."""
         prompts, params = check_prompts(prompt), check_params(params)
         deadline = Deadline(params.timeout_s)
         submitted = await submit_aside(
-            lambda: self._submit_prompts(prompts, params, deadline), is_slow=_is_slow(params, prompts)
+            lambda: self._submit_prompts(prompts, params, deadline), is_slow=takes_long(params, prompts)
         )
         answers = _join(await gather(submitted, deadline), params.n)
-        return answers[0] if isinstance(prompt, str) else answers
+        return answers if isinstance(prompt, (list, tuple)) else answers[0]
 
-    def astream(self, prompt: str, params: SamplingParams | None = None) -> AsyncStream:
+    def astream(self, prompt: str | TokenPrompt, params: SamplingParams | None = None) -> AsyncStream:
         """`stream` for the running event loop."""
-        prompt, params = check_text(prompt, "the prompt"), check_params_of_stream(params)
+        prompt, params = check_prompt(prompt), check_params_of_stream(params)
         deadline = Deadline(params.timeout_s)
         return AsyncStream(
             lambda sink: self._intake.submit_prompt(prompt, params, deadline, sink)[0],
             deadline,
-            is_slow=_is_slow(params, [prompt]),
+            is_slow=takes_long(params, [prompt]),
         )
 
     def chat(
@@ -324,6 +336,14 @@ class Ensemble:
         ]
         return wait(submit_all(lambda ask: self._intake.submit_score_chat(*ask), asks), Deadline(None))
 
+    async def aprompt_logprobs(
+        self, prompt: Prompts, num_top: int = 0, *, timeout_s: float | None = None
+    ) -> list[tuple[TokenLogprob, ...]]:
+        """How probable a prompt's tokens are, each after those before it. Raises what `generate` does."""
+        prompts, deadline = check_prompts(prompt), Deadline(timeout_s)
+        read = partial(self._intake.submit_reading, num_top=num_top, deadline=deadline)
+        return await gather(await submit_aside(lambda: submit_all(read, prompts)), deadline)
+
     def save(self, path: str | Path, comment: str = "") -> None:
         """Write an `ensemble.yaml`, over what was there: `from_config` makes an equal ensemble of it.
 
@@ -361,7 +381,7 @@ class Ensemble:
         return self._members[self._main].vocabulary
 
     def _submit_prompts(
-        self, prompts: Sequence[str], params: SamplingParams, deadline: Deadline
+        self, prompts: Sequence[str | TokenPrompt], params: SamplingParams, deadline: Deadline
     ) -> list[Future[Generation]]:
         return submit_all(lambda prompt: self._intake.submit_prompt(prompt, params, deadline), prompts)
 
@@ -369,11 +389,6 @@ class Ensemble:
 def _join(answers: Sequence[Generation], num_each: int) -> list[Generation]:
     """The answers to each prompt as one, the first with the others as its alternatives."""
     return [Generation.join(answers[begin : begin + num_each]) for begin in range(0, len(answers), num_each)]
-
-
-def _is_slow(params: SamplingParams, prompts: Sequence[str]) -> bool:
-    """Whether submitting may take long: a structure may have to be compiled, and a long text takes time."""
-    return params.is_structured or sum(map(len, prompts)) > LONG
 
 
 def _close(engine: Engine, members: Sequence[Member]) -> None:

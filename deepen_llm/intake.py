@@ -10,6 +10,7 @@ from typing import Any, final
 from deepen_llm.config import SamplingParams
 from deepen_llm.decoding.engine import Engine
 from deepen_llm.decoding.generation import GeneratingSequence
+from deepen_llm.decoding.reading import ReadingSequence
 from deepen_llm.decoding.scoring import ScoringSequence
 from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.errors import PromptError
@@ -18,7 +19,8 @@ from deepen_llm.requests.deadline import Deadline
 from deepen_llm.requests.futures import submit_all
 from deepen_llm.requests.messages import encode_chat
 from deepen_llm.requests.prompt_size import check_size, check_time
-from deepen_llm.results import Chunk, Generation, Score
+from deepen_llm.requests.token_prompt import TokenPrompt, encode_ids, num_unread
+from deepen_llm.results import Chunk, Generation, Score, TokenLogprob
 from deepen_llm.structure import Constraint, Structure, StructureCompiler
 from deepen_llm.vocabulary import EncodedText
 from deepen_llm.vocabulary.chat import Message, check_messages, check_text
@@ -56,7 +58,7 @@ class Intake:
         self._compiler = StructureCompiler(self._vocabulary)
 
     def submit_prompt(
-        self, prompt: str, params: SamplingParams, deadline: Deadline, sink: Sink | None = None
+        self, prompt: str | TokenPrompt, params: SamplingParams, deadline: Deadline, sink: Sink | None = None
     ) -> list[Future[Generation]]:
         """Answer a prompt, `params.n` times; the pieces go to `sink` as they come."""
         return self._submit_generations(self._encode(prompt, deadline), params, deadline, sink)
@@ -66,6 +68,20 @@ class Intake:
     ) -> list[Future[Generation]]:
         """Reply to messages, `params.n` times."""
         return self._submit_generations(self._encode_chat(chat, deadline), params, deadline, sink)
+
+    def submit_reading(
+        self, prompt: str | TokenPrompt, num_top: int, deadline: Deadline
+    ) -> list[Future[tuple[TokenLogprob, ...]]]:
+        """Tell how probable the tokens of a prompt are, all but those at its beginning that nothing comes before."""
+        ids = self._encode(prompt, deadline)[self._main].ids
+        begin = num_unread(ids, self._vocabulary)
+        if begin == len(ids):
+            nothing: Future[tuple[TokenLogprob, ...]] = Future()
+            nothing.set_result(())
+            return [nothing]
+        prompts = encode_ids(self._members, self._main, TokenPrompt(ids[:begin]))
+        rest = self._canonical(ids[begin:])
+        return self._submit(ReadingSequence(self._members, self._main, prompts, rest, num_top, deadline))
 
     def submit_score(self, context: str, continuation: str) -> list[Future[Score]]:
         """Score a continuation; spaces at the end of the context are counted to it."""
@@ -79,10 +95,12 @@ class Intake:
         reply = check_text(reply, "the reply")
         return self._submit_scoring(self._encode_chat(chat, Deadline(None)), reply)
 
-    def _encode(self, text: str, deadline: Deadline) -> list[EncodedText]:
+    def _encode(self, prompt: str | TokenPrompt, deadline: Deadline) -> list[EncodedText]:
         """A prompt in every member's tokens."""
         self._engine.check_usable()
-        return [member.vocabulary.encode_prompt(text) for member in self._sized([text], deadline)]
+        if isinstance(prompt, TokenPrompt):
+            return encode_ids(self._members, self._main, prompt)
+        return [member.vocabulary.encode_prompt(prompt) for member in self._sized([prompt], deadline)]
 
     def _encode_chat(self, chat: Chat, deadline: Deadline) -> list[EncodedText]:
         self._engine.check_usable()
@@ -122,10 +140,12 @@ class Intake:
             raise PromptError("the continuation to score is empty: give at least one character")
         main_prompt = prompts[self._main]
         ids = self._vocabulary.encode_reply(main_prompt, continuation)
-        # A token that counts as another has no probability of its own.
+        return self._submit(ScoringSequence(self._members, self._main, prompts, self._canonical(ids)))
+
+    def _canonical(self, ids: Sequence[int]) -> list[int]:
+        """The tokens, and for one that counts as another that one: it has no probability of its own."""
         canonical = self._canonical_ids
-        ids = [token_id if canonical[token_id] < 0 else canonical[token_id] for token_id in ids]
-        return self._submit(ScoringSequence(self._members, self._main, prompts, ids))
+        return [token_id if canonical[token_id] < 0 else canonical[token_id] for token_id in ids]
 
     def _submit(self, sequence: RunningSequence) -> list[Future[Any]]:
         self._engine.submit(sequence)

@@ -21,6 +21,7 @@ from deepen_llm.cli.evaluate import evaluate
 from deepen_llm.cli.explain import explain
 from deepen_llm.cli.generate import generate
 from deepen_llm.cli.inspect import inspect
+from deepen_llm.cli.serve import serve
 from deepen_llm.errors import shorten
 
 UsageError: Any = typer.BadParameter.__base__
@@ -100,6 +101,7 @@ app.command()(explain)
 app.command()(inspect)
 app.command("eval")(evaluate)
 app.command()(calibrate)
+app.command()(serve)
 app.add_typer(bench)
 
 

@@ -95,7 +95,7 @@ class SamplingParams(Settings):
     """Seed of this request's own generator; None draws one."""
     n: int = Field(default=1, ge=1, le=128, strict=True)
     """How many answers to draw; the first has the others as its `alternatives`. Each has the next greater seed."""
-    logprobs: int | None = Field(default=None, ge=0, le=100, strict=True)
+    logprobs: int | None = Field(default=None, ge=0, le=1000, strict=True)
     """Report each token's log-probability, with this many alternatives."""
     ignore_eos: bool = Field(default=False, strict=True)
     """Go on after end-of-sequence until max_new_tokens."""

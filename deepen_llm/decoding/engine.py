@@ -16,6 +16,7 @@ from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.step import Stepper, StepResult
 from deepen_llm.decoding.threads import use_threads
 from deepen_llm.decoding.tracing import trace_step
+from deepen_llm.decoding.turns import Turns
 from deepen_llm.errors import ClosedError, DeepenError, EngineError
 from deepen_llm.weighting.base import Weighting
 
@@ -35,7 +36,13 @@ class Engine:
     """
 
     def __init__(
-        self, stepper: Stepper, weighting: Weighting, max_batch_size: int, *, num_threads: int | None = None
+        self,
+        stepper: Stepper,
+        weighting: Weighting,
+        max_batch_size: int,
+        *,
+        num_threads: int | None = None,
+        turns: Turns | None = None,
     ) -> None:
         """Start the thread.
 
@@ -44,9 +51,11 @@ class Engine:
             weighting: Gives every sequence its weights.
             max_batch_size: The most sequences that run at the same time.
             num_threads: How many threads the engine's computations use; None leaves that to torch.
+            turns: Taken by every engine over the same members, so that one at a time steps; None for one alone.
         """
         self._stepper, self._weighting = stepper, weighting
         self._max_batch_size, self._num_threads = max_batch_size, num_threads
+        self._turns = turns or Turns()
         self._waiting: deque[RunningSequence] = deque()
         self._running: list[RunningSequence] = []
         self._is_closing = False
@@ -62,6 +71,11 @@ class Engine:
         """Sequences that run or wait to run."""
         with self._wake:
             return len(self._waiting) + len(self._running)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the thread has ended though nobody closed it."""
+        return self._ended is not None
 
     def submit(self, sequence: RunningSequence) -> None:
         """Take a sequence in; its future will hold the result. Cancelling the future frees its rows.
@@ -134,7 +148,8 @@ class Engine:
             end.__cause__ = error
             with self._wake:
                 self._ended = end
-        self._fail([*self._running, *self._waiting], end)
+        with self._turns:
+            self._fail([*self._running, *self._waiting], end)
         self._waiting.clear()
 
     def _run(self) -> None:
@@ -143,11 +158,12 @@ class Engine:
             use_threads(self._num_threads)
         with torch.inference_mode():
             while self._admit():
-                try:
-                    self._step()
-                except BaseException as error:
-                    logger.exception("a decoding step failed; the sequences in it fail, the engine goes on")
-                    self._fail(self._running, error)
+                with self._turns:
+                    try:
+                        self._step()
+                    except BaseException as error:
+                        logger.exception("a decoding step failed; the sequences in it fail, the engine goes on")
+                        self._fail(self._running, error)
 
     def _admit(self) -> bool:
         """Wait for work and fill the batch in order of arrival. False once the engine closes."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ConfigError, PromptError
+from deepen_llm.requests.token_prompt import TokenPrompt
 from deepen_llm.vocabulary.chat import check_text
 
 
@@ -33,17 +34,18 @@ def check_params_of_stream(params: object) -> SamplingParams:
     return checked
 
 
-def check_prompts(prompt: object) -> list[str]:
-    """One prompt, or several, as a list.
+def check_prompt(prompt: object, what: str = "the prompt") -> str | TokenPrompt:
+    """One prompt. Raises `PromptError` for anything else, and for a text with half a character."""
+    return prompt if isinstance(prompt, TokenPrompt) else check_text(prompt, what)
 
-    Raises:
-        PromptError: Something else, or a text with half a character.
-    """
-    if isinstance(prompt, str):
-        return [check_text(prompt, "the prompt")]
+
+def check_prompts(prompt: object) -> list[str | TokenPrompt]:
+    """One prompt, or several, as a list. Raises `PromptError` as `check_prompt`, and for something else."""
+    if isinstance(prompt, (str, TokenPrompt)):
+        return [check_prompt(prompt)]
     if not isinstance(prompt, (list, tuple)):
         raise PromptError(f"the prompt must be a string or a list of strings; got {_name_type(prompt)}")
-    return [check_text(text, f"prompt {index}") for index, text in enumerate(prompt)]
+    return [check_prompt(text, f"prompt {index}") for index, text in enumerate(prompt)]
 
 
 def check_pairs(pairs: object, first: str, second: str) -> Sequence[tuple[Any, Any]]:

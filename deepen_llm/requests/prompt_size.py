@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from deepen_llm.config import SamplingParams
 from deepen_llm.errors import ContextLengthError
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.requests.deadline import Deadline
+from deepen_llm.requests.token_prompt import TokenPrompt
 
 PLENTY = 8
 """Characters a token: a text with no more of them than this for every token of a context is tokenized as it is."""
 PIECE = 1 << 16
 """Characters that are tokenized at a time."""
+LONG = 4096
+"""Characters, or tokens, of prompts that an event loop does not take in itself."""
 MOST_ADDED = 100
 """Tokens that a text has more, at the very most, for being cut at any one place; mostly it is one or two."""
 
@@ -41,3 +47,9 @@ def check_time(deadline: Deadline) -> None:
     """
     if deadline.is_over:
         raise deadline.error
+
+
+def takes_long(params: SamplingParams, prompts: Sequence[str | TokenPrompt]) -> bool:
+    """Whether submitting may take long: a structure may have to be compiled, and a long text takes time."""
+    sizes = (len(prompt) if isinstance(prompt, str) else len(prompt.ids) for prompt in prompts)
+    return params.is_structured or sum(sizes) > LONG

@@ -1,0 +1,1 @@
+"""An ensemble behind an address: an HTTP server that speaks OpenAI's protocol."""
