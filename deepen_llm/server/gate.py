@@ -15,7 +15,7 @@ from deepen_llm.server.presence import ClientGoneError
 from deepen_llm.server.refusals import RefusedError
 from deepen_llm.server.settings import ServerSettings
 
-OPEN_PATHS = ("/health",)
+OPEN_PATHS = ("/", "/health")
 """What may be asked without a key: nothing that tells of models or of what people ask them."""
 
 

@@ -6,8 +6,8 @@ const make = (name, look, text = "") => Object.assign(document.createElement(nam
 
 const conversation = find(".conversation");
 const question = find(".question");
-const members = all(".member");
-const isChat = document.body.dataset.chat === "yes";
+let members = [];
+let isChat = true;
 let turns = []; // {text, replies: [{text, card}], kept}
 let numAnswers = 0;
 let running = null; // the AbortController of the answer that is coming
@@ -91,17 +91,38 @@ async function answer(turn) {
 
 async function receive(asked, reply, signal) {
   const headers = { "Content-Type": "application/json" };
-  if (find(".key").value) headers.Authorization = `Bearer ${find(".key").value}`;
-  const response = await fetch("page/answers", { method: "POST", headers, body: JSON.stringify(asked), signal });
+  const response = await call("page/answers", { method: "POST", headers, body: JSON.stringify(asked), signal });
+  for await (const event of readEvents(response.body)) {
+    if (event.kind === "tokens") show(reply, event);
+    else if (event.kind === "end") end(reply, describeEnd(event));
+    else if (event.error) throw new Error(event.error.message);
+  }
+}
+
+// A request with the key, where there is one; the box for it comes up where the server wants one.
+async function call(place, { headers = {}, ...options } = {}) {
+  const key = find(".key").value;
+  const response = await fetch(place, { ...options, headers: key ? { ...headers, Authorization: `Bearer ${key}` } : headers });
   if (response.status === 401) {
     find(".keyed").hidden = false;
     find(".key").focus();
   }
   if (!response.ok) throw new Error(await readProblem(response));
-  for await (const { kind, content } of readEvents(response.body)) {
-    if (kind === "tokens") show(reply, content);
-    else if (kind === "end") end(reply, describeEnd(content));
-    else if (kind === "error") throw new Error(content.message);
+  return response;
+}
+
+async function load() {
+  try {
+    const { html, is_chat } = await (await call("page/members")).json();
+    find(".who").innerHTML = html;
+    members = all(".member");
+    isChat = is_chat;
+    members.forEach((member) => member.addEventListener("input", showPrior));
+    showPrior();
+    showRunning();
+    question.focus();
+  } catch (error) {
+    find(".who").replaceChildren(make("p", "error", error.message));
   }
 }
 
@@ -120,9 +141,8 @@ async function* readEvents(body) {
     const events = held.split("\n\n");
     held = events.pop();
     for (const event of events) {
-      const lines = event.split("\n");
-      const of = (name) => lines.filter((line) => line.startsWith(`${name}:`)).map((line) => line.slice(name.length + 1).trim()).join("\n");
-      if (of("data")) yield { kind: of("event"), content: JSON.parse(of("data")) };
+      const data = event.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5)).join("\n");
+      if (data && data.trim() !== "[DONE]") yield JSON.parse(data);
     }
   }
 }
@@ -205,7 +225,7 @@ async function copyText(text, button) {
 }
 
 function showRunning() {
-  find(".send").disabled = find(".again").disabled = Boolean(running);
+  find(".send").disabled = find(".again").disabled = Boolean(running) || !members.length;
   find(".again").disabled ||= !turns.length;
   find(".stop").disabled = !running;
 }
@@ -214,7 +234,7 @@ function showRunning() {
 
 function send() {
   const text = question.value;
-  if (running || !text.trim()) return;
+  if (running || !members.length || !text.trim()) return;
   question.value = "";
   ask(text);
 }
@@ -255,7 +275,6 @@ document.addEventListener("keydown", (event) => {
   if (next?.classList.contains("token")) next.focus();
   event.preventDefault();
 });
-members.forEach((member) => member.addEventListener("input", showPrior));
+find(".key").addEventListener("change", load);
 new ResizeObserver(([{ target }]) => document.documentElement.style.setProperty("--foot", `${target.offsetHeight}px`)).observe(find(".composer"));
-showPrior();
-question.focus();
+load();

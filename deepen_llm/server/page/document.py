@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
-from deepen_llm.ensemble import Ensemble
 from deepen_llm.explain.markup import Markup, element
 from deepen_llm.explain.page import STYLE
-from deepen_llm.explain.token import choose_colours
-from deepen_llm.explain.wording import format_weight
-from deepen_llm.server.page.question import list_members
 
-LEAST = 0.01
-"""The least weight that a slider gives: who has less is switched off."""
 FOLDER = Path(__file__).parent
 SCRIPT = (FOLDER / "chat.js").read_text(encoding="utf-8")
 STYLES = STYLE.read_text(encoding="utf-8") + (FOLDER / "chat.css").read_text(encoding="utf-8")
@@ -27,14 +20,10 @@ POLICY = (
 """This script alone runs, whatever a model writes, and talks to this server alone."""
 
 
-def render_document(ensemble: Ensemble) -> str:
-    """The whole page as HTML, for an ensemble."""
-    body = element(
-        "body",
-        element("main", _header(ensemble), _conversation(), _composer()),
-        element("script", Markup(SCRIPT)),
-        data_chat="yes" if ensemble.has_chat_template else "no",
-    )
+def render_document() -> str:
+    """The whole page as HTML. Whom it asks it finds out itself, with a key where the server wants one."""
+    main = element("main", _header(), _conversation(), _composer())
+    body = element("body", main, element("script", Markup(SCRIPT)))
     return "<!doctype html>\n" + element("html", _head(), body, lang="en") + "\n"
 
 
@@ -49,55 +38,10 @@ def _head() -> Markup:
     )
 
 
-def _header(ensemble: Ensemble) -> Markup:
-    """The members with their switches and weights: colour, name, on or off, how much."""
-    members = list_members(ensemble)
-    colours = choose_colours(members)
-    rows = []
-    for index, member in enumerate(members):
-        role = " (main)" if member.is_main else ""
-        rows.append(
-            element(
-                "li",
-                element(
-                    "label",
-                    element("input", type_="checkbox", class_="on", checked=True),
-                    element("i", class_=f"swatch one m{colours[member.name]}"),
-                    element("b", member.name, title=member.name),
-                    element("small", role),
-                ),
-                element(
-                    "input",
-                    type_="range",
-                    class_="prior",
-                    min_=f"{LEAST}",
-                    max_="1",
-                    step_="0.01",
-                    value=f"{max(member.weight, LEAST):.2f}",
-                    aria_label=f"weight of {member.name}",
-                ),
-                element("output", format_weight(member.weight)),
-                class_="member",
-                data_index=index,
-                data_name=member.name,
-                data_weight=f"{member.weight:.6f}",
-            )
-        )
+def _header() -> Markup:
     theme = _button("Dark or light", "theme", aria_label="Change between dark and light")
     top = element("div", element("h1", "deepen"), theme, _button("New chat", "new"), class_="top")
-    notes = [element("p", element("small", note)) for note in _list_notes(ensemble)]
-    return element("header", top, element("ul", *rows, class_="members", aria_label="Members"), *notes)
-
-
-def _list_notes(ensemble: Ensemble) -> Iterator[str]:
-    """What people must know of this ensemble to understand what they see."""
-    if len(ensemble.members) > 1:
-        yield "Weights with which an answer begins; switch a member off, and ask again to compare."
-    if silent := [member.name for member in ensemble.members if not member.vocabulary.has_chat_template]:
-        yield (
-            f"No chat template: {', '.join(silent)}. Each message is gone on with as plain text, without those before; "
-            "chat_template: plain in the member's settings makes it a chat."
-        )
+    return element("header", top, element("div", class_="who"))
 
 
 def _conversation() -> Markup:
@@ -150,3 +94,6 @@ def _number(label: str, value: str, *, minimum: str, step: str) -> Markup:
 def _button(text: str, class_: str, **attributes: str | bool) -> Markup:
     kind = "submit" if class_ == "send" else "button"
     return element("button", text, type_=kind, class_=class_, **attributes)
+
+
+DOCUMENT = render_document()

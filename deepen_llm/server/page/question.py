@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Literal, final
 
@@ -11,15 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.ensemble import Ensemble
-from deepen_llm.errors import DeepenError
-from deepen_llm.explain import ExplainedMember
+from deepen_llm.errors import ConfigError, DeepenError
 from deepen_llm.explain.live import LiveExplanation
 from deepen_llm.explain.token import AnswerMarkup
 from deepen_llm.requests.streams import AsyncStream
 from deepen_llm.results import Chunk
-
-Event = tuple[Literal["tokens", "end", "error"], dict[str, Any]]
-"""A kind of event, and what it holds as JSON values."""
+from deepen_llm.server.page.members import list_members
+from deepen_llm.server.refusals import explain
 
 
 @final
@@ -46,51 +44,54 @@ class PageQuestion(BaseModel):
     number: int = Field(default=0, ge=0, lt=2**31)
     """Which of the page's answers it is: its elements' ids tell them apart."""
 
-    def make_params(self) -> SamplingParams:
-        """How it is decoded.
+    def make_params(self, most_tokens: int | None, timeout_s: float) -> SamplingParams:
+        """How it is decoded, within the server's limits.
 
         Raises:
-            ConfigError: Weights that are no distribution.
+            RefusedError: Weights that are no distribution.
         """
-        return SamplingParams(
-            max_new_tokens=self.max_tokens,
-            temperature=self.temperature,
-            prior=None if self.prior is None else tuple(self.prior),
-            trace=True,
-        )
+        try:
+            return SamplingParams(
+                max_new_tokens=min(self.max_tokens, most_tokens or self.max_tokens),
+                temperature=self.temperature,
+                prior=None if self.prior is None else tuple(self.prior),
+                timeout_s=timeout_s,
+                trace=True,
+            )
+        except ConfigError as error:
+            raise explain(error, "prior") from error
 
 
-def list_members(ensemble: Ensemble) -> list[ExplainedMember]:
-    """The members with the weights that a request begins with."""
-    names = zip(ensemble.member_names, ensemble.prior_weights, strict=True)
-    return [ExplainedMember(name, weight, name == ensemble.main_name) for name, weight in names]
+async def answer_question(
+    ensemble: Ensemble, question: PageQuestion, params: SamplingParams
+) -> AsyncGenerator[dict[str, Any]]:
+    """The answer as events with a `kind`: "tokens" as they come, and at last the "end", which tells how it ended.
 
+    Closing the generator ends the work in the engine.
 
-async def answer_question(ensemble: Ensemble, question: PageQuestion) -> AsyncIterator[Event]:
-    """The answer's tokens as they come, then how it ended, or an error.
-
-    Closing the iterator ends the work in the engine.
+    Raises:
+        RefusedError: What was asked cannot be answered, or a member failed.
     """
     begin = time.perf_counter()
     markup = AnswerMarkup(list_members(ensemble), prefix=f"a{question.number}-")
     live = LiveExplanation(ensemble)
     try:
-        async with aclosing(_ask(ensemble, question)) as stream:
+        async with aclosing(_ask(ensemble, question, params)) as stream:
             async for chunk in stream:
                 html = "".join(markup.render(token) for token in live.push(chunk))
-                yield "tokens", {"html": html, "text": chunk.text}
+                yield {"kind": "tokens", "html": html, "text": chunk.text}
                 if chunk.finish_reason is not None:
-                    yield "end", _describe_end(ensemble, chunk, time.perf_counter() - begin)
+                    yield {"kind": "end", **_describe_end(ensemble, chunk, time.perf_counter() - begin)}
     except DeepenError as error:
-        yield "error", {"message": str(error)}
+        raise explain(error, "messages") from error
 
 
-def _ask(ensemble: Ensemble, question: PageQuestion) -> AsyncStream:
+def _ask(ensemble: Ensemble, question: PageQuestion, params: SamplingParams) -> AsyncStream:
     """The stream of the answer. Models without a chat template go on with what was asked last."""
     if ensemble.has_chat_template:
         messages = [{"role": one.role, "content": one.content} for one in question.messages]
-        return ensemble.astream_chat(messages, question.make_params())
-    return ensemble.astream(question.messages[-1].content, question.make_params())
+        return ensemble.astream_chat(messages, params)
+    return ensemble.astream(question.messages[-1].content, params)
 
 
 def _describe_end(ensemble: Ensemble, last: Chunk, seconds: float) -> dict[str, Any]:

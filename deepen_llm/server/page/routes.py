@@ -1,20 +1,19 @@
-"""The page's two addresses: the page itself, and what it asks."""
+"""The page's addresses: the page itself, whom it asks, and what it asks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
-from fastapi import APIRouter
-from fastapi.params import Depends
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
-from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from deepen_llm.ensemble import Ensemble
-from deepen_llm.server.page.document import POLICY, render_document
+from deepen_llm.config import SamplingParams
+from deepen_llm.server.page.document import DOCUMENT, POLICY
+from deepen_llm.server.page.members import describe_members
 from deepen_llm.server.page.question import PageQuestion, answer_question
+from deepen_llm.server.service import Service
 
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -24,33 +23,30 @@ HEADERS = {
 }
 
 
-def make_page_router(ensemble: Ensemble, *, guards: Sequence[Depends] = ()) -> APIRouter:
-    """The routes of the page.
-
-    Args:
-        ensemble: Who answers.
-        guards: What a question must pass before it is answered, such as a key; the page itself, which holds no
-            secret, is open.
-    """
+def page_router(service: Service) -> APIRouter:
+    """The page over a service. The document itself tells of nothing, so that it may be open to everybody."""
     router = APIRouter(include_in_schema=False)
-    document = render_document(ensemble)
+    ensemble = service.models.ensemble
 
-    @router.get("/", response_class=HTMLResponse)
-    async def show() -> HTMLResponse:
-        return HTMLResponse(document, headers=HEADERS)
+    @router.get("/")
+    async def show() -> Response:
+        return HTMLResponse(DOCUMENT, headers=HEADERS)
 
-    @router.post("/page/answers", dependencies=list(guards))
-    async def answer(question: PageQuestion) -> EventSourceResponse:
-        return EventSourceResponse(_send(ensemble, question))
+    @router.get("/page/members")
+    async def show_members() -> dict[str, object]:
+        return describe_members(ensemble)
+
+    @router.post("/page/answers")
+    async def answer(request: Request, question: PageQuestion) -> Response:
+        params = question.make_params(service.settings.max_tokens, service.settings.timeout_s)
+        return await service.stream(request, _pieces(service, question, params))
 
     return router
 
 
-async def _send(ensemble: Ensemble, question: PageQuestion) -> AsyncIterator[ServerSentEvent]:
-    async with aclosing(answer_question(ensemble, question)) as events:  # type: ignore[type-var]
-        async for kind, content in events:
-            yield ServerSentEvent(event=kind, data=_write(content))
-
-
-def _write(content: dict[str, Any]) -> str:
-    return json.dumps(content, ensure_ascii=True, allow_nan=False)
+async def _pieces(service: Service, question: PageQuestion, params: SamplingParams) -> AsyncGenerator[str]:
+    """The data of every event; closing it frees what runs."""
+    with service.admission.take(1):
+        async with aclosing(answer_question(service.models.ensemble, question, params)) as events:
+            async for event in events:
+                yield json.dumps(event, allow_nan=False)

@@ -9,14 +9,14 @@ import time
 
 import pytest
 import uvicorn
-from fastapi import FastAPI
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from deepen_llm import Ensemble
-from deepen_llm.server.page import make_page_router
+from deepen_llm.server.app import build_app
+from deepen_llm.server.settings import ServerSettings
 
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 pytestmark = [
@@ -27,6 +27,7 @@ FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-quic", "--disable-dev-shm-usage"),
 )
+KEY = "a-key-of-this-test"
 WIDE, PHONE = (1280, 900), (390, 844)
 
 
@@ -38,8 +39,7 @@ def ensemble():
 
 @pytest.fixture(scope="module")
 def address(ensemble):
-    app = FastAPI()
-    app.include_router(make_page_router(ensemble))
+    app = build_app(ensemble, ServerSettings(api_keys=(KEY,)))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -71,6 +71,15 @@ class Page:
             {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE},
         )
         driver.get(address)
+        self.wait_for(".key")
+        self.one(".key").send_keys(KEY, Keys.TAB)
+        self.wait_for(".member")
+
+    def wait_for(self, selector, seconds=10.0):
+        end = time.monotonic() + seconds
+        while not any(one.is_displayed() for one in self.all(selector)) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert self.all(selector)
 
     def all(self, selector):
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
@@ -107,7 +116,8 @@ class Page:
 def page(driver, address):
     page = Page(driver, address)
     yield page
-    assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+    errors = [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [message for message in errors if "401" not in message and "400" not in message] == []
 
 
 def test_an_answer_comes_token_by_token_in_the_colours_of_who_decided(page, ensemble):
@@ -147,6 +157,13 @@ def test_a_member_is_switched_off_and_asked_again_side_by_side(page, ensemble):
     assert f"{ensemble.member_names[1]} 0" in second.text
     webdriver.ActionChains(page.driver).move_to_element(second.find_element(By.CSS_SELECTOR, ".token")).perform()
     assert "was not asked" in page.panels()[-1].text
+
+
+def test_without_the_key_the_page_tells_of_nobody(driver, address, ensemble):
+    driver.get(address)
+    time.sleep(0.5)
+    assert not any(name in driver.page_source for name in ensemble.member_names)
+    assert "API key" in driver.find_element(By.CSS_SELECTOR, ".who").text
 
 
 def test_somebody_always_answers(page):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 import pytest
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 
 from deepen_llm import Ensemble
 from deepen_llm.server.page.question import PageQuestion, answer_question
+from deepen_llm.server.refusals import RefusedError
 from deepen_llm.testing import ScriptedMember
 from deepen_llm.vocabulary import Vocabulary
 from tests import toy_tokenizers
@@ -33,14 +35,15 @@ def ask(**changes):
 
 
 async def collect(ensemble, question):
-    return [event async for event in answer_question(ensemble, question)]
+    params = question.make_params(None, 60.0)
+    return [event async for event in answer_question(ensemble, question, params)]
 
 
 async def test_the_pieces_are_markup_of_every_token_and_join_to_the_answer(plain, read_page):
-    *tokens, (kind, end) = await collect(plain, ask(number=3))
-    assert {kind for kind, _ in tokens} == {"tokens"} and kind == "end"
-    assert "".join(content["text"] for _, content in tokens) == STORY.removeprefix("the cat sat")
-    page = read_page("".join(content["html"] for _, content in tokens))
+    *tokens, end = await collect(plain, ask(number=3))
+    assert {event["kind"] for event in tokens} == {"tokens"} and end["kind"] == "end"
+    assert "".join(event["text"] for event in tokens) == STORY.removeprefix("the cat sat")
+    page = read_page("".join(event["html"] for event in tokens))
     assert len(page.find("token")) == end["num_tokens"]
     assert {one["id"].partition("step")[0] for one in page.find("token")} == {"a3-"}
     num_bold = sum(name == "b" for name, _ in page.elements)
@@ -48,8 +51,7 @@ async def test_the_pieces_are_markup_of_every_token_and_join_to_the_answer(plain
 
 
 async def test_the_end_tells_the_weights_and_why(plain):
-    events = await collect(plain, ask(max_tokens=2, prior=[1.0, 0.0]))
-    end = events[-1][1]
+    end = (await collect(plain, ask(max_tokens=2, prior=[1.0, 0.0])))[-1]
     assert end["finish_reason"] == "length" and end["num_tokens"] == 2
     assert end["weights"] == {"bpe": 1.0, "other": 0.0}
     assert end["seconds"] > 0
@@ -64,14 +66,22 @@ async def test_the_end_tells_the_weights_and_why(plain):
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "must be valid Unicode text"),
     ],
 )
-async def test_what_cannot_be_answered_is_an_event_that_says_why(make_ensemble, changes, message):
-    ((kind, content),) = await collect(make_ensemble([STORY]), ask(**changes))
-    assert kind == "error"
-    assert message in content["message"]
+async def test_what_cannot_be_answered_is_refused_with_the_reason(make_ensemble, changes, message):
+    with pytest.raises(RefusedError) as refused:
+        await collect(make_ensemble([STORY]), ask(**changes))
+    assert refused.value.status == 400
+    assert message in json.dumps(refused.value.body)
+
+
+def test_a_server_limits_how_much_is_asked_for():
+    assert ask(max_tokens=500).make_params(64, 9.0).max_new_tokens == 64
+    assert ask(max_tokens=5).make_params(64, 9.0).max_new_tokens == 5
+    assert ask(max_tokens=500).make_params(None, 9.0).timeout_s == 9.0
 
 
 async def test_a_reader_who_goes_away_ends_the_work(plain):
-    events = answer_question(plain, ask(max_tokens=64))
+    question = ask(max_tokens=64)
+    events = answer_question(plain, question, question.make_params(None, 60.0))
     await anext(events)
     await events.aclose()
     end = time.monotonic() + 5
