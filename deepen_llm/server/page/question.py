@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Annotated, Any, Literal, final
 
@@ -63,11 +63,11 @@ class PageQuestion(BaseModel):
 
 
 async def answer_question(
-    ensemble: Ensemble, question: PageQuestion, params: SamplingParams
+    ensemble: Ensemble, question: PageQuestion, params: SamplingParams, note: Callable[[Chunk], None] | None = None
 ) -> AsyncGenerator[dict[str, Any]]:
     """The answer as events with a `kind`: "tokens" as they come, and at last the "end", which tells how it ended.
 
-    Closing the generator ends the work in the engine.
+    Closing the generator ends the work in the engine. `note` is told of every piece of the stream.
 
     Raises:
         RefusedError: What was asked cannot be answered, or a member failed.
@@ -78,6 +78,8 @@ async def answer_question(
     try:
         async with aclosing(_ask(ensemble, question, params)) as stream:
             async for chunk in stream:
+                if note is not None:
+                    note(chunk)
                 html = "".join(markup.render(token) for token in live.push(chunk))
                 yield {"kind": "tokens", "html": html, "text": chunk.text}
                 if chunk.finish_reason is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from deepen_llm.config import SamplingParams
+from deepen_llm.results import Chunk
 from deepen_llm.server.page.document import DOCUMENT, POLICY
 from deepen_llm.server.page.members import describe_members
 from deepen_llm.server.page.question import PageQuestion, answer_question
@@ -46,7 +48,16 @@ def page_router(service: Service) -> APIRouter:
 
 async def _pieces(service: Service, question: PageQuestion, params: SamplingParams) -> AsyncGenerator[str]:
     """The data of every event; closing it frees what runs."""
+    began_s = time.monotonic()
+    ensemble, origin = service.origin(None, "page")
+    pace, last = service.metrics.pace(origin.model), []
+
+    def note(chunk: Chunk) -> None:
+        pace.note(len(chunk.token_ids))
+        last.extend([chunk] if chunk.finish_reason else [])
+
     with service.admission.take(1):
-        async with aclosing(answer_question(service.models.ensemble, question, params)) as events:
+        async with aclosing(answer_question(ensemble, question, params, note)) as events:
             async for event in events:
                 yield json.dumps(event, allow_nan=False)
+    service.note_stream(origin, last, 1, began_s)

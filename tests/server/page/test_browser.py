@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import threading
 import time
 
 import pytest
-import uvicorn
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from deepen_llm import Ensemble
-from deepen_llm.server.app import build_app
-from deepen_llm.server.settings import ServerSettings
+from tests.server.serving import serving
 
 BROWSER, DRIVER = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
 pytestmark = [
@@ -38,15 +34,14 @@ def ensemble():
 
 
 @pytest.fixture(scope="module")
-def address(ensemble):
-    app = build_app(ensemble, ServerSettings(api_keys=(KEY,)))
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/"
-        server.should_exit = True
-        thread.join(10)
+def server(ensemble):
+    with serving(ensemble, api_keys=(KEY,)) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def address(server):
+    return f"{server.address}/"
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +121,12 @@ def test_an_answer_comes_token_by_token_in_the_colours_of_who_decided(page, ense
     assert page.answers() == [expected.strip()]
     looks = {name for token in page.all(".token") for name in token.get_attribute("class").split()}
     assert looks & {"one", "agreed", "overruled", "fusion"}
+
+
+def test_the_servers_metrics_count_what_the_page_asks(page, server):
+    page.ask("What is the capital of Peru?")
+    told = server.service.metrics.write().decode()
+    assert 'deepen_request_success_total{finished_reason="stop",model_name="deepen"}' in told
 
 
 def test_pointing_at_a_token_shows_what_each_member_said(page, ensemble):
