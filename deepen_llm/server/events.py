@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import final
 
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
@@ -14,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from deepen_llm.errors import DeepenError
 from deepen_llm.requests.streams import AsyncStream
 from deepen_llm.results import Chunk
-from deepen_llm.server.refusals import RefusedError, explain
+from deepen_llm.server.refusals import RefusedError, explain, naming
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +70,12 @@ async def merge(streams: Sequence[Callable[[], AsyncStream]], param: str) -> Asy
     Raises:
         RefusedError: One of them failed, of which `param` is to blame where the request is; the others are ended.
     """
-    queue: asyncio.Queue[tuple[int, Chunk] | BaseException | None] = asyncio.Queue()
+    if len(streams) == 1:
+        async with aclosing(_alone(streams[0], param)) as only:
+            async for piece in only:
+                yield piece
+        return
+    queue: asyncio.Queue[tuple[int, Chunk] | Exception | None] = asyncio.Queue()
     opened: list[AsyncStream] = []
     readers: list[asyncio.Task[None]] = []
     try:
@@ -81,7 +87,7 @@ async def merge(streams: Sequence[Callable[[], AsyncStream]], param: str) -> Asy
             item = await queue.get()
             if isinstance(item, DeepenError):
                 raise explain(item, param) from item
-            if isinstance(item, BaseException):
+            if isinstance(item, Exception):
                 raise item
             if item is None:
                 num_open -= 1
@@ -94,9 +100,18 @@ async def merge(streams: Sequence[Callable[[], AsyncStream]], param: str) -> Asy
             await stream.aclose()
 
 
-async def _read(
-    stream: AsyncStream, place: int, queue: asyncio.Queue[tuple[int, Chunk] | BaseException | None]
-) -> None:
+async def _alone(start: Callable[[], AsyncStream], param: str) -> AsyncGenerator[tuple[int, Chunk]]:
+    """`merge` for one stream, which needs no queue beside its own."""
+    with naming(param):
+        stream = start()
+        try:
+            async for chunk in stream:
+                yield 0, chunk
+        finally:
+            await stream.aclose()
+
+
+async def _read(stream: AsyncStream, place: int, queue: asyncio.Queue[tuple[int, Chunk] | Exception | None]) -> None:
     """Put what comes of a stream into the queue, and at its end None or its error."""
     try:
         async for chunk in stream:
