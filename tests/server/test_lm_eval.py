@@ -63,7 +63,7 @@ async def test_log_likelihoods_of_whole_texts_under_the_ensemble_are_those_in_th
     due = [sum(one.logprob for one in read) for read in await fixed.aprompt_logprobs(texts)]
     asked = [(text,) for text in texts]
     got = await asyncio.to_thread(ask, server, "deepen", "loglikelihood_rolling", asked, has_bos=False)
-    assert got == pytest.approx(due, abs=1e-4)
+    assert got == pytest.approx(due, rel=1e-5)
 
 
 def test_log_likelihoods_of_the_ensemble_are_near_those_in_this_process(server, fixed):
