@@ -16,7 +16,7 @@ from deepen_llm.results import Chunk, Generation
 from deepen_llm.server.answer_parts import Origin, tell_stream_usage, write
 from deepen_llm.server.completion_answer import CompletionAnswer, Echo
 from deepen_llm.server.completion_request import CompletionPlan, CompletionRequest
-from deepen_llm.server.events import DONE, merge
+from deepen_llm.server.events import DONE, Event, merge
 from deepen_llm.server.refusals import naming
 from deepen_llm.server.service import Service
 
@@ -65,8 +65,8 @@ async def _read(ensemble: Ensemble, plan: CompletionPlan, origin: Origin) -> lis
 
 async def _pieces(
     service: Service, ensemble: Ensemble, plan: CompletionPlan, origin: Origin, *, tells_usage: bool
-) -> AsyncGenerator[str]:
-    """The data of every event; closing it frees what runs."""
+) -> AsyncGenerator[Event]:
+    """Every event; closing it frees what runs."""
     began_s = time.monotonic()
     answer = CompletionAnswer(plan, origin)
     last: dict[int, Chunk] = {}
@@ -78,17 +78,17 @@ async def _pieces(
             echoes = await _read(ensemble, plan, origin)
         for index, echo in enumerate(echoes):
             for place in range(index * num_each, (index + 1) * num_each) if echo else ():
-                yield write(answer.completion([answer.choice(place, None, echo)]))
+                yield Event(write(answer.completion([answer.choice(place, None, echo)])))
         async with aclosing(merge(starts, "prompt")) as chunks:
             async for index, chunk in chunks:
                 paces[index].note(len(chunk.token_ids))
-                yield write(answer.completion([answer.choice(index, chunk)]))
+                yield Event(write(answer.completion([answer.choice(index, chunk)])))
                 if chunk.finish_reason:
                     last[index] = chunk
     ended = [last[index] for index in sorted(last)]
     service.note_stream(origin, ended, num_each, began_s)
     if tells_usage:
-        yield write(answer.completion([], usage=tell_stream_usage(ended, num_each)))
+        yield Event(write(answer.completion([], usage=tell_stream_usage(ended, num_each))))
     yield DONE
 
 

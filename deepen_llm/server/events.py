@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from typing import final
+from typing import NamedTuple, final
 
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.types import Receive, Scope, Send
@@ -19,22 +19,31 @@ from deepen_llm.server.refusals import RefusedError, explain, naming
 
 logger = logging.getLogger(__name__)
 
-DONE = "[DONE]"
-"""Ends a stream, as OpenAI does it."""
 PING_S = 15
 """How often a comment is sent where nothing else is, so that nobody between takes the connection for dead."""
+
+
+class Event(NamedTuple):
+    """One event: its data, and its name where it has one."""
+
+    data: str
+    name: str | None = None
+
+
+DONE = Event("[DONE]")
+"""Ends a stream, as OpenAI does it."""
 
 
 @final
 class Events(EventSourceResponse):
     """A response of events. However it ends, the source of the events is closed."""
 
-    def __init__(self, source: AsyncGenerator[str], first: str, *, send_timeout_s: float, drain_s: float) -> None:
+    def __init__(self, source: AsyncGenerator[Event], first: Event, *, send_timeout_s: float, drain_s: float) -> None:
         """Take the events.
 
         Args:
-            source: The data of each event, from the second on.
-            first: That of the first one.
+            source: The events from the second on.
+            first: The first one.
             send_timeout_s: How long a reader may take nothing.
             drain_s: How long the stream may go on once the server is asked to stop.
         """
@@ -53,15 +62,19 @@ class Events(EventSourceResponse):
             await self._source.aclose()
 
 
-async def _events(source: AsyncGenerator[str], first: str) -> AsyncIterator[dict[str, str]]:
+async def _events(source: AsyncGenerator[Event], first: Event) -> AsyncIterator[dict[str, str]]:
     """The events; an error on the way is the last but one, for the status has been sent."""
-    yield {"data": first}
+    yield _as_fields(first)
     try:
-        async for data in source:
-            yield {"data": data}
+        async for event in source:
+            yield _as_fields(event)
     except RefusedError as error:
-        yield {"data": json.dumps(error.body)}
-        yield {"data": DONE}
+        yield _as_fields(Event(json.dumps(error.body)))
+        yield _as_fields(DONE)
+
+
+def _as_fields(event: Event) -> dict[str, str]:
+    return {"data": event.data} if event.name is None else {"event": event.name, "data": event.data}
 
 
 async def merge(streams: Sequence[Callable[[], AsyncStream]], param: str) -> AsyncGenerator[tuple[int, Chunk]]:
