@@ -27,13 +27,7 @@ def chat_router(service: Service) -> APIRouter:
     async def create_chat_completion(request: Request, body: ChatRequest) -> Response:
         """Reply to messages, which every member reads in its own template."""
         ensemble, origin = service.origin(body.model, "chatcmpl")
-        settings = service.settings
-        plan = await run_in_threadpool(
-            body.plan,
-            context_length=ensemble.context_length,
-            timeout_s=settings.timeout_s,
-            max_tokens=settings.max_tokens,
-        )
+        plan = await run_in_threadpool(body.plan, ensemble, service.settings)
         if body.stream:
             return await service.stream(request, _pieces(service, ensemble, plan, origin, tells_usage=body.tells_usage))
         began_s = time.monotonic()

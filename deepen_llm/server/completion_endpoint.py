@@ -29,9 +29,7 @@ def completion_router(service: Service) -> APIRouter:
     async def create_completion(request: Request, body: CompletionRequest) -> Response:
         """Go on from a prompt, or from several."""
         ensemble, origin = service.origin(body.model, "cmpl")
-        plan = await run_in_threadpool(
-            body.plan, timeout_s=service.settings.timeout_s, max_tokens=service.settings.max_tokens
-        )
+        plan = await run_in_threadpool(body.plan, ensemble, service.settings)
         if body.stream:
             return await service.stream(request, _pieces(service, ensemble, plan, origin, tells_usage=body.tells_usage))
         began_s = time.monotonic()

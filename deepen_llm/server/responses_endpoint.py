@@ -28,13 +28,7 @@ def responses_router(service: Service) -> APIRouter:
     async def create_response(request: Request, body: ResponsesRequest) -> Response:
         """Answer an input, of which nothing is kept: every request has the whole conversation."""
         ensemble, origin = service.origin(body.model, "resp")
-        settings = service.settings
-        plan = await run_in_threadpool(
-            body.plan,
-            context_length=ensemble.context_length,
-            timeout_s=settings.timeout_s,
-            max_tokens=settings.max_tokens,
-        )
+        plan = await run_in_threadpool(body.plan, ensemble, service.settings)
         answer = ResponseAnswer(body, plan, origin)
         if body.stream:
             return await service.stream(request, _pieces(service, ensemble, answer, origin))

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+from deepen_llm.ensemble import Ensemble
 from deepen_llm.errors import quote
 from deepen_llm.server.chat_request import ChatPlan, ChatRequest
 from deepen_llm.server.refusals import RefusedError
 from deepen_llm.server.request_fields import ENGINE_NAMES, RequestFields
+from deepen_llm.server.settings import ServerSettings
 
 NAMES = {"max_tokens": "max_output_tokens", "messages": "input", "response_format": "text"}
 """What fields of chats are called here."""
@@ -43,8 +45,8 @@ class ResponsesRequest(RequestFields):
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
-    def plan(self, *, context_length: int, timeout_s: float, max_tokens: int | None = None) -> ChatPlan:
-        """What to ask of the ensemble: see `ChatRequest.plan`.
+    def plan(self, ensemble: Ensemble, settings: ServerSettings) -> ChatPlan:
+        """What to ask of an ensemble: see `ChatRequest.plan`.
 
         Raises:
             RefusedError: Something that cannot be done; it names the field.
@@ -64,7 +66,7 @@ class ResponsesRequest(RequestFields):
                 deepen=self.deepen,
                 **{name: getattr(self, name) for name in ENGINE_NAMES},
             )
-            return chat.plan(context_length=context_length, timeout_s=timeout_s, max_tokens=max_tokens)
+            return chat.plan(ensemble, settings)
 
     def _messages(self) -> list[Any]:
         system = [] if self.instructions is None else [{"role": "system", "content": self.instructions}]

@@ -150,6 +150,14 @@ def test_a_trace_tells_what_every_member_said(client, starter):
     assert [member["member"] for member in first["members"]] == list(starter.member_names)
 
 
+@pytest.mark.parametrize("prior", [{"neox": 1.0}, [0.0, 1.0, 0.0]])
+def test_a_request_may_say_who_counts(client, prior):
+    answer = client.completions.create(
+        model="deepen", prompt=PROMPT, max_tokens=3, temperature=0, extra_body={"deepen": {"prior": prior}}
+    )
+    assert answer.choices[0].deepen["weights"] == {"llama": 0.0, "neox": 1.0, "qwen2": 0.0}
+
+
 def test_a_seed_repeats_an_answer(client):
     asked = {"model": "deepen", "messages": MESSAGES, "max_tokens": 12, "seed": 5, "n": 2}
     texts = [[c.message.content for c in client.chat.completions.create(**asked).choices] for _ in range(2)]
@@ -165,6 +173,9 @@ BAD = {
     "a field of others": ({"extra_body": {"best_of": 3}}, "best_of"),
     "an unknown field": ({"extra_body": {"temprature": 1}}, "temprature"),
     "an unknown extension": ({"extra_body": {"deepen": {"wieghts": [1]}}}, "deepen"),
+    "a member there is none of": ({"extra_body": {"deepen": {"prior": {"gpt": 1.0}}}}, "deepen"),
+    "too few weights": ({"extra_body": {"deepen": {"prior": [0.5, 0.5]}}}, "deepen"),
+    "weights that do not sum to 1": ({"extra_body": {"deepen": {"prior": [0.5, 0.5, 0.5]}}}, None),
     "usage without a stream": ({"extra_body": {"stream_options": {"include_usage": True}}}, "stream_options"),
     "a tool without a choice": ({"tool_choice": "required"}, "tools"),
     "a schema that cannot be": (
