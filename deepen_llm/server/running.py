@@ -82,9 +82,10 @@ def take_port(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (")[0]
         raise ConfigError(
-            f"the server must be able to listen at port {port} of {quote(host)}: {error.strerror or error}: give "
-            "another port (0 takes a free one) or host"
+            f"the server must be able to listen at port {port} of {quote(host)}: {reason}: give another port (0 takes "
+            "a free one) or host"
         ) from error
 
 
