@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import httpx
 import pytest
@@ -23,6 +24,19 @@ def test_a_port_that_is_taken_is_told_and_what_to_do():
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"listen at port {port} of '127.0.0.1': .*in use: give another port"):
             take_port("127.0.0.1", port)
+
+
+def test_what_is_sent_goes_out_at_once(server):
+    """With Nagle's algorithm the parts of an answer would wait for each other's receipt, 40 ms each."""
+    with httpx.Client(base_url=server.address) as client:
+        seconds = []
+        for _ in range(20):
+            begun_s = time.monotonic()
+            client.get("/version")
+            seconds.append(time.monotonic() - begun_s)
+    assert min(seconds) < 0.03
+    with take_port("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_an_address_of_nobody_here_is_told():
