@@ -36,11 +36,12 @@ from deepen_llm.requests.futures import gather, submit_all, submit_aside, wait
 from deepen_llm.requests.prompt_size import takes_long
 from deepen_llm.requests.streams import AsyncStream, Stream
 from deepen_llm.requests.token_prompt import TokenPrompt
-from deepen_llm.results import Generation, Score, TokenLogprob
+from deepen_llm.results import Generation, Score, StepTimes, TokenLogprob
 from deepen_llm.vocabulary import Vocabulary
 from deepen_llm.vocabulary.chat import Message, check_text
 
-Prompts: TypeAlias = str | TokenPrompt | list[str] | list[str | TokenPrompt]
+Several: TypeAlias = list[str] | list[str | TokenPrompt]
+Prompts: TypeAlias = str | TokenPrompt | Several
 
 
 @final
@@ -171,6 +172,11 @@ class Ensemble:
         return self._engine.num_running
 
     @property
+    def step_times(self) -> StepTimes:
+        """How many steps the engine took, and how long it waited for each member in them."""
+        return self._engine.step_times
+
+    @property
     def is_closed(self) -> bool:
         """Whether nothing is answered any more: `close` was called, or the engine ended by a fault."""
         return not self._finalizer.alive or self._engine.has_ended
@@ -186,9 +192,7 @@ class Ensemble:
     @overload
     def generate(self, prompt: str | TokenPrompt, params: SamplingParams | None = None) -> Generation: ...
     @overload
-    def generate(
-        self, prompt: list[str] | list[str | TokenPrompt], params: SamplingParams | None = None
-    ) -> list[Generation]: ...
+    def generate(self, prompt: Several, params: SamplingParams | None = None) -> list[Generation]: ...
     def generate(self, prompt: Prompts, params: SamplingParams | None = None) -> Generation | list[Generation]:
         """Answer a prompt, or several in one batch.
 
@@ -213,9 +217,7 @@ class Ensemble:
     @overload
     async def agenerate(self, prompt: str | TokenPrompt, params: SamplingParams | None = None) -> Generation: ...
     @overload
-    async def agenerate(
-        self, prompt: list[str] | list[str | TokenPrompt], params: SamplingParams | None = None
-    ) -> list[Generation]: ...
+    async def agenerate(self, prompt: Several, params: SamplingParams | None = None) -> list[Generation]: ...
     async def agenerate(self, prompt: Prompts, params: SamplingParams | None = None) -> Generation | list[Generation]:
         """`generate` without blocking the event loop; cancelling the task ends the work."""
         prompts, params = check_prompts(prompt), check_params(params)
