@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -60,3 +63,12 @@ def test_requests_that_are_not_answered_are_counted_by_their_status(server):
 def test_a_member_alone_is_counted_by_its_name(server):
     httpx.post(f"{server.address}/v1/completions", json={**BODY, "model": "bpe"})
     assert read(server)["deepen_generation_tokens_total", "bpe"] == 5
+
+
+def test_the_dashboard_asks_for_nothing_that_is_not_told(server):
+    httpx.post(f"{server.address}/v1/completions", json={**BODY, "stream": True})
+    httpx.post(f"{server.address}/v1/completions", json={})
+    told = {name for name, *_ in read(server)}
+    dashboard = (Path(__file__).parents[2] / "docs" / "grafana.json").read_text("utf-8")
+    asked = set(re.findall(r"deepen_\w+", dashboard))
+    assert len(asked) > 10 and asked <= told
