@@ -13,13 +13,14 @@ import urllib3
 from pydantic import SecretStr
 from pydantic_core import to_json
 from urllib3.exceptions import (
-    ConnectTimeoutError,
     HTTPError,
     NameResolutionError,
     NewConnectionError,
     ProtocolError,
-    ReadTimeoutError,
     SSLError,
+)
+from urllib3.exceptions import (
+    TimeoutError as HTTPTimeoutError,
 )
 
 from deepen_llm.errors import MemberError, MemberTimeoutError, quote
@@ -121,10 +122,8 @@ class Client:
             pause, failure = PAUSE_S, ""
             try:
                 answer = self._send(method, path, payload, max_bytes, deadline)
-            except (NameResolutionError, SSLError, ConnectTimeoutError, ReadTimeoutError) as error:
-                self._explain(error)
             except (NewConnectionError, ProtocolError) as error:
-                if has_failed or time.monotonic() + pause >= deadline:
+                if has_failed or isinstance(error, NameResolutionError) or time.monotonic() + pause >= deadline:
                     self._explain(error)
                 failure = type(error).__name__
             except HTTPError as error:
@@ -184,13 +183,13 @@ class Client:
 
     def _explain(self, error: HTTPError) -> NoReturn:
         """Raise an own error for one of urllib3's."""
-        if isinstance(error, (ConnectTimeoutError, ReadTimeoutError)):
-            raise self.timeout_error() from error
         if isinstance(error, NameResolutionError):
             host = urlsplit(self.address).hostname
             problem = f"no address is known for the name {quote(host)}: correct it, or look at the network"
         elif isinstance(error, NewConnectionError):
             problem = "nobody listens there: start the server, or correct the address"
+        elif isinstance(error, HTTPTimeoutError):
+            raise self.timeout_error() from error
         elif isinstance(error, SSLError):
             problem = (
                 f"the connection cannot be made safe ({_shorten(str(error))}): correct http:// or https://, or name "
