@@ -12,6 +12,8 @@ SENTENCES = (
     "Вода кипит при 100 °C; 水在一百度沸腾。 🙂",
 )
 """Of letters, of code and numbers, of other scripts: tokenizers that cut all three alike are taken for the same."""
+SHOWN = 5
+"""How many tokens of each an error shows."""
 
 
 def check_tokenizer(name: str, dialect: Dialect, vocabulary: Vocabulary, place: str) -> None:
@@ -26,8 +28,10 @@ def check_tokenizer(name: str, dialect: Dialect, vocabulary: Vocabulary, place: 
         if there[: len(vocabulary.prefix_ids)] == list(vocabulary.prefix_ids):
             there = there[len(vocabulary.prefix_ids) :]
         if here != there:
+            at = next((at for at, (one, other) in enumerate(zip(here, there, strict=False)) if one != other), len(here))
             raise MemberError(
                 f"member {quote(name)}: its tokenizer ({quote(place)}) must be that of the server's model; of "
-                f"{quote(sentence)} it makes {quote(here)}, and the server {quote(there)}: give that model's own "
-                "tokenizer with tokenizer=, or name the model with server_model"
+                f"{quote(sentence)} it makes {len(here)} tokens and the server {len(there)}, the first that differ "
+                f"being {quote(here[at : at + SHOWN])} and {quote(there[at : at + SHOWN])}: give that model's own tokenizer "
+                "with tokenizer=, or name the model with server_model"
             )

@@ -183,9 +183,8 @@ class ServerMember(Member):
         try:
             self._start([Prompt(ids, 0)]).result()
         except StatusError as error:
-            raise MemberError(
-                f"{error}; if {self._top} tokens are too many for it: {self._dialect.more_hint}"
-            ) from error
+            hint = f"if {self._top} tokens are more than it tells, {self._dialect.more_hint}"
+            raise MemberError(f"{error}; {hint}") from error
 
     def _check_open(self) -> None:
         if self._is_closed:
