@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deepen_llm.members.base import Member
 
 KINDS = {
+    "gguf": "deepen_llm.members.gguf.settings:GGUFConfig",
     "transformers": "deepen_llm.members.transformers.settings:TransformersConfig",
     "server": "deepen_llm.members.server.settings:ServerConfig",
 }
