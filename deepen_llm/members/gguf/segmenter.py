@@ -39,7 +39,9 @@ class GGUFSegmenter:
         self.adds_prefix_space = self.prefixes_sections = start is not continuing
         self.prefix_ids = prefix_ids
         spelled = [text for token_id, text in special_texts.items() if text and token_id in self._cut(text, False).ids]
-        self._spelled = re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True)))) if spelled else None
+        self._spelled = (
+            re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True)))) if spelled else None
+        )
 
     def segment(self, text: str, at_start: bool) -> Segmentation:
         """The tokens of plain text.

@@ -32,6 +32,6 @@ def check_tokenizer(name: str, dialect: Dialect, vocabulary: Vocabulary, place: 
             raise MemberError(
                 f"member {quote(name)}: its tokenizer ({quote(place)}) must be that of the server's model; of "
                 f"{quote(sentence)} it makes {len(here)} tokens and the server {len(there)}, the first that differ "
-                f"being {quote(here[at : at + SHOWN])} and {quote(there[at : at + SHOWN])}: give that model's own tokenizer "
-                "with tokenizer=, or name the model with server_model"
+                f"being {quote(here[at : at + SHOWN])} and {quote(there[at : at + SHOWN])}: give that model's own "
+                "tokenizer with tokenizer=, or name the model with server_model"
             )

@@ -13,6 +13,10 @@ from deepen_llm.members.server.dialect import Dialect, Prompt, Question, Served,
 
 logger = logging.getLogger(__name__)
 
+WHOLE = "a"
+BIAS = 1e6
+"""More than any logit."""
+
 
 class _Token(BaseModel):
     id: int
@@ -46,6 +50,9 @@ class LlamaServerDialect(Dialect):
 
     So a row always goes to its own slot, its branches too: they cost the tokens that differ. Rows beyond the slots take
     turns in them, and are computed anew each time.
+
+    It tells nothing of a step whose token is a part of a character. So a token is drawn that is none, by a bias; what is
+    told is computed from the logits without it.
     """
 
     name = "llama-server"
@@ -54,13 +61,13 @@ class LlamaServerDialect(Dialect):
 
     def __init__(self, client: Client, served: Served, top: int) -> None:
         super().__init__(client, served, top)
-        self._num_slots = 1
+        self._num_slots, self._whole_id = 1, 0
         self._has_warned = False
 
     def describe(self, served: Served) -> Served:
-        """The context of one slot."""
+        """The context of one slot; and a token that is a whole character is looked for."""
         props = self.parse(_Props, self._client.get("/props"))
-        self._num_slots = props.total_slots
+        self._num_slots, self._whole_id = props.total_slots, self.tokenize(WHOLE)[-1]
         return served._replace(max_tokens=props.default_generation_settings.n_ctx)
 
     def tokenize(self, text: str) -> list[int]:
@@ -96,6 +103,7 @@ class LlamaServerDialect(Dialect):
             "n_predict": 1,
             "n_probs": self._top,
             "temperature": 0.0,
+            "logit_bias": [[self._whole_id, BIAS]],
             "cache_prompt": True,
             "id_slot": prompt.row if prompt.row < self._num_slots else -1,
             "response_fields": ["completion_probabilities"],

@@ -18,7 +18,7 @@ from deepen_llm.members.server.dialect import Dialect, Prompt, Served
 from deepen_llm.members.server.passes import ServerPass
 from deepen_llm.members.server.recognition import recognise
 from deepen_llm.members.server.settings import ServerConfig
-from deepen_llm.members.server.tokenizer import load_tokenizer
+from deepen_llm.members.server.tokenizer import read_vocabulary
 from deepen_llm.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -73,16 +73,10 @@ class ServerMember(Member):
         if place is None:
             raise MemberError(
                 f"member {quote(name)}: the tokenizer of a server's model is needed here, and {dialect.title} names "
-                "none: give a folder with its tokenizer.json, that file, or its name on the hub with tokenizer="
+                "none: give a folder with its tokenizer.json, that file, its GGUF file, or its name on the hub with "
+                "tokenizer="
             )
-        files = load_tokenizer(name, place)
-        vocabulary = Vocabulary.from_tokenizer(
-            files.tokenizer,
-            name=name,
-            num_logits=served.num_logits or files.num_logits,
-            eos_ids=files.eos_ids,
-            chat_template=config.chat_template,
-        )
+        vocabulary = read_vocabulary(name, place, served.num_logits, config.chat_template)
         check_tokenizer(name, dialect, vocabulary, place)
         member = cls(client, dialect, served, vocabulary, top=config.top)
         member._try_step()

@@ -194,7 +194,10 @@ class LlamaServer(Double):
             {"id": token_id, "token": self.text(token_id), "bytes": [65], "logprob": logprob}
             for token_id, logprob in self.tell(body["prompt"], min(body["n_probs"], self.max_top))
         ]
-        return {"completion_probabilities": [{**top[0], "top_logprobs": top}]}
+        drawn = body["logit_bias"][0][0] if "logit_bias" in body else top[0]["id"]
+        if "\ufffd" in self.text(drawn):
+            return {}  # nothing is told of a part of a character
+        return {"completion_probabilities": [{"id": drawn, "top_logprobs": top}]}
 
 
 class Sglang(Double):
