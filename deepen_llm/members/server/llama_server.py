@@ -51,8 +51,8 @@ class LlamaServerDialect(Dialect):
     So a row always goes to its own slot, its branches too: they cost the tokens that differ. Rows beyond the slots take
     turns in them, and are computed anew each time.
 
-    It tells nothing of a step whose token is a part of a character. So a token is drawn that is none, by a bias; what is
-    told is computed from the logits without it.
+    It tells nothing of a step whose token is a part of a character. So a token is drawn that is none, by a bias; what
+    is told is computed from the logits without it.
     """
 
     name = "llama-server"

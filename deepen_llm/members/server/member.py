@@ -15,7 +15,7 @@ from deepen_llm.members.names import member_name
 from deepen_llm.members.server.agreement import check_tokenizer
 from deepen_llm.members.server.client import Client, StatusError
 from deepen_llm.members.server.dialect import Dialect, Prompt, Served
-from deepen_llm.members.server.passes import ServerPass
+from deepen_llm.members.server.passes import Measured, ServerPass, Wanted
 from deepen_llm.members.server.recognition import recognise
 from deepen_llm.members.server.settings import ServerConfig
 from deepen_llm.members.server.tokenizer import read_vocabulary
@@ -23,6 +23,8 @@ from deepen_llm.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
 
+MAX_MEASURED = 8
+"""The most tokens of a row that are measured in a pass."""
 FEW = 100
 """With fewer tokens than that answers get measurably worse."""
 
@@ -57,6 +59,8 @@ class ServerMember(Member):
         name = member_name(config)
         if config.top < FEW:
             logger.warning("member %r is told %d tokens a step: below %d answers get worse", name, config.top, FEW)
+        if config.key is not None and config.is_open_to_all:
+            logger.warning("the key of member %r goes over the network in the open: use https://", name)
         client = Client(name, config.model, key=config.key, timeout_s=config.timeout_s)
         try:
             return cls._load(name, client, config)
@@ -98,7 +102,7 @@ class ServerMember(Member):
         return 0
 
     @property
-    def num_told(self) -> int | None:
+    def num_told(self) -> int:
         """As many as the server is asked for."""
         return min(self._top, len(self.vocabulary))
 
@@ -138,12 +142,23 @@ class ServerMember(Member):
         *,
         temperature: float = 1.0,
     ) -> Pending:
-        """Send each row's whole text. Nothing is measured: servers would compute the whole text anew for it."""
-        del measured, temperature
+        """Send each row's whole text, and for each token that is measured what is before it.
+
+        A few tokens after others are measured, which costs the server a token each. More, or those of a row that
+        begins, are not: servers would compute a long text many times, or without their prefix cache.
+        """
         self._check_open()
+        prompts = []
         for row, ids in tokens.items():
             self._rows[row] += ids
-        return self._start([Prompt(list(self._rows[row]), row) for row in tokens])
+            prompts.append(Prompt(list(self._rows[row]), row))
+        places: dict[int, Measured] = {}
+        for row, num in (measured or {}).items():
+            text = self._rows[row]
+            if num <= MAX_MEASURED and len(text) > len(tokens[row]):
+                places[row] = Measured(len(prompts), text[-num:])
+                prompts += [Prompt(text[:end], row) for end in range(len(text) - num, len(text))]
+        return self._start(prompts, len(tokens), places, temperature)
 
     def start_peek(self, branches: Sequence[Branch]) -> Pending:
         """Send the rows' texts with other ends; no row is changed."""
@@ -168,8 +183,16 @@ class ServerMember(Member):
         ids = self._rows[branch.row]
         return [*ids[: len(ids) - branch.num_back], *branch.ids]
 
-    def _start(self, prompts: Sequence[Prompt]) -> Pending:
-        return ServerPass(self._client, self._dialect, prompts, self._top, len(self.vocabulary))
+    def _start(
+        self,
+        prompts: Sequence[Prompt],
+        num_rows: int | None = None,
+        measured: Mapping[int, Measured] | None = None,
+        temperature: float = 1.0,
+    ) -> Pending:
+        """A pass over prompts, of which the first `num_rows`, or all, are its rows."""
+        wanted = Wanted(prompts, num_rows or len(prompts), measured or {}, temperature)
+        return ServerPass(self._client, self._dialect, wanted, self.num_told, len(self.vocabulary))
 
     def _try_step(self) -> None:
         """Take one step, so that a server that tells less than is asked is found out at the start."""

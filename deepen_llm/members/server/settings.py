@@ -14,6 +14,7 @@ from deepen_llm.errors import ConfigError, quote
 if TYPE_CHECKING:
     from deepen_llm.members.base import Member
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 Dialect = Literal["auto", "llama-server", "sglang", "vllm", "deepen"]
 
 
@@ -85,6 +86,12 @@ class ServerConfig(MemberConfig):
         if key is not None and not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
             raise ConfigError("the key of a server must be printable ASCII characters; this one has others: correct it")
         return key
+
+    @property
+    def is_open_to_all(self) -> bool:
+        """Whether what is sent can be read on its way: another machine, and no encryption."""
+        parts = urlsplit(self.model)
+        return parts.scheme == "http" and parts.hostname not in LOOPBACK
 
     def load(self) -> Member:
         """See `MemberConfig.load`."""

@@ -36,6 +36,7 @@ def read_vocabulary(name: str, place: str, num_logits: int | None, chat_template
     if path.suffix.lower() == ".gguf":
         return _read_gguf(name, place, num_logits, chat_template)
     settings: list[Mapping[str, Any]] = []
+    tokenizer: Any
     try:
         if path.is_file():
             tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(path))  # type: ignore[no-untyped-call]

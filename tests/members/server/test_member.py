@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from itertools import pairwise
 
 import pytest
 import torch
 
-from deepen_llm import Ensemble, MemberConfig, SamplingParams
+from deepen_llm import Ensemble, EnsembleConfig, FusionConfig, MemberConfig, SamplingParams
 from deepen_llm.errors import ConfigError
 from deepen_llm.members.base import Branch
 from deepen_llm.members.transformers import TransformersMember
@@ -106,6 +107,42 @@ def test_it_cannot_be_the_main_model(serve, load):
     local = TransformersMember(tiny_model(), tokenizer(), name="local")
     with pytest.raises(ConfigError, match=r"member 'remote' \(kind 'server'\) tells those of its 100.*main='local'"):
         Ensemble([member, local])
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_few_tokens_after_others_are_measured(kind, temperature, serve, load):
+    member = load(serve(kind), top=num_logits())
+    ids = member.vocabulary.encode("Once upon a time there was a little girl")
+    row, expected = member.open(), []
+    for token_id, following in pairwise(ids):
+        logits = member.extend({row: [token_id]})[0] / temperature
+        expected.append(float(logits.log_softmax(dim=-1)[following]))
+    for num in range(1, 4):
+        first, other = member.open(), member.open()
+        member.extend({first: ids[:4]})
+        started = member.start_extend({other: ids[:1], first: ids[4:8]}, {first: num}, temperature=temperature)
+        assert started.result().shape == (2, num_logits())
+        assert started.measured.keys() == {first}
+        assert started.measured[first].tolist() == pytest.approx(expected[7 - num : 7], abs=1e-4)
+
+
+def test_neither_the_tokens_of_a_row_that_begins_nor_many_are_measured(serve, load):
+    double = serve("vllm")
+    member = load(double)
+    row = member.open()
+    for ids, num in (([5, 6, 7], 2), ([8] * 10, 9)):
+        started = member.start_extend({row: ids}, {row: num})
+        assert started.result().shape == (1, num_logits()) and not started.measured
+        assert len(double.requests[-1][1]["prompt"]) == 1
+
+
+def test_a_method_that_needs_embeddings_refuses_it(serve, load):
+    local = TransformersMember(tiny_model(), tokenizer(), name="local")
+    with pytest.raises(ConfigError, match=r"member 'remote' \(kind 'server'\) has none: take method='text'"):
+        Ensemble(
+            [local, load(serve("vllm"))], EnsembleConfig(members=["a", "b"], fusion=FusionConfig(method="relative"))
+        )
 
 
 def test_rows_go_to_the_slots_of_their_own_and_branches_to_those_of_their_rows(serve, load):

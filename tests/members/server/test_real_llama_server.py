@@ -99,7 +99,7 @@ def test_greedy_texts_are_those_of_the_same_file_here(real):
 @needs_real
 @pytest.mark.parametrize("top", [100, 256])
 def test_a_step_costs_little_beside_the_servers_own_decode(real, top, monkeypatch):
-    """Of 120 steps of a text of some 300 tokens: what passes from the start of a pass to its logits, less the decode."""
+    """What passes from the start of a pass to its logits, less the decode, in 120 steps of a text of 300 tokens."""
     body, read, decode_ms = LlamaServerDialect._body, LlamaServerDialect.read, []
     fields = {"response_fields": ["completion_probabilities", "timings"]}
 

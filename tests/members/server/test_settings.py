@@ -8,7 +8,7 @@ import traceback
 import pytest
 
 from deepen_llm import EnsembleConfig, MemberConfig
-from deepen_llm.errors import ConfigError
+from deepen_llm.errors import ConfigError, MemberError
 from deepen_llm.members.server.settings import ServerConfig
 
 KEY = "k3y-of-somebody"
@@ -90,6 +90,22 @@ def test_one_key_is_given_and_one_that_a_header_can_hold(monkeypatch):
     with pytest.raises(ConfigError, match="must be printable ASCII") as refused:
         _ = MemberConfig(model=ADDRESS, api_key_env="SOME_KEY").key
     assert KEY not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "is_open"),
+    [
+        ("http://10.0.0.1:80", True),
+        ("https://10.0.0.1", False),
+        ("http://localhost:1", False),
+        ("http://[::1]:1", False),
+    ],
+)
+def test_a_key_that_anybody_can_read_on_its_way_is_warned_of(address, is_open, caplog):
+    config = MemberConfig(model=address, api_key=KEY, timeout_s=0.01)
+    with pytest.raises(MemberError):
+        config.load()
+    assert ("in the open: use https://" in caplog.text) == is_open and KEY not in caplog.text
 
 
 def test_a_tokenizer_beside_the_file_is_found(tmp_path):
