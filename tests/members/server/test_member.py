@@ -141,7 +141,7 @@ def test_a_method_that_needs_embeddings_refuses_it(serve, load):
     local = TransformersMember(tiny_model(), tokenizer(), name="local")
     with pytest.raises(ConfigError, match=r"member 'remote' \(kind 'server'\) has none: take method='text'"):
         Ensemble(
-            [local, load(serve("vllm"))], EnsembleConfig(members=["a", "b"], fusion=FusionConfig(method="relative"))
+            [local, load(serve("vllm"))], EnsembleConfig(members=["a", "b"], fusion=FusionConfig(maps="all"))
         )
 
 
