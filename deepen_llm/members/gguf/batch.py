@@ -85,9 +85,7 @@ class Decoder:
         self._position[:num] = [token.position for token in portion]
         self._sequence[:num] = [token.sequence for token in portion]
         self._is_told[:num] = [token.is_told for token in portion]
-        batch = Batch(
-            num, self._token, None, self._position, self._num_sequences, self._sequences, self._is_told
-        )
+        batch = Batch(num, self._token, None, self._position, self._num_sequences, self._sequences, self._is_told)
         library, context = self._context.library, self._context.pointer
         result = library.llama_decode(context, batch)
         if result == CACHE_FULL:

@@ -75,9 +75,7 @@ class GGUFFiles:
     @property
     def embeddings(self) -> tuple[Path, TensorInfo] | None:
         """Where the tokens' embeddings lie; None where there are none."""
-        found = (
-            (header.path, header.tensors[EMBEDDINGS]) for header in self.headers if EMBEDDINGS in header.tensors
-        )
+        found = ((header.path, header.tensors[EMBEDDINGS]) for header in self.headers if EMBEDDINGS in header.tensors)
         return next(found, None)
 
     @property
@@ -114,7 +112,9 @@ def _find_parts(path: Path) -> list[Path]:
     number, num_parts = map(int, part.groups())
     if number != 1:
         _refuse(f"this is part {number} of {num_parts}: give the first one")
-    parts = [path.with_name(PART.sub(f"-{one:05}-of-{num_parts:05}.gguf", path.name)) for one in range(1, num_parts + 1)]
+    parts = [
+        path.with_name(PART.sub(f"-{one:05}-of-{num_parts:05}.gguf", path.name)) for one in range(1, num_parts + 1)
+    ]
     if missing := [one.name for one in parts if not one.exists()]:
         _refuse(f"its part {missing[0]!r} is not there: put all {num_parts} parts into one folder")
     return parts
@@ -130,7 +130,9 @@ def _check_tensors(header: Header, library: Any) -> None:
                 "does not have: take another quantization of the model"
             )
         if tensor.shape[0] % block.blck_size:
-            _refuse(f"{header.path.name}: tensor {quote(name)} of shape {tensor.shape} has no whole blocks: fetch it anew")
+            _refuse(
+                f"{header.path.name}: tensor {quote(name)} of shape {tensor.shape} has no whole blocks: fetch it anew"
+            )
         if tensor.offset < end:
             _refuse(f"{header.path.name}: tensor {quote(name)} lies over the one before it: fetch it anew")
         end = tensor.offset + math.prod(tensor.shape) // block.blck_size * block.type_size

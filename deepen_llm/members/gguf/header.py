@@ -7,7 +7,6 @@ files; what can be told from the header is told here.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path

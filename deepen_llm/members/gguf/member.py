@@ -180,7 +180,9 @@ def _check_decoder(model: LlamaModel, name: str) -> None:
     """Refuse what does not go on with a text token by token."""
     library, pointer = model.library, model.pointer
     if library.llama_model_has_encoder(pointer) or not library.llama_model_has_decoder(pointer):
-        raise MemberError(f"member {quote(name)} must be decoder-only, and this file has an encoder: take another model")
+        raise MemberError(
+            f"member {quote(name)} must be decoder-only, and this file has an encoder: take another model"
+        )
     if library.llama_model_is_diffusion(pointer):
         raise MemberError(f"member {quote(name)} must write from left to right, and this is a diffusion model")
 
@@ -188,9 +190,7 @@ def _check_decoder(model: LlamaModel, name: str) -> None:
 def _read_vocabulary(files: GGUFFiles, config: GGUFConfig, name: str) -> Vocabulary:
     """The file's own vocabulary, or that of the tokenizer that was given, which has to be the same."""
     source = GGUFTokenizer(files.header, name)
-    own = Vocabulary.from_source(
-        source, name=name, num_logits=source.num_tokens, chat_template=config.chat_template
-    )
+    own = Vocabulary.from_source(source, name=name, num_logits=source.num_tokens, chat_template=config.chat_template)
     if config.tokenizer is None:
         return own
     from transformers import AutoTokenizer
@@ -198,7 +198,9 @@ def _read_vocabulary(files: GGUFFiles, config: GGUFConfig, name: str) -> Vocabul
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(Path(config.tokenizer).expanduser()))
     except (OSError, ValueError) as error:
-        raise MemberError(f"member {quote(name)}: there is no tokenizer at {quote(config.tokenizer)} ({error})") from error
+        raise MemberError(
+            f"member {quote(name)}: there is no tokenizer at {quote(config.tokenizer)} ({error})"
+        ) from error
     given = Vocabulary.from_tokenizer(
         tokenizer, name=name, num_logits=len(own), eos_ids=own.eos_ids, chat_template=config.chat_template
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import weakref
 from pathlib import Path
 from typing import Any, NoReturn, final
@@ -71,7 +72,7 @@ class LlamaModel:
         last_errors.clear()
         pointer = self.library.llama_model_load_from_file(str(path).encode(), params)
         if not pointer:
-            _refuse(name, path, "llama.cpp cannot load it")
+            _refuse(name, path, "llama.cpp cannot load it", "take another file, or another version of xllamacpp")
         self.pointer = pointer
         self.vocab = self.library.llama_model_get_vocab(pointer)
         self._finalizer = weakref.finalize(self, self.library.llama_model_free, pointer)
@@ -106,7 +107,8 @@ class LlamaContext:
         last_errors.clear()
         pointer = self.library.llama_init_from_model(model.pointer, params)
         if not pointer:
-            _refuse(name, Path(config.model), f"no context of {size.num_tokens:,} tokens can be made")
+            problem = f"llama.cpp makes no cache of {size.num_tokens:,} tokens in {config.cache_type}"
+            _refuse(name, Path(config.model), problem, "ask for fewer tokens, fewer rows or another cache_type")
         self.pointer = pointer
         self.memory = self.library.llama_get_memory(pointer)
         self._finalizer = weakref.finalize(self, self.library.llama_free, pointer)
@@ -122,8 +124,6 @@ def count_threads() -> int:
 
     llama.cpp's threads wait busily for each other: on a machine whose every core they take, all else stands still.
     """
-    import os
-
     logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(min(logical, _count_cores() or logical) - 1, 1)
 
@@ -134,10 +134,7 @@ def _count_cores() -> int | None:
     return len(found) or None
 
 
-def _refuse(name: str, path: Path, problem: str) -> NoReturn:
+def _refuse(name: str, path: Path, problem: str, hint: str) -> NoReturn:
     said = ": ".join(dict.fromkeys(line.partition(": ")[2] or line for line in last_errors))
     reason = f" ({said})" if said else ""
-    raise MemberError(
-        f"member {quote(name)} cannot be loaded from {quote(str(path))}: {problem}{reason}: take a file that this "
-        "version of llama.cpp reads, or upgrade xllamacpp"
-    )
+    raise MemberError(f"member {quote(name)} cannot be loaded from {quote(str(path))}: {problem}{reason}: {hint}")

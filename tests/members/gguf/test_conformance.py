@@ -1,4 +1,4 @@
-"""GGUF files pass the suite that any member runs through: with keys and values, with a state, and one with real weights."""
+"""GGUF files pass the suite that any member runs through: random ones, one with a state, and a real one."""
 
 from __future__ import annotations
 
