@@ -68,17 +68,18 @@ class GGUFMember(Member):
         self._context = context
         self.context_length = size.context
         is_recurrent = library.llama_model_is_recurrent(self._model.pointer)
+        self._worker = Worker(f"deepen-gguf-{self.name}")
         self._rows = LlamaRows(
             context,
             num_rows=config.rows,
             num_logits=len(self.vocabulary),
             bytes_per_token=None if is_recurrent else size.bytes_per_token or None,
+            on_computing=self._worker.is_computing.set,
         )
         self._weight_bytes = int(library.llama_model_size(self._model.pointer))
         self._num_parameters = int(library.llama_model_n_params(self._model.pointer))
         self._generation_defaults = _read_generation_defaults(self._files, self._model, self.vocabulary)
         self._fingerprint = self._files.fingerprint
-        self._worker = Worker(f"deepen-gguf-{self.name}")
         self._handles = itertools.count()
         self._is_closed = False
 

@@ -18,9 +18,6 @@ BATCH_TOKENS = 512
 """The most tokens that one call of llama.cpp takes."""
 COMPUTED_TOKENS = 128
 """And of these it computes so many at a time: each needs a place for its attention to every token of the cache."""
-NO_FLASH_ATTENTION = 0
-EXACT_CACHE_TYPES = ("f32", "f16", "bf16")
-"""With these no flash attention: on a CPU it gains nothing, and rounds more."""
 NUM_SCRATCH = 16
 """Sequences beside the rows, for what is only looked at: as many branches go into one call."""
 CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
@@ -101,8 +98,8 @@ class LlamaContext:
         params.n_threads = params.n_threads_batch = config.threads or count_threads()
         params.type_k = params.type_v = CACHE_TYPES[config.cache_type]
         params.kv_unified = params.swa_full = True
-        if not config.gpu_layers and config.cache_type in EXACT_CACHE_TYPES:
-            params.flash_attn_type = NO_FLASH_ATTENTION
+        if config.flash_attention is not None:
+            params.flash_attn_type = int(config.flash_attention)
         params.offload_kqv = params.op_offload = config.gpu_layers != 0
         last_errors.clear()
         pointer = self.library.llama_init_from_model(model.pointer, params)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import final
@@ -21,10 +22,16 @@ class Worker:
         """`name` is what the thread is called."""
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._last: Future[Extended] | None = None
+        self.is_computing = threading.Event()
+        """To be set when a pass comes to where it needs Python no longer."""
 
     def start(self, run: Callable[[], Extended]) -> Pending:
-        """Begin a pass."""
+        """Begin a pass. Returns once it computes: what the caller does next would keep it from Python's lock."""
+        self.wait()
+        self.is_computing.clear()
         self._last = self._executor.submit(_infer, run)
+        self._last.add_done_callback(lambda _: self.is_computing.set())
+        self.is_computing.wait()
         return Running(self._last)
 
     def wait(self) -> None:
