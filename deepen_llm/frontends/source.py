@@ -145,7 +145,7 @@ def _check_exists(model: str) -> None:
     except (OSError, RuntimeError, ValueError):  # a name too long for any file, a home of nobody, a NUL
         is_there = False
     if not is_there:
-        raise MemberError(f"there is no folder {model!r}: give a model's folder or its hub name")
+        raise MemberError(f"there is no folder or file {model!r}: give a model's folder, its hub name or a GGUF file")
 
 
 def _is_misspelt(name: str) -> bool:

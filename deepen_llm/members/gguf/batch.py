@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, final
 
 import torch
@@ -50,9 +50,9 @@ class _Token(NamedTuple):
 class Decoder:
     """Hands tokens to a context, as many at a time as it takes."""
 
-    def __init__(self, context: LlamaContext, num_logits: int) -> None:
-        """Make room for them."""
-        self._context, self._num_logits = context, num_logits
+    def __init__(self, context: LlamaContext, num_logits: int, on_computing: Callable[[], None]) -> None:
+        """Make room for them; `on_computing` is called each time before llama.cpp is."""
+        self._context, self._num_logits, self._on_computing = context, num_logits, on_computing
         self._token = (ctypes.c_int32 * BATCH_TOKENS)()
         self._position = (ctypes.c_int32 * BATCH_TOKENS)()
         self._sequence = (ctypes.c_int32 * BATCH_TOKENS)()
@@ -87,6 +87,7 @@ class Decoder:
         self._is_told[:num] = [token.is_told for token in portion]
         batch = Batch(num, self._token, None, self._position, self._num_sequences, self._sequences, self._is_told)
         library, context = self._context.library, self._context.pointer
+        self._on_computing()
         result = library.llama_decode(context, batch)
         if result == CACHE_FULL:
             raise MemberError(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any, NoReturn, final
 
@@ -17,7 +17,16 @@ NUM_TYPES = 43
 """Number formats that llama.cpp may be asked of: it ends the process on others."""
 NUM_SAMPLES, SAMPLE_BYTES = 256, 4096
 """What of a file tells it from another of the same size."""
-MAX_COUNTS = {"block_count": 10_000, "context_length": 1 << 30, "expert_count": 10_000}
+MAX_COUNTS = {
+    "block_count": 512,
+    "context_length": 1 << 30,
+    "embedding_length": 1 << 24,
+    "attention.head_count": 1 << 16,
+    "attention.head_count_kv": 1 << 16,
+    "attention.key_length": 1 << 16,
+    "attention.value_length": 1 << 16,
+}
+"""Settings that are counts, or lists of a count for every layer, and the most that each may be."""
 EMBEDDINGS = "token_embd.weight"
 
 
@@ -126,7 +135,7 @@ def _check_tensors(header: Header, library: Any) -> None:
             )
         if tensor.offset < end:
             _refuse(f"{header.path.name}: tensor {quote(name)} lies over the one before it: fetch it anew")
-        end = tensor.offset + prod(tensor.shape) // block.blck_size * block.type_size
+        end = tensor.offset + math.prod(tensor.shape) // block.blck_size * block.type_size
         if end > header.num_bytes:
             _refuse(
                 f"{header.path.name} is cut short: tensor {quote(name)} ends at byte {end:,}, and the file has "
@@ -142,3 +151,11 @@ def _check_settings(headers: tuple[Header, ...]) -> None:
         _refuse(f"{header.path.name} is a part of {num_parts}: give it the name by which it was published")
     if not header.architecture:
         _refuse(f"{header.path.name} does not say its architecture (general.architecture): convert the model anew")
+    for name, most in MAX_COUNTS.items():
+        value = header.number(name, 0)
+        for count in value if isinstance(value, tuple) else (value,):
+            if type(count) is not int or not 0 <= count <= most:
+                _refuse(f"{header.path.name} says {name}={quote(count)}, where 0 to {most:,} can be: fetch it anew")
+    for name, value in header.settings.items():
+        if isinstance(value, float) and not (math.isfinite(value) and (value >= 0 or not name.endswith("epsilon"))):
+            _refuse(f"{header.path.name} says {name}={value}, which cannot be: fetch it anew")

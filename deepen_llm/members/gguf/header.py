@@ -25,6 +25,7 @@ MAX_ENTRIES = 1 << 24
 MAX_KEPT = 1 << 12
 """Longer lists are checked and not kept: llama.cpp reads them itself."""
 MAX_DIMS = 4
+TOKENS = "tokenizer.ggml.tokens"
 STRING, LIST = 8, 9
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """The kinds of numbers, as `struct` calls them."""
@@ -93,7 +94,7 @@ class _Reader:
         num_tensors, num_settings = self._number("Q"), self._number("Q")
         if num_tensors > MAX_TENSORS or num_settings > MAX_SETTINGS:
             self._refuse(f"it says that it has {num_tensors:,} tensors and {num_settings:,} settings: fetch it anew")
-        settings = {self._text(): self._value(self._number("I")) for _ in range(num_settings)}
+        settings = dict(self._setting() for _ in range(num_settings))
         alignment = settings.get("general.alignment", 32)
         if not isinstance(alignment, int) or not 8 <= alignment <= 1 << 20 or alignment & (alignment - 1):
             self._refuse(f"general.alignment must be a power of two; got {quote(alignment)}: fetch it anew")
@@ -108,6 +109,19 @@ class _Reader:
         }
         return Header(self._path, self._num_bytes, settings, placed)
 
+    def _setting(self) -> tuple[str, Any]:
+        name, kind = self._text(), self._number("I")
+        return name, self._tokens() if name == TOKENS and kind == LIST else self._value(kind)
+
+    def _tokens(self) -> int:
+        """How many tokens the vocabulary has, no two of them the same: llama.cpp ends the process over those."""
+        kind, num = self._number("I"), self._number("Q")
+        if kind != STRING or num > MAX_ENTRIES:
+            self._refuse(f"{TOKENS} must be a list of texts: fetch it anew")
+        if len({self._take(self._size()) for _ in range(num)}) < num:
+            self._refuse(f"{TOKENS} has the same token twice: fetch it anew")
+        return int(num)
+
     def _value(self, kind: int) -> Any:
         if kind in NUMBERS:
             return self._number(NUMBERS[kind])
@@ -120,7 +134,7 @@ class _Reader:
             self._refuse(f"a list says that it has {num:,} entries: fetch it anew")
         if kind == STRING:
             for _ in range(num):
-                self._skip(self._number("Q"))
+                self._skip(self._size())
             return None
         if kind not in NUMBERS:
             self._refuse(f"a list holds entries of the unknown kind {kind}: fetch it anew")
@@ -141,10 +155,13 @@ class _Reader:
         return name, TensorInfo(shape, kind, offset)
 
     def _text(self) -> str:
-        size = self._number("Q")
+        return self._take(self._size()).decode("utf-8", "replace")
+
+    def _size(self) -> int:
+        size: int = self._number("Q")
         if size > MAX_STRING:
             self._refuse(f"a text says that it has {size:,} bytes: fetch it anew")
-        return self._take(size).decode("utf-8", "replace")
+        return size
 
     def _number(self, form: str) -> Any:
         return struct.unpack("<" + form, self._take(struct.calcsize("<" + form)))[0]

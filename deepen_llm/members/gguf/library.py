@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import platform
 from collections import deque
 from functools import cache
 from importlib.util import find_spec
@@ -80,7 +81,7 @@ def load_library() -> Any:
             f"GGUF files need llama.cpp; what is installed of it ({path.name}) cannot be used ({error}): {INSTALL}"
         ) from error
     _check_layout(library)
-    library.llama_log_set(_write_log, None)
+    library.llama_log_set(_LOG_CALLBACK, None)
     library.llama_backend_init()
     return library
 
@@ -95,8 +96,6 @@ def _find_library() -> Path:
 
 
 def _is_x86() -> bool:
-    import platform
-
     return platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
 
 
@@ -114,9 +113,8 @@ def _check_layout(library: Any) -> None:
             )
 
 
-@LogCallback
 def _write_log(level: int, text: bytes, data: Any) -> None:
-    """One piece of llama.cpp's log. Kept alive by the module, as llama.cpp keeps its address."""
+    """One piece of llama.cpp's log."""
     del data
     said = (text or b"").decode("utf-8", "replace").strip()
     if not said.strip("."):
@@ -125,3 +123,7 @@ def _write_log(level: int, text: bytes, data: Any) -> None:
         last_errors.append(said)
     if level != CONTINUED:
         logger.log(LEVELS.get(level, logging.DEBUG), "llama.cpp: %s", said)
+
+
+_LOG_CALLBACK = LogCallback(_write_log)
+"""Kept alive by the module: llama.cpp keeps its address."""

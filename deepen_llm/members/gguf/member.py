@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.errors import ClosedError, MemberError, VocabularyError, quote
-from deepen_llm.members.base import Branch, Member, Pending, Ready
+from deepen_llm.members.base import Branch, Member, Pending
 from deepen_llm.members.generation_defaults import ENDS, GenerationDefaults
 from deepen_llm.members.gguf.embeddings import read_embeddings
 from deepen_llm.members.gguf.files import GGUFFiles
@@ -23,7 +23,9 @@ from deepen_llm.members.gguf.model import LlamaContext, LlamaModel
 from deepen_llm.members.gguf.rows import LlamaRows
 from deepen_llm.members.gguf.settings import GGUFConfig
 from deepen_llm.members.gguf.tokenizer import GGUFTokenizer
+from deepen_llm.members.gguf.worker import Worker
 from deepen_llm.members.names import member_name
+from deepen_llm.members.transformers.rows import Extended
 from deepen_llm.vocabulary import Vocabulary
 
 SAMPLING = {
@@ -66,11 +68,13 @@ class GGUFMember(Member):
         self._context = context
         self.context_length = size.context
         is_recurrent = library.llama_model_is_recurrent(self._model.pointer)
+        self._worker = Worker(f"deepen-gguf-{self.name}")
         self._rows = LlamaRows(
             context,
             num_rows=config.rows,
             num_logits=len(self.vocabulary),
             bytes_per_token=None if is_recurrent else size.bytes_per_token or None,
+            on_computing=self._worker.is_computing.set,
         )
         self._weight_bytes = int(library.llama_model_size(self._model.pointer))
         self._num_parameters = int(library.llama_model_n_params(self._model.pointer))
@@ -149,25 +153,29 @@ class GGUFMember(Member):
     ) -> Pending:
         """Feed each row its new tokens; logits (len(tokens), num_logits), float32."""
         self._check_open()
-        return Ready(*self._rows.extend(tokens, measured or {}, temperature=temperature))
+        fed = {row: list(ids) for row, ids in tokens.items()}
+        return self._worker.start(lambda: self._rows.extend(fed, measured or {}, temperature=temperature))
 
     def start_peek(self, branches: Sequence[Branch]) -> Pending:
         """Logits after other tokens (len(branches), num_logits); no row is changed."""
         self._check_open()
-        return Ready(self._rows.peek(branches))
+        return self._worker.start(lambda: Extended(self._rows.peek(branches), {}))
 
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last tokens of a row."""
+        self._worker.wait()
         self._rows.rollback(row, num_tokens)
 
     def release(self, row: int) -> None:
         """Free a row; of a closed member nothing is left to free."""
         if not self._is_closed:
+            self._worker.wait()
             self._rows.release(row)
 
     def close(self) -> None:
         """Give the memory of cache and weights back. May be called again."""
         self._is_closed = True
+        self._worker.close()
         self._context.free()
         self._model.free()
 

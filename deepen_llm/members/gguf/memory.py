@@ -42,13 +42,11 @@ class CacheSize:
         self.bytes_per_token = count_bytes_per_token(header, config.cache_type)
         own = int(header.number("context_length", 0)) or MOST_TOKENS
         self.context = config.context or own
-        room = self.context if free_bytes is None else free_bytes // SHARE // max(self.bytes_per_token, 1)
-        if config.cache_tokens is not None:
-            self.num_tokens = config.cache_tokens
-        elif config.context is not None:
-            self.num_tokens = max(self.context, min(NUM_ROWS * self.context, MOST_TOKENS, room))
-        else:
-            self.num_tokens = max(min(NUM_ROWS * self.context, MOST_TOKENS, room), LEAST_TOKENS)
+        room = MOST_TOKENS
+        if free_bytes is not None and self.bytes_per_token:
+            room = min(room, free_bytes // SHARE // self.bytes_per_token)
+        least = config.context or LEAST_TOKENS
+        self.num_tokens = config.cache_tokens or max(min(NUM_ROWS * self.context, room), least)
         if config.context is not None and config.context > self.num_tokens:
             raise MemberError(
                 f"member {name!r}: cache_tokens must be at least context={config.context:,}; got "

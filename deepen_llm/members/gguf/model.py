@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import weakref
 from pathlib import Path
 from typing import Any, NoReturn, final
@@ -17,9 +18,6 @@ BATCH_TOKENS = 512
 """The most tokens that one call of llama.cpp takes."""
 COMPUTED_TOKENS = 128
 """And of these it computes so many at a time: each needs a place for its attention to every token of the cache."""
-NO_FLASH_ATTENTION = 0
-EXACT_CACHE_TYPES = ("f32", "f16", "bf16")
-"""With these no flash attention: on a CPU it gains nothing, and rounds more."""
 NUM_SCRATCH = 16
 """Sequences beside the rows, for what is only looked at: as many branches go into one call."""
 CACHE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30}
@@ -71,7 +69,7 @@ class LlamaModel:
         last_errors.clear()
         pointer = self.library.llama_model_load_from_file(str(path).encode(), params)
         if not pointer:
-            _refuse(name, path, "llama.cpp cannot load it")
+            _refuse(name, path, "llama.cpp cannot load it", "take another file, or another version of xllamacpp")
         self.pointer = pointer
         self.vocab = self.library.llama_model_get_vocab(pointer)
         self._finalizer = weakref.finalize(self, self.library.llama_model_free, pointer)
@@ -100,13 +98,14 @@ class LlamaContext:
         params.n_threads = params.n_threads_batch = config.threads or count_threads()
         params.type_k = params.type_v = CACHE_TYPES[config.cache_type]
         params.kv_unified = params.swa_full = True
-        if not config.gpu_layers and config.cache_type in EXACT_CACHE_TYPES:
-            params.flash_attn_type = NO_FLASH_ATTENTION
+        if config.flash_attention is not None:
+            params.flash_attn_type = int(config.flash_attention)
         params.offload_kqv = params.op_offload = config.gpu_layers != 0
         last_errors.clear()
         pointer = self.library.llama_init_from_model(model.pointer, params)
         if not pointer:
-            _refuse(name, Path(config.model), f"no context of {size.num_tokens:,} tokens can be made")
+            problem = f"llama.cpp makes no cache of {size.num_tokens:,} tokens in {config.cache_type}"
+            _refuse(name, Path(config.model), problem, "ask for fewer tokens, fewer rows or another cache_type")
         self.pointer = pointer
         self.memory = self.library.llama_get_memory(pointer)
         self._finalizer = weakref.finalize(self, self.library.llama_free, pointer)
@@ -122,8 +121,6 @@ def count_threads() -> int:
 
     llama.cpp's threads wait busily for each other: on a machine whose every core they take, all else stands still.
     """
-    import os
-
     logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(min(logical, _count_cores() or logical) - 1, 1)
 
@@ -134,10 +131,7 @@ def _count_cores() -> int | None:
     return len(found) or None
 
 
-def _refuse(name: str, path: Path, problem: str) -> NoReturn:
+def _refuse(name: str, path: Path, problem: str, hint: str) -> NoReturn:
     said = ": ".join(dict.fromkeys(line.partition(": ")[2] or line for line in last_errors))
     reason = f" ({said})" if said else ""
-    raise MemberError(
-        f"member {quote(name)} cannot be loaded from {quote(str(path))}: {problem}{reason}: take a file that this "
-        "version of llama.cpp reads, or upgrade xllamacpp"
-    )
+    raise MemberError(f"member {quote(name)} cannot be loaded from {quote(str(path))}: {problem}{reason}: {hint}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -36,10 +36,18 @@ class LlamaRows(Rows):
     The cache is unified: a copy of a sequence marks the cells as its own, too, and copies nothing.
     """
 
-    def __init__(self, context: LlamaContext, *, num_rows: int, num_logits: int, bytes_per_token: int | None) -> None:
-        """Take a context whose cache is empty and has `num_rows + NUM_SCRATCH` sequences."""
+    def __init__(
+        self,
+        context: LlamaContext,
+        *,
+        num_rows: int,
+        num_logits: int,
+        bytes_per_token: int | None,
+        on_computing: Callable[[], None],
+    ) -> None:
+        """Take a context whose cache is empty and has `num_rows + NUM_SCRATCH` sequences; see `Decoder`."""
         self._context, self._num_logits = context, num_logits
-        self._decoder = Decoder(context, num_logits)
+        self._decoder = Decoder(context, num_logits, on_computing)
         self._bytes_per_token = bytes_per_token
         self._rows: dict[int, _Row] = {}
         self._num_rows = num_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import final
 
 from deepen_llm.members.gguf.model import LlamaModel
@@ -38,7 +38,11 @@ class GGUFSegmenter:
         self._byte_ids = {piece: i for i, piece in enumerate(pieces) if len(piece) == 1 and i not in special_texts}
         self.adds_prefix_space = self.prefixes_sections = start is not continuing
         self.prefix_ids = prefix_ids
-        spelled = [text for token_id, text in special_texts.items() if text and token_id in self._cut(text, False).ids]
+        spelled = [
+            text
+            for token_id, text in special_texts.items()
+            if text and token_id in self._tokenize(continuing, text.encode("utf-8", "replace"))
+        ]
         self._spelled = (
             re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True)))) if spelled else None
         )
@@ -63,9 +67,10 @@ class GGUFSegmenter:
 
     def _split(self, text: str) -> Iterator[tuple[int, str]]:
         """The parts of a text that are cut each for itself, and where they begin."""
-        cuts = [match.start() + 1 for match in self._spelled.finditer(text)] if self._spelled else []
-        bounds = [0, *(cut for cut in cuts if cut < len(text)), len(text)]
-        for begin, end in zip(bounds, bounds[1:], strict=False):
+        cuts = {0, len(text)}
+        for match in self._spelled.finditer(text) if self._spelled else ():
+            cuts |= {match.start() + 1} if len(match.group()) > 1 else {match.start(), match.end()}
+        for begin, end in pairwise(sorted(cuts)):
             yield begin, text[begin:end]
 
     def _cut(self, text: str, at_start: bool) -> Segmentation:

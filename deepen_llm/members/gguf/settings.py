@@ -33,6 +33,9 @@ class GGUFConfig(MemberConfig):
     """How many answers may run at the same time."""
     cache_type: Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = "f16"
     """In which number format keys and values are kept; "q8_0" takes half the memory of "f16"."""
+    flash_attention: bool | None = None
+    """Attention in one go, which takes less memory and rounds more; where not given, as llama.cpp decides, which is
+    mostly on. A `cache_type` of less than 16 bits needs it."""
     repack: bool = False
     """Lay the weights out anew for this processor, which some formats gain speed by. Off because builds for Intel's AMX
     end the process by it where the machine does not allow that."""

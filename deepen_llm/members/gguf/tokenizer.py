@@ -51,6 +51,7 @@ class GGUFTokenizer:
             )
         self._kind = f"{READABLE[kind]}, {header.settings.get('tokenizer.ggml.pre', 'llama.cpp')}"
         self._attributes = [library.llama_vocab_get_attr(vocab, i) for i in range(library.llama_vocab_n_tokens(vocab))]
+        self._bos, self._eos = library.llama_vocab_bos(vocab), library.llama_vocab_eos(vocab)
         self._adds_space = kind == SENTENCEPIECE and header.settings.get("tokenizer.ggml.add_space_prefix", True)
         self._continuing = (
             LlamaModel.load_vocabulary(header.path, name, add_space_prefix=False) if self._adds_space else self._model
@@ -74,8 +75,8 @@ class GGUFTokenizer:
         for token_id, attributes in enumerate(self._attributes):
             if attributes & UNUSED:
                 continue
-            strings[token_id] = library.llama_vocab_get_text(vocab, token_id).decode("utf-8", "replace")
-            is_end = library.llama_vocab_is_eog(vocab, token_id)
+            strings[token_id] = self._write(token_id)
+            is_end = library.llama_vocab_is_eog(vocab, token_id) and (token_id != self._eos or self._has("eos"))
             if is_end:
                 ends.append(token_id)
             if is_end or attributes & (UNKNOWN | CONTROL):
@@ -84,7 +85,6 @@ class GGUFTokenizer:
                 tokens[token_id] = piece
             if token_id in special or attributes & USER_DEFINED:
                 texts[token_id] = strings[token_id]
-        bos, eos = library.llama_vocab_bos(vocab), library.llama_vocab_eos(vocab)
         return Pieces(
             tokens=tokens,
             strings=strings,
@@ -92,8 +92,8 @@ class GGUFTokenizer:
             whole_texts=texts,
             special_ids=frozenset(special),
             fallback_ids=frozenset(i for i, attributes in enumerate(self._attributes) if attributes & BYTE),
-            eos_ids=tuple(dict.fromkeys([*([eos] if eos in ends else []), *ends])),
-            bos_id=bos if bos >= 0 else None,
+            eos_ids=tuple(sorted(ends, key=lambda token_id: token_id != self._eos)),
+            bos_id=self._bos if self._has("bos") else None,
             unk_id=next((i for i, attributes in enumerate(self._attributes) if attributes & UNKNOWN), None),
         )
 
@@ -103,11 +103,11 @@ class GGUFTokenizer:
         library, vocab = self._model.library, self._model.vocab
         pieces = [self._spell(token_id) for token_id in range(len(self._attributes))]
         unwanted = {
-            token_id: library.llama_vocab_get_text(vocab, token_id).decode("utf-8", "replace")
+            token_id: self._write(token_id)
             for token_id in special_ids
             if not self._attributes[token_id] & UNKNOWN
         }
-        prefix = (library.llama_vocab_bos(vocab),) if library.llama_vocab_get_add_bos(vocab) else ()
+        prefix = (self._bos,) if library.llama_vocab_get_add_bos(vocab) and self._has("bos") else ()
         return GGUFSegmenter(self._model, self._continuing, pieces, unwanted, prefix)
 
     def make_special_finder(self, special_texts: Mapping[int, str]) -> SpecialFinder:
@@ -141,12 +141,10 @@ class GGUFTokenizer:
         timeout_s: float | None,
     ) -> str:
         """The messages through the file's template, as Jinja; see `TokenizerSource.render_chat`."""
-        library, vocab = self._model.library, self._model.vocab
-        named = {"bos_token": library.llama_vocab_bos(vocab), "eos_token": library.llama_vocab_eos(vocab)}
         tokens = {
-            name: library.llama_vocab_get_text(vocab, token_id).decode("utf-8", "replace")
-            for name, token_id in named.items()
-            if token_id >= 0
+            f"{name}_token": self._write(token_id)
+            for name, token_id in (("bos", self._bos), ("eos", self._eos))
+            if self._has(name)
         }
         return render_template(
             template or self._template,
@@ -154,6 +152,17 @@ class GGUFTokenizer:
             max_characters=max_characters,
             timeout_s=timeout_s,
         )
+
+    def _has(self, name: str) -> bool:
+        """Whether there is such a token, "bos" or "eos": where a file names none, llama.cpp takes any."""
+        token_id = self._bos if name == "bos" else self._eos
+        is_named = f"tokenizer.ggml.{name}_token_id" in self._header.settings
+        return token_id >= 0 and (is_named or bool(self._attributes[token_id] & CONTROL))
+
+    def _write(self, token_id: int) -> str:
+        """A token as the vocabulary writes it."""
+        text: bytes = self._model.library.llama_vocab_get_text(self._model.vocab, token_id)
+        return text.decode("utf-8", "replace")
 
     @property
     def _template(self) -> str:
