@@ -67,6 +67,10 @@ class Dialect(ABC):
     more_hint: ClassVar[str]
     """What to do where the server tells of fewer tokens than asked."""
 
+    measures_beginnings: ClassVar[bool] = False
+    """Whether tokens of a row that begins can be measured: a server that computes texts that come together one after
+    the other computes what they have in common once."""
+
     def __init__(self, client: Client, served: Served, top: int) -> None:
         """Ask through this client for the `top` best tokens of this model."""
         self._client, self._model, self._top = client, served.model, top

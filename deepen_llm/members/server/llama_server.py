@@ -57,6 +57,7 @@ class LlamaServerDialect(Dialect):
 
     name = "llama-server"
     title = "llama-server (llama.cpp)"
+    measures_beginnings = True
     more_hint = "update llama.cpp: it tells as many as one asks for"
 
     def __init__(self, client: Client, served: Served, top: int) -> None:

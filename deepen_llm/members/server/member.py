@@ -144,8 +144,8 @@ class ServerMember(Member):
     ) -> Pending:
         """Send each row's whole text, and for each token that is measured what is before it.
 
-        A few tokens after others are measured, which costs the server a token each. More, or those of a row that
-        begins, are not: servers would compute a long text many times, or without their prefix cache.
+        A few tokens are measured, which costs the server a token each. More are not, nor, at most servers, those of a
+        row that begins: they would compute a long text many times, or without their prefix cache.
         """
         self._check_open()
         prompts = []
@@ -155,7 +155,8 @@ class ServerMember(Member):
         places: dict[int, Measured] = {}
         for row, num in (measured or {}).items():
             text = self._rows[row]
-            if num <= MAX_MEASURED and len(text) > len(tokens[row]):
+            begins = len(text) == len(tokens[row])
+            if num <= MAX_MEASURED and (not begins or self._dialect.measures_beginnings):
                 places[row] = Measured(len(prompts), text[-num:])
                 prompts += [Prompt(text[:end], row) for end in range(len(text) - num, len(text))]
         return self._start(prompts, len(tokens), places, temperature)

@@ -35,7 +35,6 @@ def serve(path, threads):
     params.cpuparams.n_threads = int(threads)
     params.no_extra_bufts = True  # laid out for AMX, weights end the process where the machine does not allow it
     params.warmup = False
-    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED  # as GGUF members have it
     params.hostnames, params.port = ["127.0.0.1"], 0
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)

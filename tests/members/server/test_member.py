@@ -127,6 +127,17 @@ def test_a_few_tokens_after_others_are_measured(kind, temperature, serve, load):
         assert started.measured[first].tolist() == pytest.approx(expected[7 - num : 7], abs=1e-4)
 
 
+def test_the_last_tokens_of_a_row_that_begins_are_measured_where_it_has_a_slot(serve, load):
+    member = load(serve("llama-server"), top=num_logits())
+    ids, row = member.vocabulary.encode("Once upon a time there was a little girl"), member.open()
+    member.extend({row: ids[:5]})
+    expected = member.extend({row: ids[5:6]})[0].log_softmax(dim=-1)[ids[6]]
+    begins = member.open()
+    started = member.start_extend({begins: ids[:7]}, {begins: 2})
+    started.result()
+    assert float(started.measured[begins][1]) == pytest.approx(float(expected), abs=1e-4)
+
+
 def test_neither_the_tokens_of_a_row_that_begins_nor_many_are_measured(serve, load):
     double = serve("vllm")
     member = load(double)
@@ -140,9 +151,7 @@ def test_neither_the_tokens_of_a_row_that_begins_nor_many_are_measured(serve, lo
 def test_a_method_that_needs_embeddings_refuses_it(serve, load):
     local = TransformersMember(tiny_model(), tokenizer(), name="local")
     with pytest.raises(ConfigError, match=r"member 'remote' \(kind 'server'\) has none: take method='text'"):
-        Ensemble(
-            [local, load(serve("vllm"))], EnsembleConfig(members=["a", "b"], fusion=FusionConfig(maps="all"))
-        )
+        Ensemble([local, load(serve("vllm"))], EnsembleConfig(members=["a", "b"], fusion=FusionConfig(maps="all")))
 
 
 def test_rows_go_to_the_slots_of_their_own_and_branches_to_those_of_their_rows(serve, load):
