@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deepen_llm.members.base import Member
 
 KINDS = {
+    "encoder-decoder": "deepen_llm.members.encoder_decoder.settings:EncoderDecoderConfig",
     "transformers": "deepen_llm.members.transformers.settings:TransformersConfig",
 }
 """The kinds of member, each with the class of its settings. A new kind is a file and a line here."""

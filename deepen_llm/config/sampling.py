@@ -104,6 +104,9 @@ class SamplingParams(Settings):
     timeout_s: float | None = Field(default=None, gt=0.0, allow_inf_nan=False, strict=True, exclude=True)
     """Seconds from the call, its time in the queue included, after which a request that is not done fails and its work
     stops; None waits as long as it takes."""
+    source: str | None = None
+    """What members with an encoder (`kind="encoder-decoder"`) read: the text to translate, say. None: what their own
+    settings find in the prompt, or else all of it; in a chat, in the last message of the user."""
     json_schema: Annotated[dict[str, Any] | None, BeforeValidator(_as_json_schema)] = None
     """The answer is JSON of this schema, which may also be given as a pydantic model: it always parses."""
     regex: str | None = None

@@ -14,14 +14,14 @@ MOST_ADDED = 100
 """Tokens that a text has more, at the very most, for being cut at any one place; mostly it is one or two."""
 
 
-def check_size(member: GuardedMember, text: str, deadline: Deadline) -> None:
-    """Refuse a text whose beginning alone is more than the member's context holds.
+def check_size(member: GuardedMember, text: str, deadline: Deadline, *, fits: int | None = None) -> None:
+    """Refuse a text whose beginning alone is more than fits: None for what the member's context holds.
 
     Raises:
         ContextLengthError: It is too long.
         MemberTimeoutError: The deadline is over.
     """
-    fits = member.context_length
+    fits = member.context_length if fits is None else fits
     num_tokens = 0
     for begin in range(0, len(text) if len(text) > fits * PLENTY else 0, PIECE):
         num_tokens += len(member.vocabulary.encode(text[begin : begin + PIECE])) - MOST_ADDED
