@@ -56,11 +56,8 @@ def encode_for_all(
         )
     sources = [None if reader is None else _find(reader, written) for reader in readers]
     whole = "".join(written.contents)
-    for member, reader, source in zip(members, readers, sources, strict=True):
-        if reader is None:
-            check_size(member, whole, deadline)
-        elif source is not None:
-            check_size(member, source, deadline, fits=reader.max_tokens)
+    for member, source in zip(members, sources, strict=True):
+        check_size(member, whole if source is None else source, deadline)
     check_time(deadline)
     prompts = [encode(member.vocabulary) if member.source_reader is None else None for member in members]
     at_start = not _goes_on_with_space([prompts[main], *prompts])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deepen_llm.testing import MemberConformance
-from tests.encoder_decoders import FAMILIES, make_member, make_model, make_tokenizer
+from tests.encoder_decoders import FAMILIES, make_member
 
 SOURCES = ("the quick brown fox", "Once upon a time there was a little girl named Lily.", "dog")
 
