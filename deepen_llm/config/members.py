@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from deepen_llm.members.base import Member
 
 KINDS = {
-    "encoder-decoder": "deepen_llm.members.encoder_decoder.settings:EncoderDecoderConfig",
     "transformers": "deepen_llm.members.transformers.settings:TransformersConfig",
+    "encoder-decoder": "deepen_llm.members.encoder_decoder.settings:EncoderDecoderConfig",
 }
 """The kinds of member, each with the class of its settings. A new kind is a file and a line here."""
 
