@@ -9,6 +9,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 
 from deepen_llm.starter.capitals import CAPITALS, HELD_OUT_CAPITAL_QUESTIONS
@@ -32,6 +33,7 @@ class Inscription:
     answer: str
 
 
+@cache
 def collect_words() -> list[str]:
     """The words of the starter members' own training text, in order, without those of the capitals."""
     known: set[str] = set()

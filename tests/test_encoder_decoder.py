@@ -28,10 +28,10 @@ class ScriptedTranslator(ScriptedMember):
     As any scripted member's, the text is without the dummy space of the tokenizer.
     """
 
-    def __init__(self, says, **reading):
+    def __init__(self, says, start_ids=(0,), **reading):
         super().__init__(load_toy("t5"), says)
         self.sources = []
-        self.reader = SourceReader(self.vocabulary, (), (1,), (0,), 64, **reading)
+        self.reader = SourceReader(self.vocabulary, (), (1,), start_ids, 64, **reading)
 
     @property
     def source_reader(self):
@@ -116,10 +116,11 @@ def test_it_says_what_a_structure_leaves_open():
         assert ensemble.generate(QUESTION, params).text == " the dog"
 
 
+@pytest.mark.parametrize("start_ids", [(0,), (0, 2)])
 @pytest.mark.parametrize("weights", ["adaptive", "prompt"])
-def test_weights_by_the_prompt_compare_the_others_and_leave_it_what_it_has(weights):
+def test_weights_by_the_prompt_compare_the_others_and_leave_it_what_it_has(weights, start_ids):
     prompt = "The quick brown fox jumps over the lazy dog, and the dog does not mind. Answer:"
-    translator = ScriptedTranslator(["Paris"])
+    translator = ScriptedTranslator(["Paris"], start_ids)
     knows = ScriptedMember(load_toy("gpt2"), [prompt + " Paris"])
     guesses = ScriptedMember(load_toy("cl100k"), ["Paris"])
     with Ensemble(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, final
 
 from transformers import PreTrainedModel
@@ -13,10 +14,14 @@ from deepen_llm.members.encoder_decoder.languages import read_target_language, w
 from deepen_llm.members.encoder_decoder.positions import RowPositions
 from deepen_llm.members.encoder_decoder.rows import SourcedRows
 from deepen_llm.members.encoder_decoder.settings import PLACE, EncoderDecoderConfig
+from deepen_llm.members.generation_defaults import GenerationDefaults
 from deepen_llm.members.names import member_name
 from deepen_llm.members.source import SourceReader
 from deepen_llm.members.transformers.loading import load_model, own_errors
 from deepen_llm.members.transformers.pretrained import PretrainedMember, context_length
+
+START, FORCED = STARTS = ("decoder_start_token_id", "forced_bos_token_id")
+"""From which tokens a decoder begins."""
 
 
 @final
@@ -73,6 +78,12 @@ class EncoderDecoderMember(PretrainedMember):
         return "encoder-decoder"
 
     @property
+    def generation_defaults(self) -> GenerationDefaults:
+        """The model's `generation_config`, without what the decoder begins from, which is followed always."""
+        own = super().generation_defaults
+        return replace(own, settings={name: value for name, value in own.settings.items() if name not in STARTS})
+
+    @property
     def source_reader(self) -> SourceReader:
         """What of a prompt the encoder reads."""
         return self._reader
@@ -95,13 +106,13 @@ class EncoderDecoderMember(PretrainedMember):
 
     def _read_start(self, tokenizer: Any) -> tuple[int, ...]:
         """The tokens from which the decoder begins."""
-        start, language = self._read_setting("decoder_start_token_id"), self._settings.target_language
+        start, language = self._read_setting(START), self._settings.target_language
         if start is None:
             raise MemberError(
                 f"member {self.name!r} must say from which token its decoder begins: config.json has no "
                 "decoder_start_token_id: add it"
             )
-        forced = self._read_setting("forced_bos_token_id")
+        forced = self._read_setting(FORCED)
         if language is not None:
             forced = read_target_language(tokenizer, self.vocabulary, language)
         return (start,) if forced is None else (start, forced)

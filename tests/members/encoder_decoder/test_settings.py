@@ -96,3 +96,9 @@ def test_a_decoder_that_has_nothing_to_begin_from_is_refused(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(MemberError, match="must say from which token its decoder begins"):
         MemberConfig(model=tmp_path, kind="encoder-decoder").load()
+
+
+def test_what_the_decoder_begins_from_is_none_of_the_settings_that_are_passed_over(folder):
+    member = MemberConfig(model=folder, kind="encoder-decoder").load()
+    assert "eos_token_id" in member.generation_defaults.settings
+    assert member.generation_defaults.passed_over(is_main=False) == []
