@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
@@ -12,6 +14,9 @@ from deepen_llm.members.source import SourceReader
 from deepen_llm.requests.deadline import Deadline
 from deepen_llm.requests.prompt_size import check_size, check_time
 from deepen_llm.vocabulary import EncodedText, Vocabulary
+
+OPEN = re.compile(r"(^|\s)[\"'`*_]*$")
+"""A place in a text where a word begins at once: after a space, or a quote that is opened."""
 
 
 @final
@@ -77,4 +82,7 @@ def _goes_on_with_space(prompts: Sequence[EncodedText | None]) -> bool:
     What an encoder's member writes begins nowhere; beside others it begins as they do.
     """
     first = next((prompt for prompt in prompts if prompt is not None), None)
-    return first is not None and bool(first.text) and not first.opens_with_space and not first.text[-1].isspace()
+    if first is None or first.opens_with_space or OPEN.search(first.text):
+        return False
+    last = first.text[-1]
+    return unicodedata.category(last) not in ("Ps", "Pi") and unicodedata.east_asian_width(last) not in ("W", "F")
