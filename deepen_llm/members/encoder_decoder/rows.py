@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
@@ -23,6 +23,8 @@ class SourcedRows(BatchedRows[SourcedCache]):
         super().__init__(SourcedCache())
         self._model, self._positions = model, positions
         self._sources: dict[int, tuple[int, ...]] = {}
+        self._outputs: Callable[..., Any] = BaseModelOutput
+        """What the model's encoder returns: of a mixture of experts it has a type of its own."""
 
     @property
     def bytes_per_token(self) -> int:
@@ -49,7 +51,8 @@ class SourcedRows(BatchedRows[SourcedCache]):
         inputs: dict[str, Any] = {"input_ids": self._pad(sources)}
         if mask is not None:
             inputs["attention_mask"] = mask.to(self._model.device, torch.long)
-        cache.states = self._model.get_encoder()(**inputs).last_hidden_state
+        encoded = self._model.get_encoder()(**inputs)
+        cache.states, self._outputs = encoded.last_hidden_state, type(encoded)
         cache.source.note_appended([len(ids) for ids in sources], mask)
         return cache
 
@@ -66,7 +69,10 @@ class SourcedRows(BatchedRows[SourcedCache]):
         states = self._states(cache)
         with self._positions.of_rows(mask, answer.lengths or [0] * len(fed), num_new):
             outputs = self._model(
-                encoder_outputs=BaseModelOutput(states), past_key_values=cache.keys_values, use_cache=True, **inputs
+                encoder_outputs=self._outputs(last_hidden_state=states),
+                past_key_values=cache.keys_values,
+                use_cache=True,
+                **inputs,
             )
         cache.states = None
         answer.note_appended(num_new, mask)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 
@@ -99,3 +101,49 @@ def test_a_decoder_whose_positions_cannot_be_set_is_refused_by_name():
     model = make_causal("llama")
     with pytest.raises(MemberError, match="the decoder of member 'm', a LlamaForCausalLM, counts positions in a way"):
         RowPositions(model, "m", 8)
+
+
+@pytest.mark.parametrize("family", ["t5", "m2m100", "bart"])
+@torch.inference_mode()
+def test_rows_that_join_grow_roll_back_and_leave_equal_recomputation(family):
+    rng, member = random.Random(7), make_member(family)
+    rows: dict[int, tuple[list[int], list[int]]] = {}
+
+    def recompute(source, ids):
+        tensors = {"input_ids": torch.tensor([source]), "decoder_input_ids": torch.tensor([ids])}
+        return member._model(**tensors, use_cache=False).logits[0, -1]
+
+    for _ in range(60):
+        event = rng.random()
+        if event < 0.15 and rows:
+            gone = rng.choice(list(rows))
+            member.release(gone)
+            del rows[gone]
+        for row, (_, ids) in rows.items():
+            if rng.random() < 0.3 and len(ids) > 4:
+                taken = rng.randint(1, 3)
+                member.rollback(row, taken)
+                del ids[-taken:]
+        fed = {row: draw(rng, 3) for row, (_, ids) in rows.items() if rng.random() < 0.8 and len(ids) < 55}
+        if (event > 0.7 and len(rows) < 5) or not rows:
+            source = draw(rng, 20)
+            row = member.open_over(source)
+            rows[row], fed[row] = (source, []), draw(rng, 12)
+        if not fed:
+            continue
+        for (row, ids), got in zip(fed.items(), member.extend(fed), strict=True):
+            rows[row][1].extend(ids)
+            torch.testing.assert_close(got, recompute(*rows[row]), atol=1e-3, rtol=1e-3)
+        branches = [
+            Branch(row, rng.randint(0, min(3, len(rows[row][1]) - 1)), draw(rng, 3))
+            for row in rng.choices([*rows], k=3)
+        ]
+        for (row, num_back, ids), got in zip(branches, member.peek(branches), strict=True):
+            source, before = rows[row]
+            expected = recompute(source, before[: len(before) - num_back] + ids)
+            torch.testing.assert_close(got, expected, atol=1e-3, rtol=1e-3)
+
+
+def draw(rng, most):
+    """Some tokens that are none of the special ones."""
+    return rng.choices(range(8, 150), k=rng.randint(1, most))
