@@ -33,9 +33,8 @@ from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.requests.arguments import check_pairs, check_params, check_params_of_stream, check_prompt, check_prompts
 from deepen_llm.requests.deadline import Deadline
 from deepen_llm.requests.futures import gather, submit_all, submit_aside, wait
-from deepen_llm.requests.prompt_size import takes_long
 from deepen_llm.requests.streams import AsyncStream, Stream
-from deepen_llm.requests.token_prompt import TokenPrompt
+from deepen_llm.requests.token_prompt import TokenPrompt, takes_long
 from deepen_llm.results import Generation, Score, StepTimes, TokenLogprob
 from deepen_llm.vocabulary import Vocabulary
 from deepen_llm.vocabulary.chat import Message, check_text
@@ -163,8 +162,9 @@ class Ensemble:
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether every member has a chat template."""
-        return all(member.vocabulary.has_chat_template for member in self._members)
+        """Whether every member has a chat template; those that read a source in an encoder need none."""
+        members = self._members
+        return all(member.source_reader is not None or member.vocabulary.has_chat_template for member in members)
 
     @property
     def num_running(self) -> int:

@@ -9,6 +9,7 @@ import pytest
 from deepen_llm import Ensemble, SamplingParams
 from deepen_llm.errors import ContextLengthError, PromptError
 from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.requests.deadline import Deadline
 from deepen_llm.requests.token_prompt import TokenPrompt, encode_ids, num_unread, spell
 from deepen_llm.testing import ScriptedMember
 from tests.test_ensemble import STORY, TEXTS
@@ -43,7 +44,7 @@ def test_a_stream_takes_tokens_too(ensemble):
 def test_other_members_read_the_text_that_tokens_spell(ensemble):
     members = [GuardedMember(member) for member in ensemble.members]
     ids = members[0].vocabulary.encode_prompt(STORY[:20]).ids
-    encoded = encode_ids(members, 0, TokenPrompt(ids))
+    encoded = encode_ids(members, 0, TokenPrompt(ids), Deadline(None))
     assert encoded[0].ids == ids
     for member, prompt in zip(members[1:], encoded[1:], strict=True):
         assert prompt == member.vocabulary.encode_prompt(STORY[:20])
@@ -52,14 +53,14 @@ def test_other_members_read_the_text_that_tokens_spell(ensemble):
 def test_a_member_of_the_same_vocabulary_takes_the_tokens_themselves(vocabularies):
     members = [GuardedMember(ScriptedMember(vocabularies["bpe"], TEXTS, context_length=64, seed=at)) for at in (0, 1)]
     ids = tuple(vocabularies["bpe"].encode("Th") + vocabularies["bpe"].encode("e cat"))
-    assert [prompt.ids for prompt in encode_ids(members, 0, TokenPrompt(ids))] == [ids, ids]
+    assert [prompt.ids for prompt in encode_ids(members, 0, TokenPrompt(ids), Deadline(None))] == [ids, ids]
 
 
 def test_special_tokens_at_the_beginning_are_read_by_the_main_model_alone(ensemble):
     members = [GuardedMember(member) for member in ensemble.members]
     special = min(members[0].vocabulary.eos_ids)
     ids = (special, *members[0].vocabulary.encode(STORY[:9]))
-    encoded = encode_ids(members, 0, TokenPrompt(ids))
+    encoded = encode_ids(members, 0, TokenPrompt(ids), Deadline(None))
     assert encoded[0].ids == ids
     assert encoded[1] == members[1].vocabulary.encode_prompt(STORY[:9])
 
