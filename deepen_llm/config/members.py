@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from deepen_llm.members.base import Member
 
 KINDS = {
-    "ray": "deepen_llm.members.ray.settings:RayConfig",
     "transformers": "deepen_llm.members.transformers.settings:TransformersConfig",
+    "ray": "deepen_llm.members.ray.settings:RayConfig",
 }
 """The kinds of member, each with the class of its settings. A new kind is a file and a line here."""
 
