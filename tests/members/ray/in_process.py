@@ -1,4 +1,4 @@
-"""A host whose actor lives in this process, and dies when it is told to: what a member in an actor does, without Ray."""
+"""A host whose actor lives in this process, and dies when it is told to: a member in an actor, without Ray."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def test_a_name_that_does_not_resolve_is_told(ray, monkeypatch):
 
 def test_an_address_in_the_environment_that_is_none_is_told(ray, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "somewhere")
-    with pytest.raises(ConfigError, match="'host:port'.*got RAY_ADDRESS='somewhere'"):
+    with pytest.raises(ConfigError, match=r"'host:port'.*got RAY_ADDRESS='somewhere'"):
         Connection(None, "one")
 
 

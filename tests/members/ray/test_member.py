@@ -98,9 +98,7 @@ def test_the_best_tokens_are_exact_and_what_is_left_is_spread():
 
 def test_one_that_tells_its_best_tokens_cannot_be_the_main_model():
     member, main = make_member(make_scripted, top=5)[0], make_scripted()
-    with pytest.raises(
-        ConfigError, match=r"member 'held' \(kind 'ray'\) tells those of its 5 most probable ones: write"
-    ):
+    with pytest.raises(ConfigError, match=r"member 'held' \(kind 'ray'\) tells those of its 5 most probable ones"):
         find_main("held", [main, member])
     assert find_main("held", [main, make_member(make_scripted)[0]]) == 1
 
@@ -211,9 +209,7 @@ def test_on_member_failure_fail_starts_no_other_actor():
     host.fails = {host.num_runs + 1: LOST}
     passes = [member.start_extend({row: [3]}), member.start_extend({new: [3]})]
     for one in passes:
-        with pytest.raises(
-            MemberError, match="'held' died: its machine burnt; with on_member_failure='fail' it stays so"
-        ):
+        with pytest.raises(MemberError, match="its machine burnt; with on_member_failure='fail' it stays so"):
             one.result()
     with pytest.raises(RuntimeError, match="can only be released"):
         member.start_extend({other: [1]})
