@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -205,6 +207,18 @@ def test_what_is_wrong_with_a_model_is_told_by_its_actor_here_in_a_placement_gro
 
     group = placement_group([{"CPU": 1}], name="replica")
     config = MemberConfig(model="/nowhere/x", device="ray", placement_group="replica", bundle=0, room_timeout_s=30)
-    with pytest.raises(MemberError, match="^member 'x': there is no folder '/nowhere/x': give a model's folder"):
+    with pytest.raises(MemberError, match=r"^member 'x': there is no folder '/nowhere/x': give a model's folder"):
         config.load()
     remove_placement_group(group)
+
+
+def test_code_of_the_page_on_scaling_runs(cluster, far, capsys):
+    page = (Path(__file__).parents[3] / "docs" / "scaling.md").read_text(encoding="utf-8")
+    (code,) = [
+        block for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "ray" in block
+    ]
+    code = code.replace("org/main-model", PATHS[0]).replace("org/other-model", PATHS[1])
+    scope = {"__name__": "page"}
+    exec(compile(code, "scaling.md", "exec", dont_inherit=True), scope)
+    assert "Paris" in capsys.readouterr().out
+    scope["ray"].kill(scope["replica"])
