@@ -151,7 +151,7 @@ class Variants(Settings):
     def _dump(self, info: SerializationInfo) -> dict[str, object]:
         """All settings of the kind, also where the field that holds it says no more than the base class."""
         names = [name for name in type(self).model_fields if not info.exclude_unset or name in self.model_fields_set]
-        return {name: getattr(self, name) for name in (*names, *(self.model_extra or ()))}
+        return {name: getattr(self, name) for name in names}
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some settings changed; of another kind, it keeps what both kinds have."""

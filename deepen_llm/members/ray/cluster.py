@@ -120,7 +120,7 @@ def _check_answers(address: str, name: str) -> None:
 
 def _check_same(address: str | None, connected: str, name: str) -> None:
     """Refuse an address other than the one that the process is connected to."""
-    if address is None or address in WORDS or "://" in address:
+    if address is None or address in WORDS:
         return
     if _resolve(address) != _resolve(connected):
         raise ConfigError(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, SerializationInfo, field_validator, model_serializer, model_validator
 
 from deepen_llm.config.members import MemberConfig
 from deepen_llm.errors import ConfigError, quote
@@ -49,7 +50,7 @@ class RayConfig(MemberConfig):
     bundle: int = Field(default=-1, ge=-1)
     """The bundle of that group; -1 for any."""
     address: str | None = None
-    """Where the cluster is: "host:port", "ray://host:port", or "auto" for the one that runs on this machine. Where it
+    """Where the cluster is: "host:port", or "auto" for the one that runs on this machine. Where it
     is not given, the one that this process is connected to, or that `RAY_ADDRESS` names, or runs here, or else a new
     one of this process alone, which is "local"."""
     top: int = Field(default=256, ge=1)
@@ -123,6 +124,19 @@ class RayConfig(MemberConfig):
             raise ConfigError("holds must be a kind other than 'ray': an actor holds no actor")
         return MemberConfig.variant(self.holds or MemberConfig.choose_variant({"model": self.model}))
 
+    @model_serializer(mode="plain")
+    def _dump(self, info: SerializationInfo) -> dict[str, object]:
+        """Also the settings of the member in the actor, but those that are never written."""
+        kept = self._held_class.model_fields
+        given = {name: value for name, value in (self.model_extra or {}).items() if not kept[name].exclude}
+        return {**super()._dump(info), **given}
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        shown = self._held_class.model_fields
+        for name, value in super().__repr_args__():
+            if name not in shown or shown[name].repr:
+                yield name, value
+
     @property
     def foreign_code(self) -> tuple[str, ...]:
         """See `MemberConfig.foreign_code`: that of the member in the actor."""
@@ -141,7 +155,11 @@ def split_address(address: str) -> tuple[str, int]:
     Raises:
         ValueError: They are not there.
     """
-    parts = urlsplit(address if "://" in address else f"//{address}")
-    if parts.scheme in ("", "ray") and parts.hostname and parts.port:
+    if address.startswith("ray://"):
+        raise ValueError(
+            "a coordinator must run on a machine of the cluster, so its address is 'host:port', not 'ray://'"
+        )
+    parts = urlsplit(f"//{address}")
+    if parts.hostname and parts.port and parts.netloc == address:
         return parts.hostname, parts.port
-    raise ValueError("the address of a Ray cluster is 'host:port', 'ray://host:port', 'auto' or 'local'")
+    raise ValueError("the address of a Ray cluster is 'host:port', 'auto' or 'local'")

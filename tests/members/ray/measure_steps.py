@@ -86,9 +86,8 @@ def measure_bytes(near, far):
         time_step([near[0], far[0]], num_rows)
         meter.stop()
         told, asked = sum(meter.told) / NUM_TOKENS, sum(meter.asked) / NUM_TOKENS
-        print(
-            f"{num_rows} row(s): {told:,.0f} bytes a step come back, {asked:,.0f} go; a pass {max(meter.told):,} at most"
-        )
+        most = max(meter.told)
+        print(f"{num_rows} row(s): {told:,.0f} bytes a step come back, {asked:,.0f} go; a pass takes {most:,} at most")
 
 
 def measure_recovery(member):

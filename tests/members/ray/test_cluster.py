@@ -83,7 +83,7 @@ def test_a_second_cluster_is_refused(ray):
 def test_an_address_where_nobody_answers_is_told_at_once(ray, free_port, monkeypatch):
     with pytest.raises(MemberError, match=rf"member 'one' .* nobody answers at address='127.0.0.1:{free_port}'"):
         Connection(f"127.0.0.1:{free_port}", "one")
-    monkeypatch.setenv("RAY_ADDRESS", f"ray://127.0.0.1:{free_port}")
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port}")
     with pytest.raises(MemberError, match="nobody answers"):
         Connection(None, "one")
     assert not ray.inits

@@ -214,9 +214,8 @@ def test_what_is_wrong_with_a_model_is_told_by_its_actor_here_in_a_placement_gro
 
 def test_code_of_the_page_on_scaling_runs(cluster, far, capsys):
     page = (Path(__file__).parents[3] / "docs" / "scaling.md").read_text(encoding="utf-8")
-    (code,) = [
-        block for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "ray" in block
-    ]
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (code,) = [block for block in blocks if "import ray" in block]
     code = code.replace("org/main-model", PATHS[0]).replace("org/other-model", PATHS[1])
     scope = {"__name__": "page"}
     exec(compile(code, "scaling.md", "exec", dont_inherit=True), scope)

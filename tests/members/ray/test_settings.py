@@ -5,9 +5,12 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 import torch
+from pydantic import Field, SecretStr
 
 from deepen_llm.config import EnsembleConfig, MemberConfig
 from deepen_llm.errors import ConfigError
@@ -58,6 +61,9 @@ def test_an_actor_with_gpus_puts_its_model_there_unless_it_is_placed_otherwise()
         ({"top": 0}, "top: .*greater than or equal to 1"),
         ({"timeout_s": 0}, "timeout_s: .*greater than 0"),
         ({"address": "somewhere"}, "address: the address of a Ray cluster is 'host:port'.*got 'somewhere'"),
+        ({"address": "host:99999"}, "address: Port out of range"),
+        ({"address": "ray://host:10001"}, "must run on a machine of the cluster"),
+        ({"address": "host:6379/path"}, "address: the address of a Ray cluster is 'host:port'"),
         ({"address": "http://host:6379"}, "address: the address of a Ray cluster is 'host:port'"),
         ({"on_member_failure": "ignore"}, "on_member_failure: .*'restart' or 'fail'"),
         ({"on_member_failure": "fail", "max_restarts": 2}, "max_restarts=2 means nothing with on_member_failure="),
@@ -78,7 +84,7 @@ def test_a_setting_of_the_actor_is_refused_of_a_member_in_this_process():
         MemberConfig(model="org/one", num_gpus=1)
 
 
-@pytest.mark.parametrize("address", ["auto", "local", "10.0.0.1:6379", "head:6379", "ray://head:10001", "[::1]:6379"])
+@pytest.mark.parametrize("address", ["auto", "local", "10.0.0.1:6379", "head:6379", "[::1]:6379"])
 def test_addresses_that_ray_knows_are_taken(address):
     assert MemberConfig(model="org/one", device="ray", address=address).address == address
 
@@ -90,6 +96,21 @@ def test_a_file_keeps_every_setting(tmp_path):
     again = EnsembleConfig.load(tmp_path / "ensemble.yaml")
     assert again == config
     assert again.members[1].held.dtype == "float16"
+
+
+class SecretConfig(MemberConfig):
+    kind: Literal["secret"] = "secret"
+    key: SecretStr = Field(SecretStr(""), exclude=True)
+    password: str = Field("", exclude=True, repr=False)
+
+
+def test_secrets_of_the_member_in_the_actor_are_neither_shown_nor_written(monkeypatch):
+    monkeypatch.setitem(MemberConfig.variants, "secret", f"{__name__}:SecretConfig")
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(SecretConfig=SecretConfig))
+    config = MemberConfig(model="one", kind="secret", device="ray", key="abc1", password="abc2")
+    assert (config.held.key.get_secret_value(), config.held.password) == ("abc1", "abc2")
+    written = EnsembleConfig(members=(config,)).to_yaml()
+    assert "abc" not in repr(config) + str(config) + written and "holds: secret" in written
 
 
 def test_settings_can_be_replaced_and_pickled():
