@@ -125,7 +125,11 @@ def _read_file(path: Path, flag: str) -> str:
         raise typer.BadParameter(str(error)) from error
 
 
-SAMPLING = OptionGroup(tuple(map(_sampling_option, SamplingParams.model_fields)), _build_params)
+ELSEWHERE = ("prior",)
+"""What a command says otherwise: the weights of its requests are those of its ensemble, `--weight`."""
+SAMPLING = OptionGroup(
+    tuple(_sampling_option(name) for name in SamplingParams.model_fields if name not in ELSEWHERE), _build_params
+)
 """How to decode: every field of `SamplingParams`."""
 ONE_ANSWER = OptionGroup(
     tuple(option for option in SAMPLING.options if option.name not in ("n", "trace", "logprobs")), _build_params

@@ -30,6 +30,8 @@ class RunningSequence(ABC):
     """A text in progress. The engine asks it to choose a token, then to take it in; its future holds the result."""
 
     wants_trace = False
+    prior: Sequence[float] | None = None
+    """The weights with which the sequence begins; None for the ensemble's."""
     forbidden_ids: Sequence[int] = ()
     """Tokens of the main model that are never chosen."""
 

@@ -70,6 +70,10 @@ class Weighting(ABC):
     def begin(self) -> Weights:
         """The weights of a request of which nothing was read yet."""
 
+    def begin_with(self, prior: Sequence[float]) -> Weights:
+        """The weights of a request that names those with which it begins, one per member; by default they stay so."""
+        return FixedWeights(prior)
+
 
 @final
 class FixedWeights(Weights):
