@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self, final
+from typing import Any, NamedTuple, Self, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deepen_llm.members.base import Branch
 from deepen_llm.members.generation_defaults import GenerationDefaults
 from deepen_llm.members.summary import Summary
 from deepen_llm.vocabulary import Vocabulary
-
-ID_BYTES = 3
-"""A token id takes three bytes of its four: vocabularies have far fewer than 16 million tokens."""
 
 
 class Change(NamedTuple):
@@ -50,32 +48,31 @@ class Asked:
 @final
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a pass gave, as bytes: 7 for each token that is told."""
+    """What a pass gave, as bytes: mostly 6 for each token, 4 of its log-probability and 2 of its id."""
 
     num_rows: int
-    ids: bytes
+    gaps: bytes
+    """The ids of every row, ascending, each as its distance from the one before."""
     logprobs: bytes
     measured: Mapping[int, bytes]
 
     @classmethod
     def pack(cls, summary: Summary, measured: Mapping[int, Tensor]) -> Self:
         """A summary, and the natural-log probabilities that were measured."""
-        ids = summary.ids.numpy().astype("<i4").reshape(-1, 1).view(np.uint8)[:, :ID_BYTES]
+        ids, order = summary.ids.sort(dim=-1)
         return cls(
-            len(summary.ids),
-            ids.tobytes(),
-            summary.logprobs.numpy().astype("<f4").tobytes(),
+            len(ids),
+            _pack_integers(np.diff(ids.numpy(), axis=-1, prepend=0)),
+            summary.logprobs.gather(-1, order).numpy().astype("<f4").tobytes(),
             {row: logprobs.numpy().astype("<f4").tobytes() for row, logprobs in measured.items()},
         )
 
     def unpack(self) -> tuple[Summary, dict[int, Tensor]]:
-        """What was packed."""
-        ids = np.zeros((len(self.ids) // ID_BYTES, 4), np.uint8)
-        ids[:, :ID_BYTES] = np.frombuffer(self.ids, np.uint8).reshape(-1, ID_BYTES)
-        told = torch.from_numpy(ids.view("<i4").astype(np.int32)).reshape(self.num_rows, -1)
-        return Summary(told, _read_floats(self.logprobs).reshape(told.shape)), {
-            row: _read_floats(logprobs) for row, logprobs in self.measured.items()
-        }
+        """What was packed, the tokens of every row in the order of their ids."""
+        logprobs = _read_floats(self.logprobs).reshape(self.num_rows, -1)
+        gaps = _unpack_integers(self.gaps, logprobs.numel()).reshape(logprobs.shape)
+        ids = torch.from_numpy(gaps.cumsum(axis=-1, dtype=np.int32))
+        return Summary(ids, logprobs), {row: _read_floats(found) for row, found in self.measured.items()}
 
 
 @final
@@ -105,6 +102,19 @@ class Description:
     generation_defaults: GenerationDefaults
     identity: dict[str, object]
     embeddings: Table | None
+
+
+def _pack_integers(numbers: NDArray[np.integer[Any]]) -> bytes:
+    """Numbers from 0, in as many bytes each as the greatest one takes."""
+    width = max((int(numbers.max()).bit_length() + 7) // 8, 1)
+    return numbers.astype("<u4").reshape(-1, 1).view(np.uint8)[:, :width].tobytes()
+
+
+def _unpack_integers(data: bytes, num: int) -> NDArray[np.unsignedinteger[Any]]:
+    numbers = np.zeros((num, 4), np.uint8)
+    given = np.frombuffer(data, np.uint8).reshape(num, -1)
+    numbers[:, : given.shape[1]] = given
+    return numbers.view("<u4")
 
 
 def _read_floats(data: bytes) -> Tensor:
