@@ -22,7 +22,7 @@ def draw_ids(num_rows, num, num_logits):
 
 @pytest.mark.parametrize(
     ("num_rows", "num", "num_logits"),
-    [(1, 1, 1), (1, 1, 2), (3, 7, 7), (3, 300, 300), (8, 256, 50_000), (2, 3, 200_000), (2, 2, 20_000_000)],
+    [(1, 1, 1), (1, 1, 2), (3, 7, 7), (3, 300, 300), (8, 256, 50_000), (2, 3, 200_000)],
 )
 def test_what_is_packed_comes_out_the_same(num_rows, num, num_logits):
     ids = draw_ids(num_rows, num, num_logits)
