@@ -44,7 +44,6 @@ class MemberActor:
     def describe(self) -> Description:
         """What the coordinator needs to know of the member."""
         member = self._member
-        table = member.embeddings
         return Description(
             vocabulary=member.vocabulary,
             context_length=member.context_length,
@@ -53,8 +52,12 @@ class MemberActor:
             cache_bytes_per_token=member.cache_bytes_per_token,
             generation_defaults=member.generation_defaults,
             identity=dict(member.identity),
-            embeddings=None if table is None else Table(len(table), table.shape[1], table.dtype),
         )
+
+    def find_table(self) -> Table | None:
+        """The shape of the input embeddings; None where the member has none."""
+        embeddings = self._member.embeddings
+        return None if embeddings is None else Table(len(embeddings), embeddings.shape[1], embeddings.dtype)
 
     def read_embeddings(self, start: int, stop: int) -> bytes:
         """Some rows of the input embeddings, in their own number format."""

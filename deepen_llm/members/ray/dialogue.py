@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, final
 
-from deepen_llm.errors import MemberError, MemberTimeoutError
-from deepen_llm.members.ray.host import ActorHost, ActorLostError
+from deepen_llm.errors import MemberError
+from deepen_llm.members.ray.host import ActorHost, ActorLateError, ActorLostError
 from deepen_llm.members.ray.journal import Entry, Journal
 from deepen_llm.members.ray.messages import Told
 from deepen_llm.members.ray.settings import RayConfig
@@ -75,7 +75,7 @@ class Dialogue:
             except ActorLostError as lost:
                 self._end_actor()
                 self._check_goes_on(lost, attempt)
-            except MemberTimeoutError as late:
+            except ActorLateError as late:
                 self._end_actor()
                 self._check_goes_on(late, self._config.max_restarts)
         raise AssertionError("unreachable")
@@ -88,7 +88,7 @@ class Dialogue:
                 f"{error}; with on_member_failure='fail' it stays so: load {self._name!r} again"
             )
             raise self._given_up from error
-        if isinstance(error, MemberTimeoutError):
+        if isinstance(error, ActorLateError):
             raise error
         if num_restarts >= self._config.max_restarts:
             others = "" if not num_restarts else f", and so did {num_restarts} more over the same"
@@ -98,9 +98,13 @@ class Dialogue:
     def _start_anew(self) -> None:
         """Another actor, fed what the one before had been fed, and asked what that one did not answer."""
         if self._given_up is not None:
-            raise self._given_up
+            raise self._given_up.with_traceback(None)  # raised again and again, it would keep the frames of each time
         self._host.start()
-        self._host.ask("restore", self._journal.begin_anew(), timeout_s=self._config.load_timeout_s)
+        try:
+            self._host.ask("restore", self._journal.begin_anew(), timeout_s=self._config.load_timeout_s)
+        except BaseException:
+            self._end_actor()
+            raise
         for entry in self._journal.unsettled:
             self.send(entry)
 

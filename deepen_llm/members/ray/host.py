@@ -14,6 +14,10 @@ class ActorLostError(MemberError):
     """The actor, or the machine that it ran on, is gone. It never leaves this folder."""
 
 
+class ActorLateError(MemberTimeoutError):
+    """The actor did not answer in time; a time limit of the member that it holds is something else."""
+
+
 @final
 class ActorHost:
     """Starts an actor as the settings say, and one more after that one died."""
@@ -34,17 +38,15 @@ class ActorHost:
         """Start an actor, and load the model there.
 
         Raises:
+            ActorLateError: Loading takes too long.
             ActorLostError: It died meanwhile.
-            ConfigError: No such placement group.
+            ConfigError: No such placement group, or settings that Ray refuses.
             MemberError: The cluster has no room, or the model cannot be loaded there.
-            MemberTimeoutError: Loading takes too long.
         """
-        config = self._config
-        actor_class = self._ray.remote(MemberActor).options(**self._list_options())
-        self._actor = actor_class.remote(config.held.replace(name=self._name), config.top)
+        self._actor = self._make()
         try:
             self._place = self._wait_for_room()
-            self.ask("load", timeout_s=config.load_timeout_s)
+            self.ask("load", timeout_s=self._config.load_timeout_s)
         except BaseException:
             self.stop()
             raise
@@ -57,15 +59,15 @@ class ActorHost:
         """The answer.
 
         Raises:
+            ActorLateError: It takes longer.
             ActorLostError: The actor died.
             Exception: What the member raised there.
-            MemberTimeoutError: It takes longer.
         """
         errors = self._ray.exceptions
         try:
             return self._ray.get(reference, timeout=timeout_s)
         except errors.GetTimeoutError as error:
-            raise MemberTimeoutError(
+            raise ActorLateError(
                 f"the actor of member {quote(self._name)} on {self._place or 'the cluster'} did not answer within "
                 f"{timeout_s:g} s"
             ) from error
@@ -86,16 +88,32 @@ class ActorHost:
         if actor is not None and self._ray.is_initialized():
             self._ray.kill(actor)
 
+    def _make(self) -> Any:
+        """An actor, which starts when there is room for it."""
+        held = self._config.held.replace(name=self._name)
+        options = self._list_options()
+        try:
+            return self._ray.remote(MemberActor).options(**options).remote(held, self._config.top)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"Ray refuses what the actor of member {quote(self._name)} is to be, with {self._needed}: {error}"
+            ) from error
+
+    @property
+    def _needed(self) -> str:
+        """What the actor needs, in words."""
+        config = self._config
+        asked = {"CPU": config.num_cpus, "GPU": config.num_gpus, **config.resources}
+        return show_resources({name: number for name, number in asked.items() if number})
+
     def _wait_for_room(self) -> str:
         config = self._config
         try:
             place: str = self.ask("find_place", timeout_s=config.room_timeout_s)
-        except MemberTimeoutError as error:
-            asked = {"CPU": config.num_cpus, "GPU": config.num_gpus, **config.resources}
-            needed = show_resources({name: number for name, number in asked.items() if number})
+        except ActorLateError as error:
             raise MemberError(
-                f"member {quote(self._name)} asked the Ray cluster for an actor with {needed} on one node, and got no "
-                f"room within {config.room_timeout_s:g} s; {self._connection.describe_room()}: ask for less "
+                f"member {quote(self._name)} asked the Ray cluster for an actor with {self._needed} on one node, and "
+                f"got no room within {config.room_timeout_s:g} s; {self._connection.describe_room()}: ask for less "
                 "(num_cpus, num_gpus, resources), end what holds the rest, or add a node"
             ) from error
         return place

@@ -84,7 +84,7 @@ class RayMember(Member):
             MemberError: The actor died and no other one answers.
         """
         self._check_open()
-        table = self._description.embeddings
+        table = self._dialogue.ask("find_table")
         if table is None:
             return None
         step = max(PIECE_BYTES // (table.hidden * table.dtype.itemsize), 1)

@@ -101,7 +101,6 @@ class Description:
     cache_bytes_per_token: int | None
     generation_defaults: GenerationDefaults
     identity: dict[str, object]
-    embeddings: Table | None
 
 
 def _pack_integers(numbers: NDArray[np.integer[Any]]) -> bytes:

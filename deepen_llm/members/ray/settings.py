@@ -50,9 +50,9 @@ class RayConfig(MemberConfig):
     bundle: int = Field(default=-1, ge=-1)
     """The bundle of that group; -1 for any."""
     address: str | None = None
-    """Where the cluster is: "host:port", or "auto" for the one that runs on this machine. Where it
-    is not given, the one that this process is connected to, or that `RAY_ADDRESS` names, or runs here, or else a new
-    one of this process alone, which is "local"."""
+    """Where the cluster is: "host:port", or "auto" for the one that runs on this machine. Where it is not given, the
+    one that this process is connected to, or that `RAY_ADDRESS` names, or runs here, or else a new one of this process
+    alone, which is "local"."""
     top: int = Field(default=256, ge=1)
     """How many tokens, the most probable ones, the actor tells of; what is left is spread evenly over the others."""
     on_member_failure: Literal["restart", "fail"] = "restart"
@@ -67,13 +67,16 @@ class RayConfig(MemberConfig):
     load_timeout_s: float = Field(default=900.0, gt=0, allow_inf_nan=False)
     """How long loading the model may take, and so feeding an actor anew."""
 
-    if not TYPE_CHECKING:
-
-        def __init__(self, **values: Any) -> None:
-            """A kind that is named beside `device="ray"` is that of the member in the actor."""
-            if values.get("kind", "ray") != "ray":
-                values["holds"] = values.pop("kind")
-            super().__init__(**values)
+    @model_validator(mode="before")
+    @classmethod
+    def _read_kind(cls, values: Any) -> Any:
+        """A kind that is named beside `device="ray"` is that of the member in the actor."""
+        kind = values.get("kind") if isinstance(values, dict) else None
+        if not isinstance(kind, str) or kind == "ray":
+            return values
+        if values.get("holds") not in (None, kind):
+            raise ValueError(f"kind={quote(kind)} and holds={quote(values['holds'])} are two kinds: write one of them")
+        return {**values, "kind": "ray", "holds": kind}
 
     @field_validator("address")
     @classmethod

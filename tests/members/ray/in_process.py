@@ -5,9 +5,8 @@ from __future__ import annotations
 import pickle
 
 from deepen_llm.config import MemberConfig
-from deepen_llm.errors import MemberTimeoutError
 from deepen_llm.members.ray.actor import MemberActor
-from deepen_llm.members.ray.host import ActorLostError
+from deepen_llm.members.ray.host import ActorLateError, ActorLostError
 from deepen_llm.members.ray.member import RayMember
 
 ALL = 100_000
@@ -73,7 +72,7 @@ class InProcessHost:
         if method == "run":
             self.num_runs += 1
             if error := self.fails.pop(self.num_runs, None):
-                if isinstance(error, (ActorLostError, MemberTimeoutError)):
+                if isinstance(error, (ActorLateError, ActorLostError)):
                     self.actor = object()  # gone, and nobody knows yet
                 call[3] = ("error", error)
                 return

@@ -101,13 +101,13 @@ def test_it_describes_the_member():
     assert (found.context_length, found.weight_bytes) == (member.context_length, member.weight_bytes)
     assert found.num_parameters == member.num_parameters
     assert found.cache_bytes_per_token == member.cache_bytes_per_token
-    assert (found.embeddings.num_rows, found.embeddings.hidden) == member.embeddings.shape
 
 
 def test_embeddings_come_in_pieces():
     member = make_random("llama")
     actor = make_actor(member)
-    table = actor.describe().embeddings
+    table = actor.find_table()
+    assert (table.num_rows, table.hidden) == member.embeddings.shape
     assert torch.equal(table.unpack(actor.read_embeddings(2, 5)), member.embeddings[2:5])
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from deepen_llm.config import MemberConfig
-from deepen_llm.errors import MemberError, MemberTimeoutError, VocabularyError
+from deepen_llm.errors import ConfigError, MemberError, MemberTimeoutError, VocabularyError
 from deepen_llm.members.ray.host import ActorHost, ActorLostError
 from deepen_llm.members.ray.member import RayMember
 
@@ -63,6 +63,16 @@ def test_an_actor_is_asked_for_as_the_settings_say_and_ray_does_not_restart_it()
     held, num_told = ray.given
     assert (held.name, held.dtype, held.device, num_told) == ("one", "float32", "cuda", 7)
     assert ray.timeouts == {"find_place": 60, "load": 900}
+
+
+def test_what_ray_refuses_is_an_error_of_the_settings():
+    def refuse(**options):
+        raise ValueError("Resource quantities >1 must be whole numbers.")
+
+    ray = FakeRay()
+    ray._take_options = refuse
+    with pytest.raises(ConfigError, match=r"actor of member 'one' is to be, with 1 CPU, 1.5 GPU: .* whole numbers"):
+        make_host(ray, num_gpus=1.5).start()
 
 
 def test_no_room_is_told_with_what_was_asked_for_and_what_there_is():

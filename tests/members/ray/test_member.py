@@ -10,7 +10,7 @@ import torch
 from deepen_llm.assembly import find_main
 from deepen_llm.errors import ClosedError, ConfigError, MemberError, MemberTimeoutError
 from deepen_llm.members.ray import member as member_module
-from deepen_llm.members.ray.host import ActorLostError
+from deepen_llm.members.ray.host import ActorLateError, ActorLostError
 from deepen_llm.testing import FaultyMember, MemberConformance
 from deepen_llm.testing.faulty import once, raising
 from tests.members.ray.in_process import make_member
@@ -69,11 +69,11 @@ def test_embeddings_are_fetched_in_pieces_once_when_they_are_asked_for(monkeypat
     inner = make_random("llama")
     member, host = make_member(lambda: inner)
     monkeypatch.setattr(member_module, "PIECE_BYTES", inner.embeddings[:100].nbytes)
-    asked = [method for method, _ in host.sent]
+    num_sent = len(host.sent)
     assert torch.equal(member.embeddings, inner.embeddings) and member.embeddings is member.embeddings
-    pieces = [arguments for method, arguments in host.sent[len(asked) :]]
-    assert pieces == [(start, start + 100) for start in range(0, len(inner.embeddings), 100)]
-    assert "read_embeddings" not in asked
+    pieces = [("read_embeddings", (start, start + 100)) for start in range(0, len(inner.embeddings), 100)]
+    assert host.sent[num_sent:] == [("find_table", ()), *pieces]
+    assert num_sent == 1 and host.sent[0][0] == "describe"
 
 
 def test_a_member_without_embeddings_has_none_here_either(monkeypatch):
@@ -222,13 +222,45 @@ def test_a_pass_that_takes_too_long_fails_and_its_actor_is_ended(caplog):
     member, host = make_member(make_scripted)
     row, other = member.open(), member.open()
     extend(member, {other: [1]})
-    host.fails = {host.num_runs + 1: MemberTimeoutError("too late")}
+    host.fails = {host.num_runs + 1: ActorLateError("too late")}
     passes = [member.start_extend({row: [2]}), member.start_extend({other: [3]})]
     with pytest.raises(MemberTimeoutError, match="too late"):
         passes[0].result()
     assert not host.is_running
     passes[1].result()
     assert host.num_starts == 2 and list(host.actor._member.rows.values()) == [[1, 3]]
+
+
+def test_a_time_limit_of_the_member_in_the_actor_is_an_error_of_the_member():
+    inner = FaultyMember(make_scripted())
+    member, host = make_member(lambda: inner)
+    row = member.open()
+    inner.choose = once("result", raising(MemberTimeoutError("its server is slow")))
+    with pytest.raises(MemberTimeoutError, match="its server is slow"):
+        extend(member, {row: [2]})
+    assert host.is_running and host.num_starts == 1
+
+
+def test_an_actor_that_could_not_be_fed_anew_is_not_asked_again(monkeypatch):
+    member, host = make_member(make_scripted)
+    row, other = member.open(), member.open()
+    extend(member, {row: [1], other: [1]})
+    host.fails = {host.num_runs + 1: LOST}
+    passes = [member.start_extend({row: [2]}), member.start_extend({other: [2]})]
+    answer = host.answer
+
+    def break_restore(call):
+        if call[1] == "restore":
+            call[3] = ("error", ValueError("lost in pickling"))
+            monkeypatch.setattr(host, "answer", answer)
+        else:
+            answer(call)
+
+    monkeypatch.setattr(host, "answer", break_restore)
+    with pytest.raises(ValueError, match="lost in pickling"):
+        passes[0].result()
+    passes[1].result()
+    assert host.num_starts == 3
 
 
 def test_embeddings_are_fetched_of_another_actor_where_one_died(caplog):

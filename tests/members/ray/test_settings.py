@@ -51,6 +51,8 @@ def test_an_actor_with_gpus_puts_its_model_there_unless_it_is_placed_otherwise()
         ({"num_gpu": 1}, "there is no setting 'num_gpu': did you mean 'num_gpus'"),
         ({"dtype": "float31"}, "a model's number format is one of .*did you mean 'float32'.*got 'float31'"),
         ({"actor_device": "cuda", "device_map": "auto"}, "give either device or device_map"),
+        ({"kind": "transformers", "holds": "gguf"}, "kind='transformers' and holds='gguf' are two kinds"),
+        ({"kind": None}, r"MemberConfig.kind: Input should be 'ray'; got None"),
         ({"holds": "ray"}, "holds must be a kind other than 'ray'"),
         ({"holds": "nothing"}, "must be one of .*got 'nothing'"),
         ({"resources": {"GPU": 1}}, "resources: GPU has a setting of its own: write num_gpus=1"),
