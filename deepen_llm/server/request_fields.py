@@ -31,7 +31,7 @@ class Extension(BaseModel):
 
     trace: bool = False
     """Tell of every step what each member said."""
-    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    timeout_s: float | None = Field(default=None, ge=1, allow_inf_nan=False)
     """Seconds after which the request fails, where that is earlier than the server's own limit."""
     prior: dict[str, float] | list[float] | None = None
     """The members' weights for this answer, by name (who is not named is left out) or in their order, summing to 1."""
@@ -39,6 +39,8 @@ class Extension(BaseModel):
     """The answer matches this regular expression."""
     grammar: str | None = None
     """The answer is of this grammar, in the notation of llguidance."""
+    source: str | None = None
+    """What members with an encoder read of the prompt."""
 
 
 class StreamOptions(BaseModel):
@@ -137,7 +139,7 @@ class RequestFields(BaseModel):
         limit = timeout_s if asked.timeout_s is None else min(asked.timeout_s, timeout_s)
         structure = {name: value for name in ("regex", "grammar") if (value := getattr(asked, name)) is not None}
         values = {"temperature": TEMPERATURE, **given, **structure, **changes, "timeout_s": limit}
-        values |= {"trace": asked.trace, "prior": self._read_prior(member_names)}
+        values |= {"trace": asked.trace, "source": asked.source, "prior": self._read_prior(member_names)}
         names = {own: name for name, own in ENGINE_NAMES.items()} | {name: f"deepen.{name}" for name in structure}
         with naming(None, {**names, "max_new_tokens": "max_tokens"}):
             params = SamplingParams(**values)
