@@ -70,6 +70,15 @@ def test_a_member_is_asked_alone_by_its_name(client, name, starter):
     assert name in [model.id for model in client.models.list()]
 
 
+def test_a_model_says_what_one_must_know_to_ask_it(client, starter):
+    model = client.models.retrieve("neox")
+    member = starter.members[1]
+    assert (model.owned_by, model.max_model_len, model.members) == ("deepen", member.context_length, ["neox"])
+    assert model.meta == {"n_vocab": len(member.vocabulary), "n_params": member.num_parameters}
+    with pytest.raises(openai.NotFoundError, match="there is no model 'a/b'"):
+        client.models.retrieve("a/b")
+
+
 def test_the_pieces_of_a_stream_join_to_the_whole_and_end_with_the_usage(client):
     whole = client.chat.completions.create(model="deepen", messages=MESSAGES, max_tokens=8, temperature=0)
     stream = client.chat.completions.create(
