@@ -97,7 +97,7 @@ class ChatRequest(RequestFields):
         return min(most or context_length, context_length) if asked is None else asked
 
     def _num_logprobs(self) -> int | None:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise RefusedError("top_logprobs go with logprobs=true: set it, or leave them out", param="top_logprobs")
         if self.top_logprobs is not None and not 0 <= self.top_logprobs <= MOST_TOP_LOGPROBS:
             message = f"top_logprobs must be from 0 to {MOST_TOP_LOGPROBS}; got {self.top_logprobs}"

@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 
 from deepen_llm.ensemble import Ensemble
 from deepen_llm.requests.streams import AsyncStream
-from deepen_llm.results import Chunk, Generation
+from deepen_llm.results import Chunk, Generation, TokenLogprob
 from deepen_llm.server.answer_parts import Origin, tell_stream_usage, write
 from deepen_llm.server.completion_answer import CompletionAnswer, Echo
 from deepen_llm.server.completion_request import CompletionPlan, CompletionRequest
@@ -55,10 +55,11 @@ async def _read(ensemble: Ensemble, plan: CompletionPlan, origin: Origin) -> lis
     """The prompts that are given back, with what the ensemble says of their tokens where that is asked for."""
     if not plan.echoes:
         return [None] * len(plan.prompts)
-    if plan.num_top is None:
-        return [Echo.make(prompt, (), origin) for prompt in plan.prompts]
-    read = await ensemble.aprompt_logprobs(plan.prompts, plan.num_top, timeout_s=plan.timeout_s)
-    return [Echo.make(prompt, logprobs, origin) for prompt, logprobs in zip(plan.prompts, read, strict=True)]
+    read: list[tuple[TokenLogprob, ...]] = [()] * len(plan.prompts)
+    if plan.num_top is not None:
+        read = await ensemble.aprompt_logprobs(plan.prompts, plan.num_top, timeout_s=plan.timeout_s)
+    told = list(zip(plan.prompts, read, strict=True))
+    return await run_in_threadpool(lambda: [Echo.make(prompt, logprobs, origin) for prompt, logprobs in told])
 
 
 async def _pieces(

@@ -12,10 +12,9 @@ from typing import NamedTuple, final
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from deepen_llm.errors import DeepenError
 from deepen_llm.requests.streams import AsyncStream
 from deepen_llm.results import Chunk
-from deepen_llm.server.refusals import RefusedError, explain, naming
+from deepen_llm.server.refusals import RefusedError, naming
 
 logger = logging.getLogger(__name__)
 
@@ -83,23 +82,35 @@ async def merge(streams: Sequence[Callable[[], AsyncStream]], param: str) -> Asy
     Raises:
         RefusedError: One of them failed, of which `param` is to blame where the request is; the others are ended.
     """
-    if len(streams) == 1:
-        async with aclosing(_alone(streams[0], param)) as only:
-            async for piece in only:
-                yield piece
-        return
+    chunks = _read_alone(streams[0]) if len(streams) == 1 else _read_all(streams)
+    with naming(param):
+        async with aclosing(chunks):
+            async for place, chunk in chunks:
+                yield place, chunk
+
+
+async def _read_alone(start: Callable[[], AsyncStream]) -> AsyncGenerator[tuple[int, Chunk]]:
+    """One stream, which needs no queue beside its own."""
+    stream = start()
+    try:
+        async for chunk in stream:
+            yield 0, chunk
+    finally:
+        await stream.aclose()
+
+
+async def _read_all(starts: Sequence[Callable[[], AsyncStream]]) -> AsyncGenerator[tuple[int, Chunk]]:
+    """Several streams side by side, each read by a task of its own."""
     queue: asyncio.Queue[tuple[int, Chunk] | Exception | None] = asyncio.Queue()
     opened: list[AsyncStream] = []
     readers: list[asyncio.Task[None]] = []
     try:
-        for place, start in enumerate(streams):
+        for place, start in enumerate(starts):
             opened.append(start())
             readers.append(asyncio.create_task(_read(opened[-1], place, queue)))
         num_open = len(opened)
         while num_open:
             item = await queue.get()
-            if isinstance(item, DeepenError):
-                raise explain(item, param) from item
             if isinstance(item, Exception):
                 raise item
             if item is None:
@@ -110,17 +121,6 @@ async def merge(streams: Sequence[Callable[[], AsyncStream]], param: str) -> Asy
         for reader in readers:
             reader.cancel()
         for stream in opened:
-            await stream.aclose()
-
-
-async def _alone(start: Callable[[], AsyncStream], param: str) -> AsyncGenerator[tuple[int, Chunk]]:
-    """`merge` for one stream, which needs no queue beside its own."""
-    with naming(param):
-        stream = start()
-        try:
-            async for chunk in stream:
-                yield 0, chunk
-        finally:
             await stream.aclose()
 
 

@@ -208,10 +208,12 @@ def test_what_cannot_be_done_is_refused_by_the_name_of_its_field(client, case):
     assert len(caught.value.body["message"]) > 15
 
 
+@pytest.mark.parametrize("num_answers", [1, 2])
 @pytest.mark.parametrize("is_stream", [False, True])
-def test_a_prompt_beyond_the_context_is_refused_with_the_numbers(client, is_stream):
+@pytest.mark.parametrize("prompt", ["word " * 5000, "word " * 1100, [3] * 1100], ids=["long", "short", "tokens"])
+def test_a_prompt_beyond_the_context_is_refused_with_the_numbers(client, is_stream, num_answers, prompt):
     with pytest.raises(openai.BadRequestError, match="context holds 1024") as caught:
-        client.completions.create(model="deepen", prompt="word " * 5000, stream=is_stream)
+        client.completions.create(model="deepen", prompt=prompt, stream=is_stream, n=num_answers)
     assert caught.value.code == "context_length_exceeded"
     assert caught.value.param == "prompt"
 
