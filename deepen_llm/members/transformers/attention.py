@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from deepen_llm.members.base import Branch
 from deepen_llm.members.transformers.cache import RaggedCache
 from deepen_llm.members.transformers.cache_argument import find_cache_argument
+from deepen_llm.members.transformers.placement import input_device
 from deepen_llm.members.transformers.rows import Extended, Rows, measure
 
 
@@ -35,7 +36,7 @@ class AttentionRows(Rows):
 
     def __init__(self, model: PreTrainedModel, sliding_window: int | None = None) -> None:
         self._model = model
-        self._device = model.device
+        self._device = input_device(model)
         self._sliding_window = sliding_window
         self._cache = RaggedCache()
         self._order: list[int] = []

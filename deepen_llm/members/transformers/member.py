@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, cast, final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -16,11 +16,15 @@ from deepen_llm.members.base import Branch, Member, Pending, Ready
 from deepen_llm.members.generation_defaults import GenerationDefaults
 from deepen_llm.members.names import member_name
 from deepen_llm.members.transformers.attention import AttentionRows
+from deepen_llm.members.transformers.embeddings import read_embeddings
+from deepen_llm.members.transformers.footprint import measure_parts
 from deepen_llm.members.transformers.generation_defaults import read_generation_defaults
 from deepen_llm.members.transformers.loading import load_model, own_errors
+from deepen_llm.members.transformers.placement import input_device
 from deepen_llm.members.transformers.recurrent import RecurrentRows
 from deepen_llm.members.transformers.rows import Rows
 from deepen_llm.members.transformers.settings import TransformersConfig
+from deepen_llm.members.transformers.shared import SharedWeights
 from deepen_llm.vocabulary import Vocabulary
 
 NO_LIMIT = 10**9
@@ -39,8 +43,9 @@ class TransformersMember(Member):
         chat_template: str | None = None,
         revision: str = "",
         adapter: str | None = None,
+        shared: SharedWeights | None = None,
     ) -> None:
-        """Wrap a model that is already loaded; `adapter` says where what changes it came from.
+        """Wrap a model that is already loaded; `adapter` says where what changes it came from, `shared` the rest.
 
         Raises:
             VocabularyError: The tokenizer's tokens cannot be read as bytes.
@@ -51,6 +56,7 @@ class TransformersMember(Member):
         self._model = model
         self._revision = revision
         self._adapter = adapter
+        self._shared = shared
         self.vocabulary = Vocabulary.from_tokenizer(
             tokenizer,
             name=name,
@@ -85,6 +91,7 @@ class TransformersMember(Member):
                 chat_template=config.chat_template,
                 revision=loaded.commit,
                 adapter=loaded.adapter,
+                shared=loaded.shared,
             )
 
     @property
@@ -94,21 +101,23 @@ class TransformersMember(Member):
 
     @property
     def embeddings(self) -> Tensor:
-        """The model's own input embeddings, not a copy."""
-        return cast(Tensor, self._model.get_input_embeddings().weight).detach()
+        """The model's own input embeddings, not a copy, unless they are packed, changed by an adapter, or on disk."""
+        return read_embeddings(self._model)
 
     @property
     def device(self) -> torch.device:
         """Where the logits come out."""
-        head = _head(self._model)
-        device: torch.device = self._model.device if head is None else head.weight.device
-        return device
+        return input_device(self._model)
 
     @property
     def weight_bytes(self) -> int:
-        """Memory of parameters and buffers, shared ones counted once."""
-        parts = itertools.chain(self._model.parameters(), self._model.buffers())
-        return sum(part.nbytes for part in parts)
+        """Memory of parameters and buffers, tied ones counted once; what is kept on disk counts as well."""
+        return sum(measure_parts(self._model).values())
+
+    @property
+    def shared_weight_bytes(self) -> int:
+        """What lies in memory for a member over the same weights, loaded before."""
+        return 0 if self._shared is None else self._shared.count_shared(self._model)
 
     @property
     def num_parameters(self) -> int | None:
@@ -171,7 +180,7 @@ class TransformersMember(Member):
         """Let go of the model and its cache. May be called again."""
         if not self._is_closed:
             self._is_closed = True
-            del self._model, self._rows
+            del self._model, self._rows, self._shared
 
     def _check_open(self) -> None:
         if self._is_closed:
