@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, final
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -17,8 +19,9 @@ from deepen_llm.members.transformers.checkpoint import ADAPTER_CONFIG, CONFIG, C
 
 WEIGHTS = "adapter_model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
-KINDS = ("LORA", "LOHA", "LOKR", "IA3", "OFT")
+KINDS = ("LORA", "LOHA", "LOKR", "IA3")
 """The ways of peft that change a model's layers and nothing else; others want a wrapper around its passes."""
+REPEATED = (".modules_to_save.", ".original_module.")
 PREFIX = "base_model.model."
 """What peft puts before the names of a model's tensors."""
 
@@ -99,15 +102,18 @@ class Adapter:
         changes = peft.PeftConfig.from_pretrained(str(self._folder))
         changes.inference_mode = True
         # Its layers are made without memory, and then are those of the file: what it says of sizes need not be true.
-        wrapper = peft.PeftModel(model, changes, low_cpu_mem_usage=True)
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # which peft asks for
+            wrapper = peft.PeftModel(model, changes, low_cpu_mem_usage=True)
         try:
             added = {name: tensor for name, tensor in weights.items() if not _replace(model, name, tensor)}
-            result = peft.set_peft_model_state_dict(wrapper, added, low_cpu_mem_usage=True)
+            result: Any = peft.set_peft_model_state_dict(wrapper, added, low_cpu_mem_usage=True)
         except (RuntimeError, KeyError) as error:
             raise MemberError(self.checkpoint.say(f"{_FOREIGN} ({error})")) from error
         if lacking := [name for name, weight in model.named_parameters() if weight.is_meta]:
             self.checkpoint.refuse(f"{WEIGHTS} lacks {len(lacking)} tensors ({min(lacking)}, ...): fetch it anew")
-        if unexpected := result.unexpected_keys:
+        # Where tokens were added, peft writes embeddings a second time, by names that it does not read.
+        if unexpected := [name for name in result.unexpected_keys if not any(part in name for part in REPEATED)]:
             self.checkpoint.refuse(f"{_FOREIGN} ({min(unexpected)}, ... are not among its tensors)")
 
     @property
@@ -160,6 +166,8 @@ def _fit_vocabulary(model: PreTrainedModel, weights: dict[str, Tensor]) -> None:
     for key, tensor in weights.items():
         name = key.removeprefix(PREFIX).removesuffix(".weight").removesuffix(".base_layer")
         if name in names and len(tensor) != len(ends[0].weight):
+            for end in ends:  # which transformers writes into
+                _put(model, end.weight, end.weight.clone())
             model.resize_token_embeddings(len(tensor), mean_resizing=False)
             return
 
@@ -174,9 +182,14 @@ def _replace(model: PreTrainedModel, key: str, tensor: Tensor) -> bool:
         return False
     if held.shape != tensor.shape:
         raise RuntimeError(f"{key} is {tuple(tensor.shape)}, the model's {tuple(held.shape)}")
-    own = nn.Parameter(tensor.to(held.device), requires_grad=False)
+    _put(model, held, tensor.to(held.device))
+    return True
+
+
+def _put(model: PreTrainedModel, held: Tensor, tensor: Tensor) -> None:
+    """Put a tensor in the place of a parameter, wherever the model has that."""
+    own = nn.Parameter(tensor, requires_grad=False)
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             if parameter is held:
                 setattr(module, name, own)
-    return True

@@ -21,6 +21,7 @@ from deepen_llm.members.transformers.footprint import measure_parts
 from deepen_llm.members.transformers.generation_defaults import read_generation_defaults
 from deepen_llm.members.transformers.loading import load_model, own_errors
 from deepen_llm.members.transformers.placement import input_device
+from deepen_llm.members.transformers.quantization import describe_quantization
 from deepen_llm.members.transformers.recurrent import RecurrentRows
 from deepen_llm.members.transformers.rows import Rows
 from deepen_llm.members.transformers.settings import TransformersConfig
@@ -143,7 +144,7 @@ class TransformersMember(Member):
             "model": str(self._model.config.name_or_path),
             "revision": self._revision,
             "dtype": str(self._model.dtype).removeprefix("torch."),
-            "quantization": str(getattr(self._model.config, "quantization_config", None) or ""),
+            "quantization": describe_quantization(self._model.config),
         }
 
     def open(self) -> int:
@@ -180,6 +181,8 @@ class TransformersMember(Member):
         """Let go of the model and its cache. May be called again."""
         if not self._is_closed:
             self._is_closed = True
+            if self._shared is not None:
+                self._shared.release(self._model)
             del self._model, self._rows, self._shared
 
     def _check_open(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -46,6 +47,16 @@ def find_method(given: Any, settings: PreTrainedConfig) -> str:
     return _find_method(values) or "unknown"
 
 
+def describe_quantization(settings: PreTrainedConfig) -> dict[str, Any] | str:
+    """How a loaded model's weights are quantized, as JSON values; empty where they are not."""
+    held = getattr(settings, "quantization_config", None)
+    if not held:
+        return ""
+    values = held if isinstance(held, dict) else held.to_dict()
+    described: dict[str, Any] = json.loads(json.dumps(values, default=str))
+    return described
+
+
 def _check_given(given: Any, name: str) -> None:
     owner = f"quantization_config of member {quote(name)}"
     if not isinstance(given, dict):
@@ -56,9 +67,10 @@ def _check_given(given: Any, name: str) -> None:
     method = _find_method(given)
     if method not in AUTO_QUANTIZATION_CONFIG_MAPPING:
         raise ConfigError(f"{owner} must name a quant_method, one of {_list_methods()}; got {quote(method)}")
+    if not method.startswith(("bitsandbytes", "torchao")):
+        return  # the others write settings that they read under another name
     kind = AUTO_QUANTIZATION_CONFIG_MAPPING[method]
-    known = {name for of in kind.__mro__[:-1] for name in inspect.signature(of.__init__).parameters}
-    # What a config writes, it reads again: some of it under names with a line before.
+    known = {name for of in kind.__mro__[:-1] for name in inspect.signature(of).parameters}
     known = (known | {f"_{name}" for name in BITSANDBYTES} | {"quant_method"}) - {"self", "kwargs"}
     for key in given:
         if key not in known:

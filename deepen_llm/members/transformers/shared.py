@@ -20,7 +20,7 @@ from deepen_llm.members.transformers.footprint import measure_parts
 from deepen_llm.members.transformers.settings import TransformersConfig
 from deepen_llm.members.transformers.weights import Weights
 
-SHAPING = ("dtype", "device", "device_map", "attn_implementation", "quantization_config", "trust_remote_code")
+SHAPING = ("dtype", "device", "attn_implementation", "quantization_config", "trust_remote_code")
 """Settings that make another model of the same files, beside `model_kwargs`."""
 
 
@@ -50,6 +50,10 @@ class SharedWeights:
         self._copies.append(weakref.ref(copied))
         return copied
 
+    def release(self, model: PreTrainedModel) -> None:
+        """A copy is used no more: what it had in common with others is counted with one of those."""
+        self._copies = [ref for ref in self._copies if ref() is not model]
+
     def count_shared(self, model: PreTrainedModel) -> int:
         """How many bytes of a copy are counted with another one: none of the first copy that is still in use."""
         first = next((held for ref in self._copies if (held := ref()) is not None), model)
@@ -63,7 +67,8 @@ def name_weights(base: Checkpoint, config: TransformersConfig, weights: Weights 
     """What tells these weights from others; None where they cannot be shared.
 
     Files count by their place, size and time: a folder that was written anew is loaded anew. Of quantized weights only
-    torchao's are shared: bitsandbytes repacks its own in the first pass, and of other methods it is not known.
+    torchao's are shared: bitsandbytes repacks its own in the first pass, and of other methods it is not known. Nor are
+    those that accelerate moves between places.
 
     Args:
         base: The model's.
@@ -71,7 +76,7 @@ def name_weights(base: Checkpoint, config: TransformersConfig, weights: Weights 
         weights: The files; None where they are not in safetensors.
         method: How the weights are quantized; empty where they are not.
     """
-    if weights is None or method not in ("", "torchao"):
+    if weights is None or config.device_map is not None or method not in ("", "torchao"):
         return None
     files = [(str(path.resolve()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in weights.paths]
     settings = {name: getattr(config, name) for name in (*SHAPING, "model_kwargs")}
