@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 
 from deepen_llm import Ensemble, MemberConfig, SamplingParams
 from deepen_llm.config import EnsembleConfig
@@ -130,3 +131,22 @@ def test_a_quantized_member_answers_nearly_as_the_whole_one(folder, tmp_path, wa
     config.save(tmp_path / "ensemble.yaml")
     with Ensemble.from_config(tmp_path / "ensemble.yaml") as ensemble:
         assert ensemble.generate("The quick", SamplingParams(max_new_tokens=5)).token_ids
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("way", ["8 bits, bitsandbytes", "8 bits, torchao"])
+def test_an_adapter_over_a_quantized_base_answers_nearly_as_over_the_whole_one(folder, tmp_path, way):
+    peft = pytest.importorskip("peft")
+    pytest.importorskip("torchao" if "torchao" in way else "bitsandbytes")
+    torch.manual_seed(3)
+    changes = peft.LoraConfig(r=4, lora_alpha=64, target_modules=["q_proj"], init_lora_weights=False)
+    peft.get_peft_model(transformers.AutoModelForCausalLM.from_pretrained(folder), changes).save_pretrained(tmp_path)
+    alone = load(folder, WAYS[way], dtype="float32")
+    before = answer(alone)
+    expected, logprobs = (
+        answer(load(folder, quantization, dtype="float32", adapter=tmp_path)).log_softmax(-1)
+        for quantization in (None, WAYS[way])
+    )
+    assert (expected.exp() * (expected - logprobs)).sum() < 0.1
+    assert (expected.exp() * (expected - before.log_softmax(-1))).sum() > 0.3
+    assert torch.equal(answer(alone), before)
