@@ -21,6 +21,8 @@ WEIGHTS = "adapter_model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 KINDS = ("LORA", "LOHA", "LOKR", "IA3")
 """The ways of peft that change a model's layers and nothing else; others want a wrapper around its passes."""
+MAX_SHOWN = 500
+"""Characters of an error that names every tensor that does not fit."""
 REPEATED = (".modules_to_save.", ".original_module.")
 PREFIX = "base_model.model."
 """What peft puts before the names of a model's tensors."""
@@ -106,10 +108,10 @@ class Adapter:
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # which peft asks for
             wrapper = peft.PeftModel(model, changes, low_cpu_mem_usage=True)
         try:
-            added = {name: tensor for name, tensor in weights.items() if not _replace(model, name, tensor)}
+            added = _replace_held(model, weights)
             result: Any = peft.set_peft_model_state_dict(wrapper, added, low_cpu_mem_usage=True)
         except (RuntimeError, KeyError) as error:
-            raise MemberError(self.checkpoint.say(f"{_FOREIGN} ({error})")) from error
+            raise MemberError(self.checkpoint.say(f"{_FOREIGN} ({str(error)[:MAX_SHOWN]})")) from error
         if lacking := [name for name, weight in model.named_parameters() if weight.is_meta]:
             self.checkpoint.refuse(f"{WEIGHTS} lacks {len(lacking)} tensors ({min(lacking)}, ...): fetch it anew")
         # Where tokens were added, peft writes embeddings a second time, by names that it does not read.
@@ -172,18 +174,22 @@ def _fit_vocabulary(model: PreTrainedModel, weights: dict[str, Tensor]) -> None:
             return
 
 
-def _replace(model: PreTrainedModel, key: str, tensor: Tensor) -> bool:
-    """Put a tensor in the place of one of the base's own, wherever the model has that; False where it has none.
+def _replace_held(model: PreTrainedModel, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put those of an adapter's tensors that the base has itself (embeddings, biases) in the place of the base's.
 
-    It is not written into, for others may share it.
+    The base's are not written into, for others may share them.
+
+    Returns:
+        The tensors that are left: what the adapter adds.
     """
-    held = dict(model.named_parameters(remove_duplicate=False)).get(key.removeprefix(PREFIX))
-    if held is None:
-        return False
-    if held.shape != tensor.shape:
-        raise RuntimeError(f"{key} is {tuple(tensor.shape)}, the model's {tuple(held.shape)}")
-    _put(model, held, tensor.to(held.device))
-    return True
+    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    held = {key: name for key in weights if (name := key.removeprefix(PREFIX)) in names}
+    for key, name in held.items():
+        mine, tensor = model.get_parameter(name), weights[key]
+        if mine.shape != tensor.shape:
+            raise RuntimeError(f"{key} is {tuple(tensor.shape)}, the model's {tuple(mine.shape)}")
+        _put(model, mine, tensor.to(mine.device))
+    return {key: tensor for key, tensor in weights.items() if key not in held}
 
 
 def _put(model: PreTrainedModel, held: Tensor, tensor: Tensor) -> None:

@@ -74,9 +74,10 @@ CHANGES = {
     "lokr": peft.LoKrConfig(r=4, target_modules=["q_proj"], init_weights=False),
     "ia3": peft.IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]),
 }
+SLOW = ("rslora", "loha", "lokr", "ia3")
 
 
-@pytest.mark.parametrize("kind", CHANGES)
+@pytest.mark.parametrize("kind", [pytest.param(one, marks=pytest.mark.slow) if one in SLOW else one for one in CHANGES])
 def test_an_adapter_answers_as_peft_has_it_and_its_base_stays_as_it_was(base, tmp_path, kind):
     expected = train(base, tmp_path / "adapter", CHANGES[kind])
     alone = load(base)
