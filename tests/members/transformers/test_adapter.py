@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from deepen_llm import Ensemble, MemberConfig, SamplingParams
 from deepen_llm.errors import MemberError
+from deepen_llm.testing import MemberConformance
 from tests import toy_tokenizers
 from tests.models import make_model
 
@@ -244,3 +245,18 @@ def test_an_adapter_within_the_folder_of_its_base_is_loaded_with_it(base, adapte
     torch.testing.assert_close(
         answer(load(tmp_path / "both")), answer(load(base, adapter=adapter)), atol=1e-4, rtol=1e-4
     )
+
+
+class TestAdapterMember(MemberConformance):
+    """An adapter beside its base, which stays loaded throughout."""
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def _train(cls, base, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("trained")
+        train(base, folder, CHANGES["dora"])
+        cls.config = MemberConfig(model=base, adapter=folder)
+        cls.beside = load(base)
+
+    def make_member(self):
+        return self.config.load()
