@@ -20,7 +20,7 @@ from deepen_llm.members.transformers.footprint import measure_parts
 from deepen_llm.members.transformers.settings import TransformersConfig
 from deepen_llm.members.transformers.weights import Weights
 
-SHAPING = ("dtype", "device", "attn_implementation", "quantization_config", "trust_remote_code")
+SHAPING = ("kind", "dtype", "device", "attn_implementation", "quantization_config", "trust_remote_code")
 """Settings that make another model of the same files, beside `model_kwargs`."""
 
 
