@@ -44,8 +44,8 @@ def change(file, **values):
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
 
 
-def refuse(folder, message, kind=MemberError, **settings):
-    with pytest.raises(kind, match=message) as caught:
+def refuse(folder, message, error=MemberError, **settings):
+    with pytest.raises(error, match=message) as caught:
         load(folder, **settings)
     assert len(str(caught.value)) <= 2000
 
