@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from deepen_llm.members.base import Member
 
 KINDS = {
-    "gguf": "deepen_llm.members.gguf.settings:GGUFConfig",
     "transformers": "deepen_llm.members.transformers.settings:TransformersConfig",
+    "gguf": "deepen_llm.members.gguf.settings:GGUFConfig",
 }
 """The kinds of member, each with the class of its settings. A new kind is a file and a line here."""
 
