@@ -90,7 +90,8 @@ def check_members(members: object, config: object) -> tuple[tuple[Member, ...], 
             "write Ensemble.from_pretrained([...])"
         )
     if config is None:
-        config = EnsembleConfig(members=tuple(MemberConfig(model=member.name) for member in members))
+        # A name is no place: whatever it looks like, it names no kind.
+        config = EnsembleConfig(members=tuple(MemberConfig(model=one.name, kind="transformers") for one in members))
     if not isinstance(config, EnsembleConfig):
         raise ConfigError(f"config must be an EnsembleConfig; got a {type(config).__name__}")
     if len(config.members) != len(members):

@@ -22,6 +22,7 @@ from deepen_llm.errors import (
     PromptError,
     VocabularyError,
 )
+from deepen_llm.members.borrowed import BorrowedMember
 from deepen_llm.requests.messages import encode_chat
 from deepen_llm.testing import ScriptedMember
 from deepen_llm.vocabulary import Vocabulary
@@ -481,6 +482,27 @@ def test_the_main_model_is_chosen_by_position_or_name(make_ensemble, main, name)
 def test_a_main_model_that_is_not_there_is_refused(make_ensemble, main):
     with pytest.raises(ConfigError, match=r"main must be .*0: 'bpe'"):
         make_ensemble(TEXTS, ("bpe", "unigram"), main=main)
+
+
+class TopMember(ScriptedMember):
+    num_told = 64
+
+
+def test_a_member_that_tells_its_best_tokens_only_cannot_be_the_main_model(vocabularies):
+    told, whole = TopMember(vocabularies["bpe"], TEXTS), ScriptedMember(vocabularies["unigram"], TEXTS)
+    with pytest.raises(ConfigError, match=r"'bpe' \(kind 'TopMember'\) .* 64 most probable.*write main='unigram'"):
+        Ensemble([told, whole])
+    with pytest.raises(ConfigError, match="add a member that runs in this process"):
+        Ensemble([told])
+    with Ensemble([BorrowedMember(told), whole], EnsembleConfig(members=("a", "b"), main=1)) as ensemble:
+        assert ensemble.main_name == "unigram"
+
+
+def test_names_of_members_that_were_handed_over_are_no_places(vocabularies):
+    member = ScriptedMember(vocabularies["bpe"], TEXTS)
+    member.name = "http://127.0.0.1/model.gguf"
+    with Ensemble([member]) as ensemble:
+        assert ensemble.config.members[0].kind == "transformers"
 
 
 def test_the_configuration_must_fit_the_members(vocabularies):

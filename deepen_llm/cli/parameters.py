@@ -125,7 +125,11 @@ def _read_file(path: Path, flag: str) -> str:
         raise typer.BadParameter(str(error)) from error
 
 
-SAMPLING = OptionGroup(tuple(map(_sampling_option, SamplingParams.model_fields)), _build_params)
+ELSEWHERE = ("prior",)
+"""What a command says otherwise: the weights of its requests are those of its ensemble, `--weight`."""
+SAMPLING = OptionGroup(
+    tuple(_sampling_option(name) for name in SamplingParams.model_fields if name not in ELSEWHERE), _build_params
+)
 """How to decode: every field of `SamplingParams`."""
 ONE_ANSWER = OptionGroup(
     tuple(option for option in SAMPLING.options if option.name not in ("n", "trace", "logprobs")), _build_params
@@ -164,7 +168,10 @@ def _read_weights(given: list[str]) -> tuple[float, ...] | str | None:
         raise typer.BadParameter(f"--weight is a number, once per member, or once {words}; got {given}") from error
 
 
-MODEL_HELP = "A folder, a name on the Hugging Face hub or a GGUF file; once per member. None: the bundled models."
+MODEL_HELP = (
+    "A folder, a name on the Hugging Face hub, a GGUF file or the address of a server; once per member. None: the "
+    "bundled models."
+)
 WEIGHT_HELP = (
     "A member's weight; once per member, in their order, summing to 1. If not given, they are learnt from each prompt "
     "and answer ('adaptive'). 'prompt': from how well each member predicts the prompt."

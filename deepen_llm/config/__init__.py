@@ -1,11 +1,11 @@
 """Configuration: frozen, validated once, unknown keys refused. Every default is written here and nowhere else."""
 
-from deepen_llm.config.ensemble import EnsembleConfig, check_weights
+from deepen_llm.config.ensemble import EnsembleConfig
 from deepen_llm.config.fusion import FusionConfig
 from deepen_llm.config.members import MemberConfig
 from deepen_llm.config.sampling import LogitBias, SamplingParams, StopIds
 from deepen_llm.config.settings import Settings, describe_unknown
-from deepen_llm.config.weighting import GivenWeights, WeightingConfig
+from deepen_llm.config.weighting import GivenWeights, WeightingConfig, check_weights
 
 __all__ = [
     "EnsembleConfig",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +11,7 @@ from pydantic_core import PydanticSerializationError
 from deepen_llm.config.fusion import FusionConfig
 from deepen_llm.config.members import MemberConfig
 from deepen_llm.config.settings import Settings, named
-from deepen_llm.config.weighting import WeightingConfig, check_word
+from deepen_llm.config.weighting import WeightingConfig, check_weights, check_word
 from deepen_llm.errors import ConfigError, quote
 from deepen_llm.text_file import write_text
 
@@ -149,9 +148,11 @@ def _refuse_foreign_code(members: tuple[MemberConfig, ...], path: str | Path) ->
 
 
 def _resolve(member: MemberConfig, folder: Path) -> MemberConfig:
-    """The member with its model's path made absolute where that path exists beside the configuration file."""
-    beside = folder / member.model
-    return member.replace(model=_whole_path(beside)) if _exists(beside) else member
+    """The member with its paths made absolute where they exist beside the configuration file."""
+    places = {"model": member.model, "tokenizer": member.tokenizer}
+    beside = {name: folder / place for name, place in places.items() if place is not None}
+    found = {name: _whole_path(path) for name, path in beside.items() if _exists(path)}
+    return member.replace(**found) if found else member
 
 
 def _describe(member: MemberConfig) -> dict[str, Any]:
@@ -204,17 +205,3 @@ def _bring_up_to_date(values: dict[str, Any]) -> dict[str, Any]:
     if (temperature := values.pop("weights_temperature", None)) is not None and values.get("weights") == "prompt":
         values["weights"] = {"kind": "prompt", "temperature": temperature}
     return values
-
-
-def check_weights(weights: tuple[float, ...], num_members: int, name: str = "weights") -> None:
-    """Refuse weights that are not a distribution over the members; messages call them by `name`.
-
-    Raises:
-        ValueError: Wrong number, a negative or infinite weight, or a sum other than 1.
-    """
-    if len(weights) != num_members:
-        raise ValueError(f"{name} must be one a member: {num_members} members, got {len(weights)} weights")
-    if any(not math.isfinite(weight) or weight < 0 for weight in weights):
-        raise ValueError(f"{name} must be finite and not negative; got {quote(list(weights))}")
-    if not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
-        raise ValueError(f"{name} must sum to 1; got {quote(list(weights))}, which sums to {sum(weights):g}")

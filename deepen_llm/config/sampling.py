@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field, model_validator
 
 from deepen_llm.config.model_schema import read_model_schema
 from deepen_llm.config.settings import Settings
+from deepen_llm.config.weighting import check_weights
 from deepen_llm.errors import ConfigError
 
 MOST_BIAS = 100.0
@@ -104,6 +105,12 @@ class SamplingParams(Settings):
     timeout_s: float | None = Field(default=None, gt=0.0, allow_inf_nan=False, strict=True, exclude=True)
     """Seconds from the call, its time in the queue included, after which a request that is not done fails and its work
     stops; None waits as long as it takes."""
+    prior: tuple[float, ...] | None = None
+    """The members' weights for this answer, in their order and summing to 1; 0 leaves a member out. Weights that learn
+    begin with them, others stay so. None: those of the ensemble."""
+    source: str | None = None
+    """What members with an encoder (`kind="encoder-decoder"`) read: the text to translate, say. None: what their own
+    settings find in the prompt, or else all of it; in a chat, in the last message of the user."""
     json_schema: Annotated[dict[str, Any] | None, BeforeValidator(_as_json_schema)] = None
     """The answer is JSON of this schema, which may also be given as a pydantic model: it always parses."""
     regex: str | None = None
@@ -115,6 +122,12 @@ class SamplingParams(Settings):
     def _check_stop(self) -> Self:
         if any(not stop for stop in self.stop):
             raise ValueError("stop strings must not be empty: leave the empty string out of `stop`")
+        return self
+
+    @model_validator(mode="after")
+    def _check_prior(self) -> Self:
+        if self.prior is not None:
+            check_weights(self.prior, len(self.prior), "the weights of prior")
         return self
 
     @model_validator(mode="after")

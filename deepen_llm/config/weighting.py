@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator
 
 from deepen_llm.config.settings import Variants
+from deepen_llm.errors import quote
 
 if TYPE_CHECKING:
     from deepen_llm.members.guarded import GuardedMember
@@ -50,6 +52,20 @@ def check_word(weights: Any) -> Any:
         known = " or ".join(map(repr, WeightingConfig.variants))
         raise ValueError(f"weights must be numbers, one per member and summing to 1, or the word {known}")
     return weights
+
+
+def check_weights(weights: tuple[float, ...], num_members: int, name: str = "weights") -> None:
+    """Refuse weights that are not a distribution over the members; messages call them by `name`.
+
+    Raises:
+        ValueError: Wrong number, a negative or infinite weight, or a sum other than 1.
+    """
+    if len(weights) != num_members:
+        raise ValueError(f"{name} must be one a member: {num_members} members, got {len(weights)} weights")
+    if any(not math.isfinite(weight) or weight < 0 for weight in weights):
+        raise ValueError(f"{name} must be finite and not negative; got {quote(list(weights))}")
+    if not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
+        raise ValueError(f"{name} must sum to 1; got {quote(list(weights))}, which sums to {sum(weights):g}")
 
 
 GivenWeights = Annotated[tuple[float, ...] | str | WeightingConfig | None, BeforeValidator(check_word)]

@@ -175,7 +175,9 @@ class Engine:
     def _prepare(self, sequence: RunningSequence) -> None:
         """Weights for a sequence that has just come in; and it takes in what alone can come next, without a pass."""
         if not sequence.has_begun:
-            sequence.begin(self._weighting.begin(), reads_prompt=self._weighting.reads_prompt)
+            prior, weighting = sequence.prior, self._weighting
+            weights = weighting.begin() if prior is None else weighting.begin_with(prior)
+            sequence.begin(weights, reads_prompt=weighting.reads_prompt)
         sequence.accept_forced()
 
     def _choose(self, result: StepResult) -> None:

@@ -16,7 +16,7 @@ from deepen_llm.decoding.sampling import apply_filters, make_generator, sample
 from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.stopping import StopMatcher
 from deepen_llm.decoding.tracing import describe_choice
-from deepen_llm.errors import GrammarError
+from deepen_llm.errors import ConfigError, GrammarError
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.requests.deadline import Deadline
 from deepen_llm.results import Candidate, Chunk, FinishReason, Generation, StepTrace, TokenLogprob, Usage
@@ -44,11 +44,16 @@ class GeneratingSequence(RunningSequence):
         """`params` ask for one answer (`SamplingParams.split`); `constraint` follows its structure, None for none.
 
         Raises:
-            ConfigError: A token in `params` that the main model does not have.
+            ConfigError: A token in `params` that the main model does not have, or weights of other members.
             ContextLengthError: The prompt leaves no room for an answer in some member's context.
         """
         super().__init__(members, main, prompts, deadline)
-        self.params = params
+        self.params, self.prior = params, params.prior
+        if params.prior is not None and len(params.prior) != len(members):
+            raise ConfigError(
+                f"prior must have one weight a member, in their order: {len(members)} members, got "
+                f"{len(params.prior)} weights: write one for each"
+            )
         self._ends = Ends(params, self._vocabulary, members[main].member.generation_defaults)
         self._penalties = Penalties.build(
             params, self._vocabulary, self._prompt.ids, self._ends.ids, members[main].device

@@ -139,28 +139,39 @@ def explain_tokens(
     """
     position = 0
     for step, piece in zip(trace, split_answer(trace, text, vocabularies[main]), strict=True):
-        num_kept = min(len(piece), max(len(text) - position, 0))
+        yield explain_token(step, piece, len(text) - position, vocabularies, main)
         position += len(piece)
-        yield ExplainedToken(
-            text=piece[:num_kept],
-            cut_text=piece[num_kept:],
-            step=step,
-            decision=decide(step, vocabularies, main),
-            is_end=step.token_id in vocabularies[main].eos_ids,
-            matches=_find_matches(step, vocabularies, main),
-        )
+
+
+def explain_token(
+    step: StepTrace, piece: str, num_left: int, vocabularies: Mapping[str, Vocabulary], main: str
+) -> ExplainedToken:
+    """One step's token, which adds `piece` to an answer of which `num_left` characters are left from there on."""
+    num_kept = min(len(piece), max(num_left, 0))
+    return ExplainedToken(
+        text=piece[:num_kept],
+        cut_text=piece[num_kept:],
+        step=step,
+        decision=decide(step, vocabularies, main),
+        is_end=step.token_id in vocabularies[main].eos_ids,
+        matches=_find_matches(step, vocabularies, main),
+    )
 
 
 def split_answer(trace: Sequence[StepTrace], text: str, vocabulary: Vocabulary) -> list[str]:
     """What each token adds to the answer; a character belongs to the token that completes it."""
     tokens = [vocabulary.tokens[step.token_id] or b"" for step in trace]
     # The engine drops the spaces before an answer that are the tokenizer's or the chat template's; the text tells.
-    num_spaces = _count_spaces(b"".join(tokens).decode("utf-8", "replace")) - _count_spaces(text)
-    detokenizer = Detokenizer(num_spaces=max(num_spaces, 0))
+    detokenizer = Detokenizer(num_spaces=count_dropped(tokens, text))
     pieces = [detokenizer.push(token) for token in tokens]
     if pieces:
         pieces[-1] += detokenizer.flush()
     return pieces
+
+
+def count_dropped(tokens: Sequence[bytes], text: str) -> int:
+    """How many spaces at the beginning of the first tokens are not in the answer's text."""
+    return max(_count_spaces(b"".join(tokens).decode("utf-8", "replace")) - _count_spaces(text), 0)
 
 
 def _count_spaces(text: str) -> int:

@@ -9,9 +9,8 @@ from deepen_llm.explain.chart import render_chart
 from deepen_llm.explain.deciding import Decision
 from deepen_llm.explain.explanation import ExplainedToken, Explanation
 from deepen_llm.explain.markup import Markup, element, join
-from deepen_llm.explain.panel import render_panel
+from deepen_llm.explain.token import AnswerMarkup, choose_colours, classes_of
 from deepen_llm.explain.wording import (
-    NUM_COLOURS,
     describe_decision,
     describe_key,
     format_prob,
@@ -27,13 +26,13 @@ HINT = "Point at a token, tap it, or press Tab to walk through them, and see her
 
 def render_page(explanation: Explanation) -> str:
     """The whole page as HTML. All text of users and models is escaped, and no script runs on it."""
-    colours = {member.name: index % NUM_COLOURS for index, member in enumerate(explanation.members)}
+    colours = choose_colours(explanation.members)
     body = element(
         "main",
         _header(explanation),
         _legend(explanation, colours),
         render_chart(explanation, colours),
-        _conversation(explanation, colours),
+        _conversation(explanation),
         element("p", HINT, class_="hint"),
         _steps(explanation, colours),
     )
@@ -68,10 +67,10 @@ def _legend(explanation: Explanation, colours: dict[str, int]) -> Markup:
     counts, num_tokens = explanation.counts, len(explanation.tokens)
     keys = list(_legend_keys(explanation))
     segments = [
-        element("i", class_=_classes(key, colours), style=f"flex-grow:{counts[key]}") for key in keys if counts[key]
+        element("i", class_=classes_of(key, colours), style=f"flex-grow:{counts[key]}") for key in keys if counts[key]
     ]
     rows = [
-        _legend_row(_classes(key, colours), *describe_key(key, explanation), counts[key], num_tokens) for key in keys
+        _legend_row(classes_of(key, colours), *describe_key(key, explanation), counts[key], num_tokens) for key in keys
     ]
     if num_alone := sum(token.is_left_alone for token in explanation.tokens):
         meaning = "dotted, whatever the colour: the step was left to the main model, and the others were not asked"
@@ -105,9 +104,10 @@ def _legend_keys(explanation: Explanation) -> Iterator[Decision]:
         yield Decision("forced", ())
 
 
-def _conversation(explanation: Explanation, colours: dict[str, int]) -> Markup:
+def _conversation(explanation: Explanation) -> Markup:
     """What was asked, and the answer: in a chat as turns, else as one text that runs on."""
-    tokens = [_token(token, explanation, colours) for token in explanation.tokens]
+    answer_of = AnswerMarkup(explanation.members, num_tokens=len(explanation.tokens))
+    tokens = map(answer_of.render, explanation.tokens)
     answer = element("span", *tokens, class_="answer", translate="no")
     *before, (role, last) = explanation.asked
     turns = [_turn(speaker, element("span", text, class_="prompt")) for speaker, text in before]
@@ -122,46 +122,6 @@ def _conversation(explanation: Explanation, colours: dict[str, int]) -> Markup:
 def _turn(role: str, text: Markup) -> Markup:
     label = element("h2", role) if role else Markup()
     return element("div", label, element("div", text, class_="text", dir_="auto"), class_="turn")
-
-
-def _token(token: ExplainedToken, explanation: Explanation, colours: dict[str, int]) -> Markup:
-    """The token in the answer, with its panel inside, which shows while the token is pointed at or has the focus."""
-    number = token.step.step + 1
-    classes = [
-        "token",
-        _classes(token.decision, colours),
-        "unfused" if token.is_left_alone else "",
-        "" if token.text or token.cut_text else "mark",
-    ]
-    return element(
-        "span",
-        _visible(token),
-        render_panel(token, explanation, colours),
-        class_=" ".join(filter(None, classes)),
-        id_=f"step-{number}",
-        tabindex=0,
-        role="note",
-        aria_label=token.step.text,
-        aria_describedby=f"by-{number}",
-    )
-
-
-def _visible(token: ExplainedToken) -> Markup:
-    """A token as it stands in the answer; signs, which are no part of it, for what has no text of its own."""
-    if token.is_end:
-        return element("span", "end", class_="sign")
-    if not (token.text or token.cut_text):
-        return element("span", "…", class_="sign")
-    return join(_with_line_ends(token.text), element("s", token.cut_text) if token.cut_text else "")
-
-
-def _with_line_ends(text: str) -> Markup:
-    """The text with a sign before each line end, so that there is something to point at."""
-    first, *others = text.split("\n")
-    pieces: list[str] = [first]
-    for line in others:
-        pieces += [element("span", "⏎", class_="sign"), "\n", line]
-    return join(*pieces)
 
 
 def _steps(explanation: Explanation, colours: dict[str, int]) -> Markup:
@@ -184,19 +144,12 @@ def _step_cells(token: ExplainedToken, names: list[str], colours: dict[str, int]
     number = token.step.step + 1
     link = element("a", str(number), href=f"#step-{number}")
     cells = [element("td", link), element("td", show_token(token.step.text))]
-    swatch = element("i", class_=f"swatch {_classes(token.decision, colours)}")
+    swatch = element("i", class_=f"swatch {classes_of(token.decision, colours)}")
     cells.append(element("td", swatch, " ", describe_decision(token)))
     for top in (*(views.get(name, ()) for name in names), token.step.fused):
         best = [show_token(top[0].text), " ", element("small", format_prob(top[0].prob))] if top else ["-"]
         cells.append(element("td", *best))
     return cells
-
-
-def _classes(decision: Decision, colours: dict[str, int]) -> str:
-    """How a decision looks: one member's colour, or the look of its kind."""
-    if decision.kind in ("main", "other"):
-        return f"one m{colours[decision.members[0]]}"
-    return decision.kind
 
 
 def _percent(number: int, total: int) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from deepen_llm.explain.explanation import ExplainedToken, Explanation
+from deepen_llm.explain.explanation import ExplainedMember, ExplainedToken
 from deepen_llm.explain.markup import Markup, element, join
 from deepen_llm.explain.wording import describe_decision, format_prob, format_weight, show_token
 from deepen_llm.results import Candidate
@@ -12,14 +12,29 @@ from deepen_llm.results import Candidate
 NUM_EXTENDED = 4
 
 
-def render_panel(token: ExplainedToken, explanation: Explanation, colours: dict[str, int]) -> Markup:
-    """The panel of one token. It lies over the foot of the window, so that nothing moves when it shows."""
+def render_panel(
+    token: ExplainedToken,
+    members: Sequence[ExplainedMember],
+    colours: Mapping[str, int],
+    *,
+    by: str,
+    num_tokens: int | None = None,
+) -> Markup:
+    """The panel of one token. It lies over the foot of the window, so that nothing moves when it shows.
+
+    Args:
+        token: Whose panel.
+        members: The ensemble's, in order.
+        colours: Theirs, by name.
+        by: The id of the line that says who decided the token.
+        num_tokens: How many tokens the answer has; None where it is not whole yet.
+    """
     step = token.step
-    num_members = len(explanation.members)
+    num_members = len(members)
     weights = step.weights if step.weights and num_members > 1 else [None] * num_members
     columns = [
         _member_column(member.name, f"m{colours[member.name]}", weight, token)
-        for member, weight in zip(explanation.members, weights, strict=True)
+        for member, weight in zip(members, weights, strict=True)
     ]
     chosen = [candidate.token_id == step.token_id for candidate in step.fused]
     title = "fused" if token.is_fused else "not fused: the main model's"
@@ -29,8 +44,8 @@ def render_panel(token: ExplainedToken, explanation: Explanation, colours: dict[
     head = element(
         "span",
         element("b", show_token(step.text)),
-        element("span", describe_decision(token), id_=f"by-{step.step + 1}", class_="by"),
-        element("small", f"step {step.step + 1} of {len(explanation.tokens)}"),
+        element("span", describe_decision(token), id_=by, class_="by"),
+        element("small", f"step {step.step + 1}" + (f" of {num_tokens}" if num_tokens else "")),
         class_="head",
     )
     return element("span", head, element("span", *columns, class_="columns"), class_="panel")

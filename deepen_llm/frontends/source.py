@@ -138,7 +138,7 @@ def _read(model: Any) -> list[str | MemberConfig] | EnsembleConfig | Path | Lite
 
 def _check_exists(model: str) -> None:
     """Raise MemberError for what can be no name on the hub and is no path; the loader knows of everything else."""
-    if HUB_NAME.fullmatch(model):
+    if HUB_NAME.fullmatch(model) or model.startswith(("http://", "https://")):
         return
     try:
         is_there = Path(model).expanduser().exists()

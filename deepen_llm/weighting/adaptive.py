@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING, Literal, Self, final
 
 from pydantic import Field, model_validator
 
-from deepen_llm.config.ensemble import check_weights
-from deepen_llm.config.weighting import WeightingConfig
+from deepen_llm.config.weighting import WeightingConfig, check_weights
 from deepen_llm.errors import ConfigError
 from deepen_llm.weighting.base import Weighting, Weights
 
@@ -92,11 +91,17 @@ class AdaptiveWeighting(Weighting):
 
     def __init__(self, prior: Sequence[float], eta: float = 0.15, alone: float = 0.4) -> None:
         """See the module; `prior` is one weight per member, summing to 1."""
-        self._start = AdaptiveWeights(tuple(alone * weight for weight in prior), 1.0 - alone, tuple(prior), eta)
+        self._alone, self._eta = alone, eta
+        self._start = self.begin_with(prior)
 
     def begin(self) -> AdaptiveWeights:
         """See `Weighting.begin`."""
         return self._start
+
+    def begin_with(self, prior: Sequence[float]) -> AdaptiveWeights:
+        """See `Weighting.begin_with`: another prior to learn from."""
+        guesses = tuple(self._alone * weight for weight in prior)
+        return AdaptiveWeights(guesses, 1.0 - self._alone, tuple(prior), self._eta)
 
 
 @final

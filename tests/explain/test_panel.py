@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from deepen_llm.explain import Decision, ExplainedMember, ExplainedToken, Explanation
+from deepen_llm.explain import Decision, ExplainedMember, ExplainedToken
 from deepen_llm.explain.panel import render_panel
 from deepen_llm.results import Candidate, MemberTrace, StepTrace
 
@@ -25,7 +25,7 @@ def token():
 
 
 def render(token):
-    return render_panel(token, Explanation((), MEMBERS, (token,) * 9), COLOURS)
+    return render_panel(token, MEMBERS, COLOURS, by=f"by-{token.step.step + 1}", num_tokens=9)
 
 
 def test_every_candidate_has_its_probability_and_a_bar_of_that_length(token):
@@ -64,7 +64,7 @@ def test_each_member_has_the_weight_that_it_had_at_this_token(token):
 def test_a_members_weight_is_not_told_where_it_has_all_of_it(token):
     step = replace(token.step, members=token.step.members[:1], weights=(1.0,))
     token = replace(token, step=step)
-    assert "weight" not in render_panel(token, Explanation((), MEMBERS[:1], (token,)), COLOURS)
+    assert "weight" not in render_panel(token, MEMBERS[:1], COLOURS, by="by-1")
 
 
 def test_texts_that_were_followed_further_are_told(token):
