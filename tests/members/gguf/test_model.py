@@ -49,7 +49,7 @@ def test_a_vocabulary_is_read_without_the_weights_and_with_settings_of_ones_own(
 def test_a_model_with_an_encoder_is_refused(tiny, monkeypatch):
     library = model.load_library()
     monkeypatch.setattr(library, "llama_model_has_encoder", lambda pointer: True)
-    with pytest.raises(MemberError, match="member 'tiny.gguf' must be decoder-only"):
+    with pytest.raises(MemberError, match=r"member 'tiny\.gguf' must be decoder-only"):
         MemberConfig(model=tiny).load()
     monkeypatch.setattr(library, "llama_model_has_encoder", lambda pointer: False)
     monkeypatch.setattr(library, "llama_model_is_diffusion", lambda pointer: True)
