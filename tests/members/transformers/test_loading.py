@@ -160,7 +160,8 @@ def test_a_shard_that_is_not_there_is_named(folder):
 def test_a_gguf_file_and_a_folder_of_one_say_what_they_are(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(100))
     refuse(tmp_path, r"give one of its \*\.gguf files as the model")
-    refuse(tmp_path / "model.gguf", "write kind='gguf', or end its name in .gguf", kind="transformers")
+    (tmp_path / "model").write_bytes(b"GGUF" + bytes(100))
+    refuse(tmp_path / "model", "write kind='gguf', or end its name in .gguf")
 
 
 def test_what_is_no_folder_of_a_model_says_so(tmp_path):
