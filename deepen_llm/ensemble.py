@@ -152,8 +152,9 @@ class Ensemble:
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether every member has a chat template."""
-        return all(member.vocabulary.has_chat_template for member in self._members)
+        """Whether every member has a chat template; those that read a source in an encoder need none."""
+        members = self._members
+        return all(member.source_reader is not None or member.vocabulary.has_chat_template for member in members)
 
     @property
     def num_running(self) -> int:

@@ -17,10 +17,11 @@ from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.requests.deadline import Deadline
 from deepen_llm.requests.futures import submit_all
 from deepen_llm.requests.messages import encode_chat
-from deepen_llm.requests.prompt_size import check_size, check_time
+from deepen_llm.requests.prompt_size import check_time
+from deepen_llm.requests.sources import Written, encode_for_all
 from deepen_llm.results import Chunk, Generation, Score
 from deepen_llm.structure import Constraint, Structure, StructureCompiler
-from deepen_llm.vocabulary import EncodedText
+from deepen_llm.vocabulary import EncodedText, Vocabulary
 from deepen_llm.vocabulary.chat import Message, check_messages, check_text
 
 Sink = Callable[[Chunk], None]
@@ -59,13 +60,13 @@ class Intake:
         self, prompt: str, params: SamplingParams, deadline: Deadline, sink: Sink | None = None
     ) -> list[Future[Generation]]:
         """Answer a prompt, `params.n` times; the pieces go to `sink` as they come."""
-        return self._submit_generations(self._encode(prompt, deadline), params, deadline, sink)
+        return self._submit_generations(self._encode(prompt, deadline, params.source), params, deadline, sink)
 
     def submit_chat(
         self, chat: Chat, params: SamplingParams, deadline: Deadline, sink: Sink | None = None
     ) -> list[Future[Generation]]:
         """Reply to messages, `params.n` times."""
-        return self._submit_generations(self._encode_chat(chat, deadline), params, deadline, sink)
+        return self._submit_generations(self._encode_chat(chat, deadline, params.source), params, deadline, sink)
 
     def submit_score(self, context: str, continuation: str) -> list[Future[Score]]:
         """Score a continuation; spaces at the end of the context are counted to it."""
@@ -79,27 +80,27 @@ class Intake:
         reply = check_text(reply, "the reply")
         return self._submit_scoring(self._encode_chat(chat, Deadline(None)), reply)
 
-    def _encode(self, text: str, deadline: Deadline) -> list[EncodedText]:
-        """A prompt in every member's tokens."""
-        self._engine.check_usable()
-        return [member.vocabulary.encode_prompt(text) for member in self._sized([text], deadline)]
+    def _encode(self, text: str, deadline: Deadline, source: str | None = None) -> list[EncodedText]:
+        """A prompt in every member's tokens; `source` is the part that encoders read, None for what they find."""
+        written = Written([text], text, source)
+        return self._encode_for_all(written, lambda vocabulary: vocabulary.encode_prompt(text), deadline)
 
-    def _encode_chat(self, chat: Chat, deadline: Deadline) -> list[EncodedText]:
-        self._engine.check_usable()
-        check_messages(chat.messages)
-        contents = [message["content"] for message in chat.messages]
-        return [
-            encode_chat(member.vocabulary, chat.messages, chat_template_kwargs=chat.template_kwargs, deadline=deadline)
-            for member in self._sized(contents, deadline)
-        ]
+    def _encode_chat(self, chat: Chat, deadline: Deadline, source: str | None = None) -> list[EncodedText]:
+        messages = chat.messages
+        check_messages(messages)
+        asked = [message["content"] for message in messages if message["role"] == "user"] or [messages[-1]["content"]]
+        written = Written([message["content"] for message in messages], asked[-1], source)
 
-    def _sized(self, texts: Sequence[str], deadline: Deadline) -> list[GuardedMember]:
-        """The members, once these texts are known to be no more than they might hold."""
-        whole = "".join(texts)
-        for member in self._members:
-            check_size(member, whole, deadline)
-        check_time(deadline)
-        return list(self._members)
+        def encode(vocabulary: Vocabulary) -> EncodedText:
+            return encode_chat(vocabulary, messages, chat_template_kwargs=chat.template_kwargs, deadline=deadline)
+
+        return self._encode_for_all(written, encode, deadline)
+
+    def _encode_for_all(
+        self, written: Written, encode: Callable[[Vocabulary], EncodedText], deadline: Deadline
+    ) -> list[EncodedText]:
+        self._engine.check_usable()
+        return encode_for_all(self._members, self._main, written, encode, deadline)
 
     def _submit_generations(
         self, prompts: Sequence[EncodedText], params: SamplingParams, deadline: Deadline, sink: Sink | None

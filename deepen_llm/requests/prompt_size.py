@@ -15,19 +15,21 @@ MOST_ADDED = 100
 
 
 def check_size(member: GuardedMember, text: str, deadline: Deadline) -> None:
-    """Refuse a text whose beginning alone is more than the member's context holds.
+    """Refuse a text whose beginning alone is more than the member's context holds, or its encoder reads.
 
     Raises:
         ContextLengthError: It is too long.
         MemberTimeoutError: The deadline is over.
     """
-    fits = member.context_length
+    reader = member.source_reader
+    fits = member.context_length if reader is None else reader.max_tokens
+    holds = "context holds" if reader is None else "encoder reads"
     num_tokens = 0
     for begin in range(0, len(text) if len(text) > fits * PLENTY else 0, PIECE):
         num_tokens += len(member.vocabulary.encode(text[begin : begin + PIECE])) - MOST_ADDED
         if num_tokens >= fits:
             raise ContextLengthError(
-                f"the text has more than {num_tokens} tokens for member {member.name!r}, whose context holds {fits}: "
+                f"the text has more than {num_tokens} tokens for member {member.name!r}, whose {holds} {fits}: "
                 "shorten it"
             )
         check_time(deadline)

@@ -15,6 +15,7 @@ from deepen_llm.vocabulary.parts import (
     can_produce,
     continue_text,
     describe_part,
+    keep_spaces,
     read_prefix_scheme,
     silence,
     walk_parts,
@@ -64,7 +65,7 @@ class BackendSegmenter:
         unwanted = {*special_ids, *(token_id for token_id, _ in added if token_id >= num_logits)}
         specials = {token_id: backend.id_to_token(token_id) or "" for token_id in unwanted}
         plain = [(token_id, token) for token_id, token in added if token_id not in unwanted]
-        normalizer, pre_tokenizer = describe_part(backend.normalizer), describe_part(backend.pre_tokenizer)
+        normalizer, pre_tokenizer = keep_spaces(*map(describe_part, (backend.normalizer, backend.pre_tokenizer)))
         model = silence(backend.model, specials)
         if can_produce(model, BYTE_PIECE_SAMPLE, model.token_to_id(BYTE_PIECE_SAMPLE)):
             pre_tokenizer = break_byte_pieces(pre_tokenizer)

@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from deepen_llm.errors import DeepenError, MemberError, quote
 from deepen_llm.members.transformers.adapter import Adapter
+from deepen_llm.members.transformers.architecture import check_architecture, model_class
 from deepen_llm.members.transformers.checkpoint import MAX_TOKENIZER_BYTES, TOKENIZER, Checkpoint
 from deepen_llm.members.transformers.placement import check_placement
 from deepen_llm.members.transformers.settings import TransformersConfig
 from deepen_llm.members.transformers.weights import check_size, read_weights
 from deepen_llm.vocabulary.tokens import check_whole_texts
 
-NEEDED = "needed: a decoder-only model with config.json, tokenizer.json and *.safetensors"
+NEEDED = "needed: a model with config.json, tokenizer.json and *.safetensors"
 SHOWN_KEYS = 5
 SILENCED_BAR = "Loading weights"
 
@@ -47,7 +47,8 @@ def load_model(config: TransformersConfig, name: str) -> Loaded:
 
     Raises:
         ConfigError: A device that this machine does not have.
-        MemberError: No such model; files that are missing, damaged or do not belong together; no decoder-only model.
+        MemberError: No such model; files that are missing, damaged or do not belong together; an architecture that is
+            not of the member's kind.
         MissingDependencyError: An adapter, and peft is not installed.
     """
     check_placement(config, name)
@@ -92,13 +93,7 @@ def _read_settings(base: Checkpoint, config: TransformersConfig) -> PreTrainedCo
     settings: PreTrainedConfig = AutoConfig.from_pretrained(
         base.place, trust_remote_code=config.trust_remote_code, **base.arguments
     )
-    is_encoder = type(settings) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(settings, "is_decoder", False)
-    if settings.is_encoder_decoder or is_encoder:
-        kind = "an encoder-decoder" if settings.is_encoder_decoder else "an encoder-only"
-        raise MemberError(
-            f"member {quote(base.name)} must be a decoder-only causal language model; {settings.model_type!r} is "
-            f"{kind} model: leave it out or take a causal model in its place"
-        )
+    check_architecture(settings, config.kind, base.name)
     if not str(weights := getattr(settings, "transformers_weights", None) or ".safetensors").endswith(
         (".safetensors", ".safetensors.index.json")
     ):
@@ -136,7 +131,7 @@ def _check_memory(base: Checkpoint, settings: PreTrainedConfig, config: Transfor
     if weights is None or (config.trust_remote_code and getattr(settings, "auto_map", None)):
         return
     is_quantized = config.quantization_config is not None or hasattr(settings, "quantization_config")
-    check_size(base, settings, weights, is_quantized=is_quantized)
+    check_size(base, settings, weights, is_quantized=is_quantized, model_class=model_class(config.kind))
 
 
 def _load_weights(base: Checkpoint, config: TransformersConfig) -> PreTrainedModel:
@@ -149,7 +144,7 @@ def _load_weights(base: Checkpoint, config: TransformersConfig) -> PreTrainedMod
     given = {key: value for key, value in chosen.items() if value is not None}
     # Of what does not fit all the names are wanted, not the first error.
     options = {"use_safetensors": True, "ignore_mismatched_sizes": True, **given, **config.model_kwargs}
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = model_class(config.kind).from_pretrained(
         base.place,
         trust_remote_code=config.trust_remote_code,
         **{**base.arguments, **options, "output_loading_info": True},
