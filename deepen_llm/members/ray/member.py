@@ -19,6 +19,7 @@ from deepen_llm.members.ray.host import ActorHost, ActorLostError
 from deepen_llm.members.ray.journal import Entry, Journal
 from deepen_llm.members.ray.messages import Description
 from deepen_llm.members.ray.settings import RayConfig
+from deepen_llm.members.source import SourceReader
 
 PIECE_BYTES = 1 << 26
 """Embeddings come in pieces of this size: Ray's store need not hold them whole."""
@@ -125,6 +126,11 @@ class RayMember(Member):
         return self._description.generation_defaults
 
     @property
+    def source_reader(self) -> SourceReader | None:
+        """The member's."""
+        return self._description.source_reader
+
+    @property
     def identity(self) -> Mapping[str, object]:
         """The member's, and of how many tokens it tells."""
         return {**self._description.identity, "num_told": self.num_told}
@@ -133,6 +139,13 @@ class RayMember(Member):
         """Begin an empty row, of which the actor hears when it is fed."""
         self._check_open()
         return self._journal.open()
+
+    def open_over(self, source_ids: Sequence[int]) -> int:
+        """Begin an empty row over what the member's encoder reads."""
+        self._check_open()
+        if self.source_reader is None:
+            return super().open_over(source_ids)
+        return self._journal.open(source_ids)
 
     def start_extend(
         self,
