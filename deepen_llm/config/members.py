@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 KINDS = {
     "transformers": "deepen_llm.members.transformers.settings:TransformersConfig",
     "encoder-decoder": "deepen_llm.members.encoder_decoder.settings:EncoderDecoderConfig",
+    "gguf": "deepen_llm.members.gguf.settings:GGUFConfig",
+    "server": "deepen_llm.members.server.settings:ServerConfig",
     "ray": "deepen_llm.members.ray.settings:RayConfig",
 }
 """The kinds of member, each with the class of its settings. A new kind is a file and a line here."""

@@ -48,6 +48,7 @@ class MemberActor:
             vocabulary=member.vocabulary,
             context_length=member.context_length,
             weight_bytes=member.weight_bytes,
+            num_told=member.num_told,
             num_parameters=member.num_parameters,
             cache_bytes_per_token=member.cache_bytes_per_token,
             generation_defaults=member.generation_defaults,

@@ -107,8 +107,9 @@ class RayMember(Member):
 
     @property
     def num_told(self) -> int | None:
-        """As many as the settings say; None where that is the whole vocabulary."""
-        return self._top if self._top < len(self.vocabulary) else None
+        """As many as the settings say, or the member itself tells; None where that is the whole vocabulary."""
+        num = min(self._top, self._description.num_told or self._top)
+        return num if num < len(self.vocabulary) else None
 
     @property
     def num_parameters(self) -> int | None:

@@ -100,6 +100,7 @@ class Description:
     vocabulary: Vocabulary
     context_length: int
     weight_bytes: int
+    num_told: int | None
     num_parameters: int | None
     cache_bytes_per_token: int | None
     generation_defaults: GenerationDefaults
