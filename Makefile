@@ -15,7 +15,7 @@ $(STAMP): $(MANIFESTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,bench,eval,llama,ray]' -e integrations/langchain-deepen -e integrations/llama-index-llms-deepen
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,bench,eval,llama,lora,ray,server]' -e integrations/langchain-deepen -e integrations/llama-index-llms-deepen
 	touch $(STAMP)
 
 demo: install

@@ -103,9 +103,7 @@ class GGUFTokenizer:
         library, vocab = self._model.library, self._model.vocab
         pieces = [self._spell(token_id) for token_id in range(len(self._attributes))]
         unwanted = {
-            token_id: self._write(token_id)
-            for token_id in special_ids
-            if not self._attributes[token_id] & UNKNOWN
+            token_id: self._write(token_id) for token_id in special_ids if not self._attributes[token_id] & UNKNOWN
         }
         prefix = (self._bos,) if library.llama_vocab_get_add_bos(vocab) and self._has("bos") else ()
         return GGUFSegmenter(self._model, self._continuing, pieces, unwanted, prefix)

@@ -36,7 +36,9 @@ class TestTinyLlama(MemberConformance):
         return write_llama(path)
 
     def make_member(self):
-        return MemberConfig(model=self.path, cache_type="f32", flash_attention=False, context=64, cache_tokens=2048).load()
+        return MemberConfig(
+            model=self.path, cache_type="f32", flash_attention=False, context=64, cache_tokens=2048
+        ).load()
 
     def count_cached(self):
         return self.member.num_cached

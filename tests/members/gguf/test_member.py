@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 
-import langchain_deepen
-import llama_index.llms.deepen as llama_index_deepen
 import pytest
 import torch
 import yaml
 from typer.testing import CliRunner
 
+import langchain_deepen
+import llama_index.llms.deepen as llama_index_deepen
 from deepen_llm import Ensemble, MemberConfig, SamplingParams
 from deepen_llm.cli.app import app
 from deepen_llm.errors import ConfigError, MemberError, VocabularyError

@@ -19,7 +19,9 @@ def inference():
 
 
 def load(path, **options):
-    return MemberConfig(model=path, **{"cache_type": "f32", "flash_attention": False, "context": 200, "cache_tokens": 1024, **options}).load()
+    return MemberConfig(
+        model=path, **{"cache_type": "f32", "flash_attention": False, "context": 200, "cache_tokens": 1024, **options}
+    ).load()
 
 
 def close(left, right):
