@@ -148,9 +148,11 @@ def _refuse_foreign_code(members: tuple[MemberConfig, ...], path: str | Path) ->
 
 
 def _resolve(member: MemberConfig, folder: Path) -> MemberConfig:
-    """The member with its model's path made absolute where that path exists beside the configuration file."""
-    beside = folder / member.model
-    return member.replace(model=_whole_path(beside)) if _exists(beside) else member
+    """The member with its paths made absolute where they exist beside the configuration file."""
+    places = {"model": member.model, "tokenizer": member.tokenizer}
+    beside = {name: folder / place for name, place in places.items() if place is not None}
+    found = {name: _whole_path(path) for name, path in beside.items() if _exists(path)}
+    return member.replace(**found) if found else member
 
 
 def _describe(member: MemberConfig) -> dict[str, Any]:

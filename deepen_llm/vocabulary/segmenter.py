@@ -118,7 +118,7 @@ class BytesSegmenter:
         del at_start
         pieces = self._tokenize(text)
         ids: list[int] = self._tokenizer.convert_tokens_to_ids(pieces)
-        starts, position, characters = [], 0, _character_starts(text)
+        starts, position, characters = [], 0, character_starts(text)
         for piece in pieces:
             starts.append(characters.get(position, UNCLEAR))
             position += len(piece)
@@ -151,7 +151,7 @@ def _leading_specials(backend: Tokenizer) -> tuple[int, ...]:
     return ()
 
 
-def _character_starts(text: str) -> dict[int, int]:
+def character_starts(text: str) -> dict[int, int]:
     """For the byte where each character begins, the character's index."""
     starts, position = {}, 0
     for index, character in enumerate(text):

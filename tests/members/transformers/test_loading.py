@@ -159,8 +159,8 @@ def test_a_shard_that_is_not_there_is_named(folder):
 
 def test_a_gguf_file_and_a_folder_of_one_say_what_they_are(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(100))
-    for place in (tmp_path, tmp_path / "model.gguf"):
-        refuse(place, "this is GGUF, which is not supported yet")
+    refuse(tmp_path, r"give one of its \*\.gguf files as the model")
+    refuse(tmp_path / "model.gguf", "write kind='gguf', or end its name in .gguf", kind="transformers")
 
 
 def test_what_is_no_folder_of_a_model_says_so(tmp_path):
