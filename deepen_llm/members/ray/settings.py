@@ -127,8 +127,8 @@ class RayConfig(MemberConfig):
             raise ConfigError("holds must be a kind other than 'ray': an actor holds no actor")
         if self.holds == "encoder-decoder":
             raise ConfigError(
-                "holds must be a kind that continues the prompt; got 'encoder-decoder', whose sources are not carried to "
-                "actors: load it in this process, without device='ray'"
+                "holds must be a kind that continues the prompt; got 'encoder-decoder', whose sources are not carried "
+                "to actors: load it in this process, without device='ray'"
             )
         return MemberConfig.variant(self.holds or MemberConfig.choose_variant({"model": self.model}))
 
