@@ -105,6 +105,8 @@ class MemberConformance(ABC):
         assert member.name, "`name` must not be empty: errors and traces call the member by it"
         assert member.context_length > 0, f"`context_length` must be positive; got {member.context_length}"
         assert member.weight_bytes >= 0, f"`weight_bytes` must not be negative; got {member.weight_bytes}"
+        shared = member.shared_weight_bytes
+        assert 0 <= shared <= member.weight_bytes, f"`shared_weight_bytes` are some of `weight_bytes`; got {shared}"
         cached = member.cache_bytes_per_token
         assert cached is None or cached > 0, f"`cache_bytes_per_token` must be positive, or None; got {cached}"
 
