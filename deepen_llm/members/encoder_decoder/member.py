@@ -63,9 +63,9 @@ class EncoderDecoderMember(PretrainedMember):
             suffix_ids,
             self._read_start(tokenizer),
             self.context_length,
-            None if settings.source_pattern is None else re.compile(settings.source_pattern),
-            before,
-            after,
+            pattern=None if settings.source_pattern is None else re.compile(settings.source_pattern),
+            before=before,
+            after=after,
         )
 
     @classmethod
