@@ -60,6 +60,7 @@ def test_alone_it_answers_as_transformers_generates(family):
             options = {"max_new_tokens": 12, "do_sample": False, "suppress_tokens": silent, "forced_eos_token_id": None}
             ids = member._model.generate(**inputs, **options)[0]
             assert tokenizer.decode(ids, skip_special_tokens=True) == answer.text
+            assert answer.usage.prompt_tokens == inputs.input_ids.shape[1] + 1
 
 
 def test_many_sources_in_a_batch_beside_a_main_model_are_answered_as_each_alone():

@@ -102,7 +102,12 @@ class Member(ABC):
     @property
     @abstractmethod
     def weight_bytes(self) -> int:
-        """Memory of the weights."""
+        """Memory of the weights, also of those that are shared."""
+
+    @property
+    def shared_weight_bytes(self) -> int:
+        """How much of `weight_bytes` is in memory for a member that was loaded before anyway, and counted there."""
+        return 0
 
     @property
     def num_told(self) -> int | None:

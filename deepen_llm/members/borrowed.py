@@ -47,6 +47,11 @@ class BorrowedMember(Member):
         return self._lender.weight_bytes
 
     @property
+    def shared_weight_bytes(self) -> int:
+        """The lender's."""
+        return self._lender.shared_weight_bytes
+
+    @property
     def num_told(self) -> int | None:
         """The lender's."""
         return self._lender.num_told

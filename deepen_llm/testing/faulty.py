@@ -61,6 +61,11 @@ class FaultyMember(Member):
         return self.member.weight_bytes
 
     @property
+    def shared_weight_bytes(self) -> int:
+        """The member's."""
+        return self.member.shared_weight_bytes
+
+    @property
     def num_parameters(self) -> int | None:
         """The member's."""
         return self.member.num_parameters

@@ -17,9 +17,10 @@ def test_a_gain_is_paired_and_has_its_interval_over_groups():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_a_reader_and_a_starter_together_know_more_than_each_alone(tmp_path):
     tokenizer = make_tokenizer()
-    train(tokenizer).save_pretrained(tmp_path)
+    train(tokenizer, num_steps=1500).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     reader, inscriptions = MemberConfig(model=tmp_path, kind="encoder-decoder"), make_inscriptions(seed=11)
     found = []

@@ -19,6 +19,7 @@ from deepen_llm.members.names import member_name
 from deepen_llm.members.source import SourceReader
 from deepen_llm.members.transformers.loading import load_model, own_errors
 from deepen_llm.members.transformers.pretrained import PretrainedMember, context_length
+from deepen_llm.members.transformers.shared import SharedWeights
 
 START, FORCED = STARTS = ("decoder_start_token_id", "forced_bos_token_id")
 """From which tokens a decoder begins."""
@@ -36,8 +37,11 @@ class EncoderDecoderMember(PretrainedMember):
         settings: EncoderDecoderConfig,
         revision: str = "",
         adapter: str | None = None,
+        shared: SharedWeights | None = None,
     ) -> None:
         """Wrap a model that is already loaded; of the settings, those count that say what is read.
+
+        `adapter` and `shared` are as in `PretrainedMember`.
 
         Raises:
             VocabularyError: The tokenizer's tokens cannot be read as bytes.
@@ -46,7 +50,7 @@ class EncoderDecoderMember(PretrainedMember):
         """
         name = member_name(settings)
         rows = SourcedRows(model, RowPositions(model, name, context_length(model.config, tokenizer)))
-        super().__init__(model, tokenizer, rows, name=name, revision=revision, adapter=adapter)
+        super().__init__(model, tokenizer, rows, name=name, revision=revision, adapter=adapter, shared=shared)
         self._sourced = rows
         self._settings = settings
         if settings.source_language is not None:
@@ -59,9 +63,9 @@ class EncoderDecoderMember(PretrainedMember):
             suffix_ids,
             self._read_start(tokenizer),
             self.context_length,
-            None if settings.source_pattern is None else re.compile(settings.source_pattern),
-            before,
-            after,
+            pattern=None if settings.source_pattern is None else re.compile(settings.source_pattern),
+            before=before,
+            after=after,
         )
 
     @classmethod
@@ -70,7 +74,14 @@ class EncoderDecoderMember(PretrainedMember):
         name = member_name(config)
         loaded = load_model(config, name)
         with own_errors(name, config.model):
-            return cls(loaded.model, loaded.tokenizer, settings=config, revision=loaded.commit, adapter=loaded.adapter)
+            return cls(
+                loaded.model,
+                loaded.tokenizer,
+                settings=config,
+                revision=loaded.commit,
+                adapter=loaded.adapter,
+                shared=loaded.shared,
+            )
 
     @property
     def kind(self) -> str:

@@ -13,6 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from deepen_llm.members.encoder_decoder.cache import SourcedCache
 from deepen_llm.members.encoder_decoder.positions import RowPositions
 from deepen_llm.members.transformers.batched import BatchedRows
+from deepen_llm.members.transformers.placement import input_device
 
 
 @final
@@ -21,7 +22,7 @@ class SourcedRows(BatchedRows[SourcedCache]):
 
     def __init__(self, model: PreTrainedModel, positions: RowPositions) -> None:
         super().__init__(SourcedCache())
-        self._model, self._positions = model, positions
+        self._model, self._positions, self._device = model, positions, input_device(model)
         self._sources: dict[int, tuple[int, ...]] = {}
         self._outputs: Callable[..., Any] = BaseModelOutput
         """What the model's encoder returns: of a mixture of experts it has a type of its own."""
@@ -50,7 +51,7 @@ class SourcedRows(BatchedRows[SourcedCache]):
         mask = cache.source.mask_with([len(ids) for ids in sources])
         inputs: dict[str, Any] = {"input_ids": self._pad(sources)}
         if mask is not None:
-            inputs["attention_mask"] = mask.to(self._model.device, torch.long)
+            inputs["attention_mask"] = mask.to(self._device, torch.long)
         encoded = self._model.get_encoder()(**inputs)
         cache.states, self._outputs = encoded.last_hidden_state, type(encoded)
         cache.source.note_appended([len(ids) for ids in sources], mask)
@@ -58,7 +59,7 @@ class SourcedRows(BatchedRows[SourcedCache]):
 
     def _run(self, cache: SourcedCache, fed: Sequence[Sequence[int]], kept: Sequence[int]) -> Tensor:
         """See `BatchedRows`."""
-        answer, num_new, device = cache.answer, [len(ids) for ids in fed], self._model.device
+        answer, num_new, device = cache.answer, [len(ids) for ids in fed], self._device
         answer.compact_if_wasteful()
         mask, source_mask = answer.mask_with(num_new), cache.source.mask_with([0] * len(fed))
         inputs: dict[str, Any] = {"decoder_input_ids": self._pad(fed)}
@@ -84,9 +85,9 @@ class SourcedRows(BatchedRows[SourcedCache]):
         if cache.states is not None:
             return cache.states
         shape = (cache.source.num_rows, cache.source.num_slots, int(self._model.config.hidden_size))
-        return torch.zeros((1, 1, 1), dtype=self._model.dtype, device=self._model.device).expand(shape)
+        return torch.zeros((1, 1, 1), dtype=self._model.dtype, device=self._device).expand(shape)
 
     def _pad(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """Ids (rows, width), short rows padded at the right."""
         width = max(map(len, rows))
-        return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=self._model.device)
+        return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=self._device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, final
 
@@ -28,7 +29,12 @@ BOOL_OVERRIDE = 2
 
 @final
 class LlamaModel:
-    """A file that llama.cpp has opened: all of it, or its vocabulary alone."""
+    """A file that llama.cpp has opened: all of it, or its vocabulary alone.
+
+    A vocabulary can be pickled: it is then opened anew from the file of the same path.
+    """
+
+    _vocabulary_of: tuple[Path, str, dict[str, bool]] | None = None
 
     def __init__(self, path: Path, config: GGUFConfig, name: str) -> None:
         """Load the weights, which stay in the file as far as the system sees fit.
@@ -55,6 +61,7 @@ class LlamaModel:
             MemberError: llama.cpp cannot read it.
         """
         model = cls.__new__(cls)
+        model._vocabulary_of = (path, name, overrides)
         params = load_library().llama_model_default_params()
         params.vocab_only = True
         given = (KVOverride * (len(overrides) + 1))()
@@ -63,6 +70,11 @@ class LlamaModel:
         params.kv_overrides = ctypes.cast(given, ctypes.c_void_p) if overrides else None
         model._open(path, params, name)
         return model
+
+    def __reduce__(self) -> tuple[Callable[..., LlamaModel], tuple[object, ...]]:
+        if self._vocabulary_of is None:
+            raise TypeError("weights that llama.cpp has opened cannot be pickled: load them where they are needed")
+        return _load_vocabulary, self._vocabulary_of
 
     def _open(self, path: Path, params: Any, name: str) -> None:
         self.library = load_library()
@@ -78,6 +90,10 @@ class LlamaModel:
     def free(self) -> None:
         """Give the memory back. What was made of the model must be freed before; may be called again."""
         self._finalizer()
+
+
+def _load_vocabulary(path: Path, name: str, overrides: dict[str, bool]) -> LlamaModel:
+    return LlamaModel.load_vocabulary(path, name, **overrides)
 
 
 @final

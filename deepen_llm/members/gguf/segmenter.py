@@ -34,7 +34,7 @@ class GGUFSegmenter:
             prefix_ids: What comes before a prompt.
         """
         self._start, self._continuing = start, continuing
-        self._pieces, self._special_ids = pieces, special_texts.keys()
+        self._pieces, self._special_ids = pieces, frozenset(special_texts)
         self._byte_ids = {piece: i for i, piece in enumerate(pieces) if len(piece) == 1 and i not in special_texts}
         self.adds_prefix_space = self.prefixes_sections = start is not continuing
         self.prefix_ids = prefix_ids

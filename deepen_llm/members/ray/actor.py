@@ -48,10 +48,12 @@ class MemberActor:
             vocabulary=member.vocabulary,
             context_length=member.context_length,
             weight_bytes=member.weight_bytes,
+            num_told=member.num_told,
             num_parameters=member.num_parameters,
             cache_bytes_per_token=member.cache_bytes_per_token,
             generation_defaults=member.generation_defaults,
             identity=dict(member.identity),
+            source_reader=member.source_reader,
         )
 
     def find_table(self) -> Table | None:
@@ -84,12 +86,12 @@ class MemberActor:
             for change in changes:
                 self._change(change)
 
-    def restore(self, rows: Mapping[int, Sequence[int]]) -> None:
+    def restore(self, rows: Mapping[int, Sequence[int]], sources: Mapping[int, Sequence[int]]) -> None:
         """Feed rows what they had held in an actor before, one after the other: together they may not find memory."""
         with torch.inference_mode():
             for row, ids in rows.items():
                 try:
-                    self._start(Asked(tokens={row: ids})).result()
+                    self._start(Asked(tokens={row: ids}, sources=sources)).result()
                 except Exception as error:  # of this row, and told when it is next asked for
                     logger.exception("a row of %d tokens could not be fed anew", len(ids))
                     self._broken[row] = error
@@ -106,7 +108,8 @@ class MemberActor:
             return member.start_peek([Branch(handles[row], back, ids) for row, back, ids in asked.branches])
         for row in asked.tokens:
             if row not in handles:
-                handles[row] = member.open()
+                source_ids = asked.sources.get(row)
+                handles[row] = member.open() if source_ids is None else member.open_over(source_ids)
         return member.start_extend(
             {handles[row]: ids for row, ids in asked.tokens.items()},
             {handles[row]: num for row, num in asked.measured.items()},

@@ -101,7 +101,8 @@ class Dialogue:
             raise self._given_up.with_traceback(None)  # raised again and again, it would keep the frames of each time
         self._host.start()
         try:
-            self._host.ask("restore", self._journal.begin_anew(), timeout_s=self._config.load_timeout_s)
+            rows, sources = self._journal.begin_anew(), self._journal.sources
+            self._host.ask("restore", rows, sources, timeout_s=self._config.load_timeout_s)
         except BaseException:
             self._end_actor()
             raise

@@ -74,6 +74,8 @@ class ActorHost:
         except errors.RayTaskError as error:
             cause = error.cause
             raise cause if isinstance(cause, Exception) else MemberError(str(error)) from error
+        except errors.RaySystemError as error:  # what came cannot be unpacked here
+            raise MemberError(f"what the actor of member {quote(self._name)} tells cannot be read: {error}") from error
         except errors.RayError as error:
             place = f" on {self._place}" if self._place else ""
             raise ActorLostError(f"the actor of member {quote(self._name)}{place} died: {_shorten(error)}") from error

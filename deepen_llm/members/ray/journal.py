@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, final
 
 from deepen_llm.members.base import Branch
@@ -29,6 +29,7 @@ class Journal:
 
     def __init__(self) -> None:
         self._rows: dict[int, list[int] | None] = {}
+        self._sources: dict[int, tuple[int, ...]] = {}
         self._handles = itertools.count()
         self._changes: list[Change] = []
         self._unsettled: list[Entry] = []
@@ -43,11 +44,18 @@ class Journal:
         """Whether no row is open."""
         return not self._rows
 
-    def open(self) -> int:
-        """A new row; the actor hears of it when it is fed."""
+    def open(self, source_ids: Sequence[int] = ()) -> int:
+        """A new row, over a source where there is one; the actor hears of it when it is fed."""
         row = next(self._handles)
         self._rows[row] = []
+        if source_ids:
+            self._sources[row] = tuple(source_ids)
         return row
+
+    @property
+    def sources(self) -> Mapping[int, Sequence[int]]:
+        """What an encoder reads for open rows that have a source."""
+        return self._sources
 
     def roll_back(self, row: int, num_tokens: int) -> None:
         """Take the last tokens of a row back."""
@@ -59,6 +67,7 @@ class Journal:
     def release(self, row: int) -> None:
         """End a row."""
         del self._rows[row]
+        self._sources.pop(row, None)
         self._changes.append(Change(row, None))
 
     def begin(
@@ -74,7 +83,7 @@ class Journal:
         kept = tuple(Branch(row, back, tuple(ids)) for row, back, ids in branches)
         for row in (*fed, *(branch.row for branch in kept)):
             self._held(row)
-        entry = Entry(Asked(self.take_changes(), fed, kept, dict(measured or {}), temperature))
+        entry = Entry(Asked(self.take_changes(), fed, kept, dict(measured or {}), temperature, self._begun(fed)))
         self._unsettled.append(entry)
         return entry
 
@@ -107,12 +116,16 @@ class Journal:
         self._changes = []
         for entry in self._unsettled:
             asked = entry.asked
-            entry.asked = Asked((), asked.tokens, asked.branches, asked.measured, asked.temperature)
+            entry.asked = replace(asked, changes=(), sources=self._begun(asked.tokens))
         return {row: list(ids) for row, ids in self._rows.items() if ids}
 
     def forget(self) -> None:
         """The actor died, and no other one is started: what rows held is lost."""
         self._rows = {row: None if ids else ids for row, ids in self._rows.items()}
+
+    def _begun(self, rows: Iterable[int]) -> dict[int, Sequence[int]]:
+        """The sources of rows that hold nothing yet, as of the last answer."""
+        return {row: self._sources[row] for row in rows if row in self._sources and not self._rows.get(row)}
 
     def _held(self, row: int) -> list[int]:
         ids = self._rows[row]

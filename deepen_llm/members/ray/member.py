@@ -19,6 +19,7 @@ from deepen_llm.members.ray.host import ActorHost, ActorLostError
 from deepen_llm.members.ray.journal import Entry, Journal
 from deepen_llm.members.ray.messages import Description
 from deepen_llm.members.ray.settings import RayConfig
+from deepen_llm.members.source import SourceReader
 
 PIECE_BYTES = 1 << 26
 """Embeddings come in pieces of this size: Ray's store need not hold them whole."""
@@ -106,8 +107,9 @@ class RayMember(Member):
 
     @property
     def num_told(self) -> int | None:
-        """As many as the settings say; None where that is the whole vocabulary."""
-        return self._top if self._top < len(self.vocabulary) else None
+        """As many as the settings say, or the member itself tells; None where that is the whole vocabulary."""
+        num = min(self._top, self._description.num_told or self._top)
+        return num if num < len(self.vocabulary) else None
 
     @property
     def num_parameters(self) -> int | None:
@@ -125,6 +127,11 @@ class RayMember(Member):
         return self._description.generation_defaults
 
     @property
+    def source_reader(self) -> SourceReader | None:
+        """The member's."""
+        return self._description.source_reader
+
+    @property
     def identity(self) -> Mapping[str, object]:
         """The member's, and of how many tokens it tells."""
         return {**self._description.identity, "num_told": self.num_told}
@@ -133,6 +140,13 @@ class RayMember(Member):
         """Begin an empty row, of which the actor hears when it is fed."""
         self._check_open()
         return self._journal.open()
+
+    def open_over(self, source_ids: Sequence[int]) -> int:
+        """Begin an empty row over what the member's encoder reads."""
+        self._check_open()
+        if self.source_reader is None:
+            return super().open_over(source_ids)
+        return self._journal.open(source_ids)
 
     def start_extend(
         self,

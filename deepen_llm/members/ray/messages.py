@@ -13,6 +13,7 @@ from torch import Tensor
 
 from deepen_llm.members.base import Branch
 from deepen_llm.members.generation_defaults import GenerationDefaults
+from deepen_llm.members.source import SourceReader
 from deepen_llm.members.summary import Summary
 from deepen_llm.vocabulary import Vocabulary
 
@@ -38,6 +39,8 @@ class Asked:
     measured: Mapping[int, int] = field(default_factory=dict)
     """As in `Member.start_extend`."""
     temperature: float = 1.0
+    sources: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    """For rows that begin over a source, what the encoder reads: see `Member.open_over`."""
 
     @property
     def rows(self) -> set[int]:
@@ -97,10 +100,12 @@ class Description:
     vocabulary: Vocabulary
     context_length: int
     weight_bytes: int
+    num_told: int | None
     num_parameters: int | None
     cache_bytes_per_token: int | None
     generation_defaults: GenerationDefaults
     identity: dict[str, object]
+    source_reader: SourceReader | None
 
 
 def _pack_integers(numbers: NDArray[np.integer[Any]]) -> bytes:

@@ -131,7 +131,7 @@ class Client:
             else:
                 if answer.status == OK:
                     return answer.body
-                pause = PAUSE_S if answer.retry_after_s is None else answer.retry_after_s
+                pause = max(answer.retry_after_s or 0.0, PAUSE_S)
                 is_told = answer.status == TOO_MANY and answer.retry_after_s is not None
                 is_last = (has_failed and not is_told) or time.monotonic() + pause >= deadline
                 if answer.status not in RETRIED or is_last:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from deepen_llm.members.transformers.batched import BatchedRows
 from deepen_llm.members.transformers.cache import RaggedCache
 from deepen_llm.members.transformers.cache_argument import find_cache_argument
+from deepen_llm.members.transformers.placement import input_device
 
 
 @final
@@ -22,7 +23,7 @@ class AttentionRows(BatchedRows[RaggedCache]):
     def __init__(self, model: PreTrainedModel, sliding_window: int | None = None) -> None:
         super().__init__(RaggedCache())
         self._model = model
-        self._device = model.device
+        self._device = input_device(model)
         self._sliding_window = sliding_window
         self._cache_argument = find_cache_argument(model)
         self._accepts = frozenset(inspect.signature(model.forward).parameters)

@@ -14,6 +14,7 @@ from deepen_llm.members.transformers.pretrained import PretrainedMember
 from deepen_llm.members.transformers.recurrent import RecurrentRows
 from deepen_llm.members.transformers.rows import Rows
 from deepen_llm.members.transformers.settings import TransformersConfig
+from deepen_llm.members.transformers.shared import SharedWeights
 
 
 @final
@@ -29,8 +30,9 @@ class TransformersMember(PretrainedMember):
         chat_template: str | None = None,
         revision: str = "",
         adapter: str | None = None,
+        shared: SharedWeights | None = None,
     ) -> None:
-        """Wrap a model that is already loaded; `adapter` says where what changes it came from.
+        """Wrap a model that is already loaded; `adapter` says where what changes it came from, `shared` the rest.
 
         Raises:
             VocabularyError: The tokenizer's tokens cannot be read as bytes.
@@ -44,6 +46,7 @@ class TransformersMember(PretrainedMember):
             chat_template=chat_template,
             revision=revision,
             adapter=adapter,
+            shared=shared,
         )
 
     @classmethod
@@ -67,6 +70,7 @@ class TransformersMember(PretrainedMember):
                 chat_template=config.chat_template,
                 revision=loaded.commit,
                 adapter=loaded.adapter,
+                shared=loaded.shared,
             )
 
     @property

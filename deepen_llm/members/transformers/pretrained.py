@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +13,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from deepen_llm.errors import ClosedError
 from deepen_llm.members.base import Branch, Member, Pending, Ready
 from deepen_llm.members.generation_defaults import GenerationDefaults
+from deepen_llm.members.transformers.embeddings import read_embeddings
+from deepen_llm.members.transformers.footprint import measure_parts
 from deepen_llm.members.transformers.generation_defaults import read_generation_defaults
+from deepen_llm.members.transformers.placement import input_device
+from deepen_llm.members.transformers.quantization import describe_quantization
 from deepen_llm.members.transformers.rows import Rows
+from deepen_llm.members.transformers.shared import SharedWeights
 from deepen_llm.vocabulary import Vocabulary
 
 NO_LIMIT = 10**9
@@ -33,8 +38,9 @@ class PretrainedMember(Member):
         chat_template: str | None = None,
         revision: str = "",
         adapter: str | None = None,
+        shared: SharedWeights | None = None,
     ) -> None:
-        """Wrap a model that is already loaded; `adapter` says where what changes it came from.
+        """Wrap a model that is already loaded; `adapter` says where what changes it came from, `shared` the rest.
 
         Raises:
             VocabularyError: The tokenizer's tokens cannot be read as bytes.
@@ -45,6 +51,7 @@ class PretrainedMember(Member):
         self._model = model
         self._revision = revision
         self._adapter = adapter
+        self._shared = shared
         self.vocabulary = Vocabulary.from_tokenizer(
             tokenizer,
             name=name,
@@ -60,21 +67,23 @@ class PretrainedMember(Member):
 
     @property
     def embeddings(self) -> Tensor:
-        """The model's own input embeddings, not a copy."""
-        return cast(Tensor, self._model.get_input_embeddings().weight).detach()
+        """The model's own input embeddings, not a copy, unless they are packed, changed by an adapter, or on disk."""
+        return read_embeddings(self._model)
 
     @property
     def device(self) -> torch.device:
         """Where the logits come out."""
-        head = _head(self._model)
-        device: torch.device = self._model.device if head is None else head.weight.device
-        return device
+        return input_device(self._model)
 
     @property
     def weight_bytes(self) -> int:
-        """Memory of parameters and buffers, shared ones counted once."""
-        parts = itertools.chain(self._model.parameters(), self._model.buffers())
-        return sum(part.nbytes for part in parts)
+        """Memory of parameters and buffers, tied ones counted once; what is kept on disk counts as well."""
+        return sum(measure_parts(self._model).values())
+
+    @property
+    def shared_weight_bytes(self) -> int:
+        """What lies in memory for a member over the same weights, loaded before."""
+        return 0 if self._shared is None else self._shared.count_shared(self._model)
 
     @property
     def num_parameters(self) -> int | None:
@@ -100,7 +109,7 @@ class PretrainedMember(Member):
             "model": str(self._model.config.name_or_path),
             "revision": self._revision,
             "dtype": str(self._model.dtype).removeprefix("torch."),
-            "quantization": str(getattr(self._model.config, "quantization_config", None) or ""),
+            "quantization": describe_quantization(self._model.config),
         }
 
     def open(self) -> int:
@@ -137,7 +146,9 @@ class PretrainedMember(Member):
         """Let go of the model and its cache. May be called again."""
         if not self._is_closed:
             self._is_closed = True
-            del self._model, self._rows
+            if self._shared is not None:
+                self._shared.release(self._model)
+            del self._model, self._rows, self._shared
 
     def _check_open(self) -> None:
         if self._is_closed:

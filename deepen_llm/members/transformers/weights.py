@@ -35,6 +35,7 @@ class Weights:
     num_tensors: int
     num_elements: int
     num_bytes: int
+    paths: tuple[Path, ...]
 
 
 def read_weights(checkpoint: Checkpoint, variant: str | None = None) -> Weights | None:
@@ -50,7 +51,7 @@ def read_weights(checkpoint: Checkpoint, variant: str | None = None) -> Weights 
     if not paths:
         return None
     sizes = [size for path in paths for size in _read_header(checkpoint, path)]
-    return Weights(len(sizes), sum(sizes), sum(path.stat().st_size for path in paths))
+    return Weights(len(sizes), sum(sizes), sum(path.stat().st_size for path in paths), tuple(paths))
 
 
 def check_size(

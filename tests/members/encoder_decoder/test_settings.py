@@ -60,6 +60,16 @@ def test_a_folder_is_loaded_as_it_was_saved_and_says_what_it_is(folder):
     member.close()
 
 
+def test_a_translators_languages_are_those_of_its_folder(tmp_path):
+    tokenizer = make_tokenizer("m2m100")
+    make_model("m2m100", len(tokenizer)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    languages = {"source_language": "fra_Latn", "target_language": "deu_Latn"}
+    reader = MemberConfig(model=tmp_path, kind="encoder-decoder", **languages).load().source_reader
+    french, german = tokenizer.convert_tokens_to_ids(["fra_Latn", "deu_Latn"])
+    assert (reader.prefix_ids, reader.suffix_ids, reader.start_ids) == ((french,), (2,), (2, german))
+
+
 def test_the_kind_for_decoder_only_models_names_this_one(folder):
     with pytest.raises(MemberError, match="'t5' is an encoder-decoder model: take kind='encoder-decoder'"):
         MemberConfig(model=folder).load()

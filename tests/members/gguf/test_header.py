@@ -76,5 +76,5 @@ def test_an_alignment_that_is_no_power_of_two_is_refused(tmp_path):
     data = path.read_bytes()
     at = data.index(b"general.alignment") + len(b"general.alignment") + 4
     path.write_bytes(data[:at] + struct.pack("<I", 33) + data[at + 4 :])
-    with pytest.raises(ValueError, match="general.alignment must be a power of two; got 33"):
+    with pytest.raises(ValueError, match=r"general\.alignment must be a power of two; got 33"):
         Header.read(path)

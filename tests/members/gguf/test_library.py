@@ -37,7 +37,7 @@ def test_a_library_that_is_none_says_what_to_install(tmp_path, afresh, monkeypat
 
 def test_a_version_whose_structures_are_others_is_refused(afresh, monkeypatch):
     monkeypatch.setitem(library.CONTEXT_DEFAULTS, "n_batch", 99)
-    with pytest.raises(MissingDependencyError, match="ContextParams.n_batch is 2048 and not 99 by default"):
+    with pytest.raises(MissingDependencyError, match=r"ContextParams\.n_batch is 2048 and not 99 by default"):
         library.load_library()
 
 

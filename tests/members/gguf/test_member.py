@@ -98,7 +98,7 @@ def test_closing_gives_the_memory_back_and_leaves_the_vocabulary(tiny):
 def test_a_gpu_is_refused_where_the_build_has_none(tiny):
     if load_library().llama_supports_gpu_offload():
         pytest.skip("this build has one")
-    with pytest.raises(MemberError, match="gpu_layers=-1 needs a build of llama.cpp for a GPU"):
+    with pytest.raises(MemberError, match=r"gpu_layers=-1 needs a build of llama\.cpp for a GPU"):
         load(tiny, gpu_layers=-1)
 
 

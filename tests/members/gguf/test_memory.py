@@ -59,8 +59,8 @@ def test_a_context_that_is_asked_for_fits_whatever_the_default_is():
 
 def test_a_cache_larger_than_memory_is_refused_with_the_numbers():
     message = (
-        r"member 'one': the keys and values of 1,000,000 tokens take 23.0 GB \(23,040 bytes each\), and 2.0 GB of memory "
-        "are free: give context or cache_tokens of at most 86,805"
+        r"member 'one': the keys and values of 1,000,000 tokens take 23.0 GB \(23,040 bytes each\), and 2.0 GB of "
+        "memory are free: give context or cache_tokens of at most 86,805"
     )
     with pytest.raises(MemberError, match=message):
         size(context=1_000_000, free=2 * GB)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
-from deepen_llm.errors import PromptError, VocabularyError
+from deepen_llm.errors import MemberError, PromptError, VocabularyError
 from deepen_llm.members.gguf.header import Header
+from deepen_llm.members.gguf.model import LlamaModel
+from deepen_llm.members.gguf.settings import GGUFConfig
 from deepen_llm.members.gguf.tokenizer import GGUFTokenizer
 from deepen_llm.vocabulary import Vocabulary
 from tests import toy_tokenizers
@@ -53,6 +57,30 @@ def test_without_a_template_a_chat_is_refused(tmp_path):
     assert not own.has_chat_template
     with pytest.raises(PromptError, match="chat template"):
         own.encode_chat(MESSAGES)
+
+
+@pytest.mark.parametrize("kind", ["tiny", "sentencepiece"])
+def test_a_pickled_vocabulary_is_opened_anew_from_its_file(kind, request):
+    own = load(request.getfixturevalue(kind))
+    again = pickle.loads(pickle.dumps(own))
+    assert again.fingerprint == own.fingerprint and again.encode_chat(MESSAGES) == own.encode_chat(MESSAGES)
+    for at_start in (True, False):
+        assert again.encode("Once upon a time <|im_end|>", at_start=at_start) == own.encode(
+            "Once upon a time <|im_end|>", at_start=at_start
+        )
+
+
+def test_a_pickled_vocabulary_needs_its_file(tmp_path):
+    path = write_llama(tmp_path / "gone.gguf")
+    data = pickle.dumps(load(path))
+    path.unlink()
+    with pytest.raises(MemberError, match=r"gone\.gguf"):
+        pickle.loads(data)
+
+
+def test_weights_are_not_pickled(tiny):
+    with pytest.raises(TypeError, match=r"weights that llama\.cpp has opened cannot be pickled"):
+        pickle.dumps(LlamaModel(tiny, GGUFConfig(model=str(tiny)), "tiny"))
 
 
 def test_it_outlives_what_it_was_opened_with(tiny):

@@ -77,7 +77,7 @@ def test_rows_are_fed_anew_one_after_the_other_and_a_row_that_fails_fails_alone(
     actor = make_actor(member)
     member.choose = once("result", raising(MemoryError("no room")))
     with caplog.at_level(logging.CRITICAL, "deepen_llm"):
-        actor.restore({4: [1, 2], 6: [3]})
+        actor.restore({4: [1, 2], 6: [3]}, {})
     assert member.member.passes == [{0: [1, 2]}, {1: [3]}]
     actor.run(Asked(tokens={6: (5,)}))
     with pytest.raises(MemoryError, match="no room"):
@@ -90,7 +90,7 @@ def test_passes_run_in_inference_mode():
     member.before_pass = lambda fed: modes.append(torch.is_inference_mode_enabled())
     actor = make_actor(member)
     actor.run(Asked(tokens={0: (1,)}))
-    actor.restore({1: [1]})
+    actor.restore({1: [1]}, {})
     assert modes == [True, True]
 
 

@@ -94,6 +94,7 @@ def test_no_room_is_told_with_what_was_asked_for_and_what_there_is():
         (exceptions.ActorDiedError(), ActorLostError, "the actor of member 'one' on node1 died: The actor died"),
         (exceptions.ActorUnavailableError("no line", None), ActorLostError, "died: The actor .* is unavailable"),
         (exceptions.RayTaskError("load", "trace", VocabularyError("odd")), VocabularyError, "^odd$"),
+        (exceptions.RaySystemError(ValueError("no such file")), MemberError, "tells cannot be read: .*no such file"),
         (exceptions.RayTaskError("load", "trace", SystemExit(3)), MemberError, "trace"),
     ],
 )

@@ -103,6 +103,13 @@ def test_one_that_tells_its_best_tokens_cannot_be_the_main_model():
     assert find_main("held", [main, make_member(make_scripted)[0]]) == 1
 
 
+def test_one_that_holds_a_member_which_tells_few_tells_no_more(monkeypatch):
+    inner = make_scripted()
+    monkeypatch.setattr(type(inner), "num_told", 7)
+    assert make_member(lambda: inner)[0].num_told == 7
+    assert make_member(lambda: inner, top=5)[0].num_told == 5
+
+
 def test_changes_of_rows_ride_along_with_the_next_pass():
     member, host = make_member(make_scripted)
     rows = [member.open() for _ in range(3)]

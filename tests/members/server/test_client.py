@@ -140,6 +140,13 @@ def test_a_server_that_says_how_long_to_wait_is_waited_for(double, connect):
     assert time.monotonic() - begun >= 2
 
 
+def test_a_server_that_asks_for_no_wait_is_not_flooded(double, connect):
+    double.before = lambda handler, path, body: fail_with(Refusal(429, {}, {"Retry-After": "0"}))
+    with pytest.raises(StatusError, match="status 429"):
+        connect(double.address, timeout_s=1).get("/v1/models")
+    assert len(double.requests) <= 21, "one each 0.05 s"
+
+
 @pytest.mark.parametrize("wait", ["30", "soon", "99999999999999"])
 def test_nobody_waits_beyond_the_deadline(double, connect, wait):
     double.before = lambda handler, path, body: fail_with(Refusal(429, {}, {"Retry-After": wait}))

@@ -53,10 +53,6 @@ class TestVllm(ServerConformance):
     kind = "vllm"
 
 
-class TestDeepen(ServerConformance):
-    kind = "deepen"
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_told_is_what_the_model_says_and_the_rest_is_spread(kind, serve, load):
     member = load(serve(kind))
