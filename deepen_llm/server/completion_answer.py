@@ -9,7 +9,7 @@ from typing import Any, final
 from openai.types import Completion, CompletionChoice
 from openai.types.completion_choice import Logprobs
 
-from deepen_llm.requests.token_prompt import TokenPrompt, spell
+from deepen_llm.requests.token_prompt import TokenPrompt, check_ids, spell
 from deepen_llm.results import Chunk, FinishReason, Generation, TokenLogprob, Usage
 from deepen_llm.server.answer_parts import Origin, finite, logprob_of, tell_members, tell_usage
 from deepen_llm.server.completion_request import CompletionPlan
@@ -41,9 +41,10 @@ class Echo:
 
     @classmethod
     def make(cls, prompt: str | TokenPrompt, logprobs: tuple[TokenLogprob, ...], origin: Origin) -> Echo:
-        """The prompt in the main model's tokens."""
+        """The prompt in the main model's tokens. Raises `PromptError` for what are none."""
         if isinstance(prompt, str):
             return cls(prompt, origin.vocabulary.encode_prompt(prompt).ids, logprobs)
+        check_ids(prompt.ids, origin.vocabulary)
         return cls(spell(prompt.ids, origin.vocabulary), prompt.ids, logprobs)
 
 

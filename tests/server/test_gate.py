@@ -149,6 +149,8 @@ BODIES = {
     "no prompt": b"{}",
     "no tokens": b'{"prompt": []}',
     "tokens there are none of": b'{"prompt": [1, 100000]}',
+    "an echo of tokens there are none of": b'{"prompt": [1, 100000], "echo": true}',
+    "an echo of no tokens": b'{"prompt": [[]], "echo": true, "max_tokens": 0}',
     "negative tokens": b'{"prompt": [-1]}',
     "an empty list of tokens": b'{"prompt": [[]]}',
 }
