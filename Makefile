@@ -15,7 +15,7 @@ $(STAMP): $(MANIFESTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=24"
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,bench,eval,server]' -e integrations/langchain-deepen -e integrations/llama-index-llms-deepen
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,bench,eval,llama,lora,ray,server]' -e integrations/langchain-deepen -e integrations/llama-index-llms-deepen
 	touch $(STAMP)
 
 demo: install
@@ -28,8 +28,10 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+# Members in Ray actors are tested by themselves: they start a cluster of two nodes on this machine.
 test: lint types
 	$(BIN)/pytest
+	$(BIN)/pytest -m ray tests/members/ray
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -33,14 +33,14 @@ from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.requests.arguments import check_pairs, check_params, check_params_of_stream, check_prompt, check_prompts
 from deepen_llm.requests.deadline import Deadline
 from deepen_llm.requests.futures import gather, submit_all, submit_aside, wait
-from deepen_llm.requests.prompt_size import takes_long
 from deepen_llm.requests.streams import AsyncStream, Stream
-from deepen_llm.requests.token_prompt import TokenPrompt
-from deepen_llm.results import Generation, Score, TokenLogprob
+from deepen_llm.requests.token_prompt import TokenPrompt, takes_long
+from deepen_llm.results import Generation, Score, StepTimes, TokenLogprob
 from deepen_llm.vocabulary import Vocabulary
 from deepen_llm.vocabulary.chat import Message, check_text
 
-Prompts: TypeAlias = str | TokenPrompt | list[str] | list[str | TokenPrompt]
+Several: TypeAlias = list[str] | list[str | TokenPrompt]
+Prompts: TypeAlias = str | TokenPrompt | Several
 
 
 @final
@@ -162,13 +162,19 @@ class Ensemble:
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether every member has a chat template."""
-        return all(member.vocabulary.has_chat_template for member in self._members)
+        """Whether every member has a chat template; those that read a source in an encoder need none."""
+        members = self._members
+        return all(member.source_reader is not None or member.vocabulary.has_chat_template for member in members)
 
     @property
     def num_running(self) -> int:
         """Requests that run or wait to run."""
         return self._engine.num_running
+
+    @property
+    def step_times(self) -> StepTimes:
+        """How many steps the engine took, and how long it waited for each member in them."""
+        return self._engine.step_times
 
     @property
     def is_closed(self) -> bool:
@@ -186,9 +192,7 @@ class Ensemble:
     @overload
     def generate(self, prompt: str | TokenPrompt, params: SamplingParams | None = None) -> Generation: ...
     @overload
-    def generate(
-        self, prompt: list[str] | list[str | TokenPrompt], params: SamplingParams | None = None
-    ) -> list[Generation]: ...
+    def generate(self, prompt: Several, params: SamplingParams | None = None) -> list[Generation]: ...
     def generate(self, prompt: Prompts, params: SamplingParams | None = None) -> Generation | list[Generation]:
         """Answer a prompt, or several in one batch.
 
@@ -213,9 +217,7 @@ class Ensemble:
     @overload
     async def agenerate(self, prompt: str | TokenPrompt, params: SamplingParams | None = None) -> Generation: ...
     @overload
-    async def agenerate(
-        self, prompt: list[str] | list[str | TokenPrompt], params: SamplingParams | None = None
-    ) -> list[Generation]: ...
+    async def agenerate(self, prompt: Several, params: SamplingParams | None = None) -> list[Generation]: ...
     async def agenerate(self, prompt: Prompts, params: SamplingParams | None = None) -> Generation | list[Generation]:
         """`generate` without blocking the event loop; cancelling the task ends the work."""
         prompts, params = check_prompts(prompt), check_params(params)

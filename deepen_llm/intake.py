@@ -13,16 +13,17 @@ from deepen_llm.decoding.generation import GeneratingSequence
 from deepen_llm.decoding.reading import ReadingSequence
 from deepen_llm.decoding.scoring import ScoringSequence
 from deepen_llm.decoding.sequence import RunningSequence
-from deepen_llm.errors import PromptError
+from deepen_llm.errors import ConfigError, PromptError
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.requests.deadline import Deadline
 from deepen_llm.requests.futures import submit_all
 from deepen_llm.requests.messages import encode_chat
-from deepen_llm.requests.prompt_size import check_size, check_time
+from deepen_llm.requests.prompt_size import check_time
+from deepen_llm.requests.sources import Written, encode_for_all
 from deepen_llm.requests.token_prompt import TokenPrompt, encode_ids, num_unread
 from deepen_llm.results import Chunk, Generation, Score, TokenLogprob
 from deepen_llm.structure import Constraint, Structure, StructureCompiler
-from deepen_llm.vocabulary import EncodedText
+from deepen_llm.vocabulary import EncodedText, Vocabulary
 from deepen_llm.vocabulary.chat import Message, check_messages, check_text
 
 Sink = Callable[[Chunk], None]
@@ -61,25 +62,30 @@ class Intake:
         self, prompt: str | TokenPrompt, params: SamplingParams, deadline: Deadline, sink: Sink | None = None
     ) -> list[Future[Generation]]:
         """Answer a prompt, `params.n` times; the pieces go to `sink` as they come."""
-        return self._submit_generations(self._encode(prompt, deadline), params, deadline, sink)
+        return self._submit_generations(self._encode(prompt, deadline, params.source), params, deadline, sink)
 
     def submit_chat(
         self, chat: Chat, params: SamplingParams, deadline: Deadline, sink: Sink | None = None
     ) -> list[Future[Generation]]:
         """Reply to messages, `params.n` times."""
-        return self._submit_generations(self._encode_chat(chat, deadline), params, deadline, sink)
+        return self._submit_generations(self._encode_chat(chat, deadline, params.source), params, deadline, sink)
 
     def submit_reading(
         self, prompt: str | TokenPrompt, num_top: int, deadline: Deadline
     ) -> list[Future[tuple[TokenLogprob, ...]]]:
         """Tell how probable the tokens of a prompt are, all but those at its beginning that nothing comes before."""
+        if readers := [member.name for member in self._members if member.source_reader is not None]:
+            raise ConfigError(
+                f"a text is read token by token by members that continue it; {readers[0]!r} has an encoder: leave it "
+                "out, or ask for no log-probabilities of the prompt"
+            )
         ids = self._encode(prompt, deadline)[self._main].ids
         begin = num_unread(ids, self._vocabulary)
         if begin == len(ids):
             nothing: Future[tuple[TokenLogprob, ...]] = Future()
             nothing.set_result(())
             return [nothing]
-        prompts = encode_ids(self._members, self._main, TokenPrompt(ids[:begin]))
+        prompts = encode_ids(self._members, self._main, TokenPrompt(ids[:begin]), deadline)
         rest = self._canonical(ids[begin:])
         return self._submit(ReadingSequence(self._members, self._main, prompts, rest, num_top, deadline))
 
@@ -95,29 +101,30 @@ class Intake:
         reply = check_text(reply, "the reply")
         return self._submit_scoring(self._encode_chat(chat, Deadline(None)), reply)
 
-    def _encode(self, prompt: str | TokenPrompt, deadline: Deadline) -> list[EncodedText]:
-        """A prompt in every member's tokens."""
+    def _encode(self, prompt: str | TokenPrompt, deadline: Deadline, source: str | None = None) -> list[EncodedText]:
+        """A prompt in every member's tokens; `source` is the part that encoders read, None for what they find."""
         self._engine.check_usable()
         if isinstance(prompt, TokenPrompt):
-            return encode_ids(self._members, self._main, prompt)
-        return [member.vocabulary.encode_prompt(prompt) for member in self._sized([prompt], deadline)]
+            return encode_ids(self._members, self._main, prompt, deadline, source)
+        written = Written([prompt], prompt, source)
+        return self._encode_for_all(written, lambda vocabulary: vocabulary.encode_prompt(prompt), deadline)
 
-    def _encode_chat(self, chat: Chat, deadline: Deadline) -> list[EncodedText]:
+    def _encode_chat(self, chat: Chat, deadline: Deadline, source: str | None = None) -> list[EncodedText]:
+        messages = chat.messages
+        check_messages(messages)
+        asked = [message["content"] for message in messages if message["role"] == "user"] or [messages[-1]["content"]]
+        written = Written([message["content"] for message in messages], asked[-1], source)
+
+        def encode(vocabulary: Vocabulary) -> EncodedText:
+            return encode_chat(vocabulary, messages, chat_template_kwargs=chat.template_kwargs, deadline=deadline)
+
+        return self._encode_for_all(written, encode, deadline)
+
+    def _encode_for_all(
+        self, written: Written, encode: Callable[[Vocabulary], EncodedText], deadline: Deadline
+    ) -> list[EncodedText]:
         self._engine.check_usable()
-        check_messages(chat.messages)
-        contents = [message["content"] for message in chat.messages]
-        return [
-            encode_chat(member.vocabulary, chat.messages, chat_template_kwargs=chat.template_kwargs, deadline=deadline)
-            for member in self._sized(contents, deadline)
-        ]
-
-    def _sized(self, texts: Sequence[str], deadline: Deadline) -> list[GuardedMember]:
-        """The members, once these texts are known to be no more than they might hold."""
-        whole = "".join(texts)
-        for member in self._members:
-            check_size(member, whole, deadline)
-        check_time(deadline)
-        return list(self._members)
+        return encode_for_all(self._members, self._main, written, encode, deadline)
 
     def _submit_generations(
         self, prompts: Sequence[EncodedText], params: SamplingParams, deadline: Deadline, sink: Sink | None

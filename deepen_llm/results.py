@@ -72,6 +72,15 @@ class FusionReport:
 
 
 @dataclass(frozen=True, slots=True)
+class StepTimes:
+    """What an engine's steps took so far; a step is one of the whole batch."""
+
+    num_steps: int
+    seconds: tuple[float, ...]
+    """How long each member was waited for, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
 class MemberTrace:
     """What one member said at one step: its best tokens (ids of its own vocabulary).
 

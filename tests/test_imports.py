@@ -9,18 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "deepen_llm"
 ORDER = (
     *("errors", "text_file", "results", "machine", "config", "vocabulary", "table_store", "members"),
     *("projection", "fusion", "structure", "weighting", "requests", "decoding", "assembly", "intake", "ensemble"),
-    *(
-        "frontends",
-        "testing",
-        "starter",
-        "compatibility",
-        "evaluation",
-        "calibration",
-        "explain",
-        "server",
-        "bench",
-        "cli",
-    ),
+    *("frontends", "testing", "starter", "compatibility", "evaluation", "calibration", "explain"),
+    *("server", "bench", "cli"),
 )
 
 

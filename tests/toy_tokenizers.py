@@ -6,7 +6,7 @@ import json
 from functools import cache
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizer, PreTrainedTokenizerFast
+from transformers import NllbTokenizer, PreTrainedTokenizer, PreTrainedTokenizerFast
 
 SENTENCES = (
     "The quick brown fox jumps over the lazy dog, and the dog does not mind at all.",
@@ -87,6 +87,32 @@ def unigram(
     tokenizer = Tokenizer(models.Unigram(list(scores.items()), 0, byte_fallback))
     _set_spaces(tokenizer, scheme, split=True)
     return _sentencepiece(tokenizer, specials, template)
+
+
+def t5(size: int = 500) -> PreTrainedTokenizerFast:
+    """As T5 has it: a Unigram model over words that were split at spaces; no BOS, and an end after a text."""
+    trained = [(piece, score) for piece, score in json.loads(_train_unigram(size))["model"]["vocab"]]
+    specials = ["<pad>", "</s>", "<unk>"]
+    scores = dict.fromkeys(specials, 0.0) | {piece: score for piece, score in trained if piece not in specials}
+    tokenizer = Tokenizer(models.Unigram(list(scores.items()), 2, False))
+    marks = pre_tokenizers.Metaspace(prepend_scheme="always", split=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), marks])
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="always", split=True)
+    tokenizer.add_special_tokens(specials)
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="</s>", pad_token="<pad>", model_max_length=64
+    )
+
+
+def nllb(size: int = 500) -> NllbTokenizer:
+    """As NLLB has it: SentencePiece BPE, a language before a source and an end after it."""
+    trained = json.loads(_train_sentencepiece(size + 261))["model"]
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", *trained["vocab"]]
+    vocab = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
+    merges = [tuple(merge) for merge in trained["merges"]]
+    languages = ["eng_Latn", "fra_Latn", "deu_Latn"]
+    return NllbTokenizer(vocab=vocab, merges=merges, additional_special_tokens=languages, src_lang="eng_Latn")
 
 
 def wordpiece() -> PreTrainedTokenizerFast:

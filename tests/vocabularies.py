@@ -27,6 +27,8 @@ TOYS = {
     "unigram without bytes": lambda: toys.unigram(byte_fallback=False),
     "tiktoken": toys.BytesTokenizer,
 }
+OF_ENCODER_DECODERS = {"t5": toys.t5, "nllb": toys.nllb}
+"""Without a chat template, a token for every text, or a line's end."""
 LOSSLESS = tuple(name for name in TOYS if "without" not in name)
 
 TEXTS = {
@@ -51,7 +53,7 @@ TEXTS = {
 @cache
 def load_toy(name: str) -> Vocabulary:
     """A toy vocabulary, once a session."""
-    return Vocabulary.from_tokenizer(TOYS[name](), name=name)
+    return Vocabulary.from_tokenizer((TOYS | OF_ENCODER_DECODERS)[name](), name=name)
 
 
 @cache

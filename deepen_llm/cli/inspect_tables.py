@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deepen_llm.compatibility import Agreement, Fit, Sample
     from deepen_llm.ensemble import Ensemble
     from deepen_llm.evaluation import TextComparison
+    from deepen_llm.members.base import Member
 
 CACHE_TOKENS = 1000
 
@@ -30,7 +31,7 @@ def members_table(ensemble: Ensemble) -> Group:
             member.name,
             _yes(member.name == ensemble.main_name),
             weight,
-            str(member.identity.get("dtype", "")),
+            describe_numbers(member),
             str(member.device),
             f"{member.context_length:,}",
             _yes(member.vocabulary.has_chat_template),
@@ -48,6 +49,15 @@ def members_table(ensemble: Ensemble) -> Group:
     )
     table = NarrowTable("Members", columns, rows)
     return Group(table, Text(learning, style="dim")) if learning else Group(table)
+
+
+def describe_numbers(member: Member) -> str:
+    """How a member's weights are stored, and whether an adapter changes them."""
+    identity = member.identity
+    quantization = identity.get("quantization")
+    method = quantization.get("quant_method", "") if isinstance(quantization, dict) else ""
+    parts = (str(identity.get("dtype", "")), str(method), "adapter" if "adapter" in identity else "")
+    return " + ".join(filter(None, parts))
 
 
 def _describe_learning(ensemble: Ensemble) -> str:
@@ -98,7 +108,13 @@ def memory_table(ensemble: Ensemble) -> NarrowTable:
     for member in ensemble.members:
         per_token = member.cache_bytes_per_token
         cache = "one state a sequence" if per_token is None else format_bytes(per_token * CACHE_TOKENS)
-        rows.append((member.name, format_bytes(member.weight_bytes), cache))
+        weights = format_bytes(member.weight_bytes)
+        if shared := member.shared_weight_bytes:
+            weights += f", {format_bytes(shared)} of them counted before"
+        rows.append((member.name, weights, cache))
+    if len(ensemble.members) > 1:
+        own = sum(member.weight_bytes - member.shared_weight_bytes for member in ensemble.members)
+        rows.append(("all members", format_bytes(own), ""))
     rows += [(label, format_bytes(num_bytes), "") for label, num_bytes in describe_fusion(ensemble)]
     return NarrowTable("Memory", ("what", "weights", f"KV cache for {CACHE_TOKENS:,} tokens"), rows)
 

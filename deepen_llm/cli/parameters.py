@@ -168,7 +168,10 @@ def _read_weights(given: list[str]) -> tuple[float, ...] | str | None:
         raise typer.BadParameter(f"--weight is a number, once per member, or once {words}; got {given}") from error
 
 
-MODEL_HELP = "A folder or a name on the Hugging Face hub; once per member. Without any: the bundled models."
+MODEL_HELP = (
+    "A folder, a name on the Hugging Face hub, a GGUF file or the address of a server; once per member. None: the "
+    "bundled models."
+)
 WEIGHT_HELP = (
     "A member's weight; once per member, in their order, summing to 1. If not given, they are learnt from each prompt "
     "and answer ('adaptive'). 'prompt': from how well each member predicts the prompt."

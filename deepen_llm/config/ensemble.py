@@ -15,6 +15,9 @@ from deepen_llm.config.weighting import WeightingConfig, check_weights, check_wo
 from deepen_llm.errors import ConfigError, quote
 from deepen_llm.text_file import write_text
 
+PLACES = ("model", "tokenizer", "adapter")
+"""Settings of a member that name a place, which may lie beside the configuration file."""
+
 
 class EnsembleConfig(Settings):
     """An ensemble: its members, their weights, and how they are fused. What `ensemble.yaml` holds."""
@@ -148,9 +151,10 @@ def _refuse_foreign_code(members: tuple[MemberConfig, ...], path: str | Path) ->
 
 
 def _resolve(member: MemberConfig, folder: Path) -> MemberConfig:
-    """The member with its model's path made absolute where that path exists beside the configuration file."""
-    beside = folder / member.model
-    return member.replace(model=_whole_path(beside)) if _exists(beside) else member
+    """The member with its paths made absolute as far as they exist beside the configuration file."""
+    places = {name: folder / place for name in PLACES if (place := getattr(member, name, None)) is not None}
+    found = {name: _whole_path(beside) for name, beside in places.items() if _exists(beside)}
+    return member.replace(**found) if found else member
 
 
 def _describe(member: MemberConfig) -> dict[str, Any]:
@@ -166,7 +170,7 @@ def _describe(member: MemberConfig) -> dict[str, Any]:
             f"a file holds numbers, words, lists and mappings; a setting of member {member.model!r} is something "
             f"else: {error}: write it as words (dtype='float16'), or keep this ensemble in Python"
         ) from error
-    for name in ("model", "tokenizer"):
+    for name in PLACES:
         place = values.get(name)
         if place is not None and _exists(Path(place)):
             values[name] = _whole_path(Path(place))

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 KINDS = {
     "transformers": "deepen_llm.members.transformers.settings:TransformersConfig",
+    "encoder-decoder": "deepen_llm.members.encoder_decoder.settings:EncoderDecoderConfig",
+    "gguf": "deepen_llm.members.gguf.settings:GGUFConfig",
+    "server": "deepen_llm.members.server.settings:ServerConfig",
+    "ray": "deepen_llm.members.ray.settings:RayConfig",
 }
 """The kinds of member, each with the class of its settings. A new kind is a file and a line here."""
 
@@ -52,6 +56,8 @@ class MemberConfig(Variants):
     @classmethod
     def choose_variant(cls, values: Mapping[str, Any]) -> Any:
         """The kind that is named, or that the model's place and device are of."""
+        if values.get("device") == "ray":
+            return "ray"  # whichever kind is named: that is what the actor holds
         return values[cls.variant_field] if cls.variant_field in values else _find_kind(values)
 
     @property
@@ -74,8 +80,6 @@ def _find_kind(values: Mapping[str, Any]) -> str:
     """The kind of member that settings describe without naming it."""
     model = values.get("model")
     place = fspath(model) if isinstance(model, PathLike) else model
-    if values.get("device") == "ray":
-        return "ray"
     if isinstance(place, str) and place.startswith(("http://", "https://")):
         return "server"
     if isinstance(place, str) and place.lower().endswith(".gguf"):

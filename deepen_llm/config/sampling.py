@@ -108,6 +108,9 @@ class SamplingParams(Settings):
     prior: tuple[float, ...] | None = None
     """The members' weights for this answer, in their order and summing to 1; 0 leaves a member out. Weights that learn
     begin with them, others stay so. None: those of the ensemble."""
+    source: str | None = None
+    """What members with an encoder (`kind="encoder-decoder"`) read: the text to translate, say. None: what their own
+    settings find in the prompt, or else all of it; in a chat, in the last message of the user."""
     json_schema: Annotated[dict[str, Any] | None, BeforeValidator(_as_json_schema)] = None
     """The answer is JSON of this schema, which may also be given as a pydantic model: it always parses."""
     regex: str | None = None

@@ -31,6 +31,7 @@ class Settings(BaseModel):
         extra="forbid",
         arbitrary_types_allowed=True,
         protected_namespaces=(),
+        hide_input_in_errors=True,
         use_attribute_docstrings=True,
     )
 
@@ -149,8 +150,9 @@ class Variants(Settings):
 
     @model_serializer(mode="plain")
     def _dump(self, info: SerializationInfo) -> dict[str, object]:
-        """All settings of the kind, also where the field that holds it says no more than the base class."""
-        names = [name for name in type(self).model_fields if not info.exclude_unset or name in self.model_fields_set]
+        """All settings of the kind but secrets, also where the field that holds it says no more than the base class."""
+        names = [name for name, field in type(self).model_fields.items() if not field.exclude]
+        names = [name for name in names if not info.exclude_unset or name in self.model_fields_set]
         return {name: getattr(self, name) for name in names}
 
     def replace(self, **changes: Any) -> Self:

@@ -18,6 +18,7 @@ from deepen_llm.decoding.threads import use_threads
 from deepen_llm.decoding.tracing import trace_step
 from deepen_llm.decoding.turns import Turns
 from deepen_llm.errors import ClosedError, DeepenError, EngineError
+from deepen_llm.results import StepTimes
 from deepen_llm.weighting.base import Weighting
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,11 @@ class Engine:
         """Sequences that run or wait to run."""
         with self._wake:
             return len(self._waiting) + len(self._running)
+
+    @property
+    def step_times(self) -> StepTimes:
+        """How many steps were taken, and how long each member was waited for in them."""
+        return StepTimes(self._stepper.num_steps, tuple(self._stepper.seconds))
 
     @property
     def has_ended(self) -> bool:

@@ -251,7 +251,8 @@ class GeneratingSequence(RunningSequence):
         self._emit(text + self._matcher.flush())
 
     def _usage(self) -> Usage:
-        return Usage(prompt_tokens=len(self._prompt.ids), completion_tokens=len(self._token_ids))
+        num_prompt = len(self._prompt.source_ids) + len(self._prompt.ids)
+        return Usage(prompt_tokens=num_prompt, completion_tokens=len(self._token_ids))
 
     def _emit(self, text: str) -> None:
         """Keep a piece and stream it, with all tokens since the last one. Only the last piece may be empty."""

@@ -142,7 +142,7 @@ class RunningSequence(ABC):
             self._woken = None
 
     def _read_prompt(self) -> None:
-        """Change the weights by what the members gave the prompt, once all have; it is done once."""
+        """Change the weights by what the members gave the prompt, once all have that can say it; it is done once."""
         if not self._reads_prompt:
             return
         self._reads_prompt = False
@@ -152,8 +152,8 @@ class RunningSequence(ABC):
             for index, (track, weight) in enumerate(zip(self.tracks, weights.current, strict=True))
             if weight > 0 and track.prompt is not None
         }
-        if len(prompts) < sum(weight > 0 for weight in weights.current):
-            return
+        if len(prompts) < 2:
+            return  # nobody to compare with
         words = given_words(list(prompts.values()), self._prompt.contents)
         self.word.weights = weights.after_prompt([word.spread(list(prompts), len(self.tracks)) for word in words])
 

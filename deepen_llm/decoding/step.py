@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import final
@@ -83,10 +85,14 @@ class Stepper:
         order = sorted(range(len(members)), key=lambda index: members[index].device.type == "cpu")
         self._order = tuple(order)
         self._others = tuple(index for index in order if index != main)
+        self.num_steps = 0
+        self.seconds = [0.0] * len(members)
+        """How long each member's passes that feed rows have been waited for, at their start and for their result."""
 
     def run(self, sequences: Sequence[RunningSequence]) -> StepResult:
         """The distributions to choose the next token of every sequence from, for one at least."""
         failed: dict[RunningSequence, DeepenError] = {}
+        self.num_steps += 1
         if not self._gate.asks_main_first:
             for sequence in sequences:
                 sequence.choose_resting()
@@ -196,10 +202,12 @@ class Stepper:
             fed = _open_rows(index, fed, failed)
             for begins in (False, True):
                 if those := [s for s in fed if (not s.tracks[index].num_fed) == begins]:
-                    started.append((index, those, self._start(index, those)))
+                    with self._clock(index):
+                        started.append((index, those, self._start(index, those)))
         for index, fed, running in started:
             try:
-                logits = running.result(partial(name_step, fed))
+                with self._clock(index):
+                    logits = running.result(partial(name_step, fed))
             except DeepenError as error:
                 failed.update(dict.fromkeys(fed, error))
                 continue
@@ -207,6 +215,15 @@ class Stepper:
             for place, sequence in enumerate(fed):
                 track = sequence.tracks[index]
                 track.note_fed(logits.tensor, place, logits.measured.get(track.row))
+
+    @contextmanager
+    def _clock(self, index: int) -> Iterator[None]:
+        """Count what passes as a member's time."""
+        begun_s = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[index] += time.perf_counter() - begun_s
 
     def _start(self, index: int, fed: Sequence[RunningSequence]) -> GuardedPass:
         """A pass that was started over the rows of some sequences."""

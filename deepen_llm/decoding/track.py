@@ -66,7 +66,8 @@ class Track:
         self.prompt: MeasuredPrompt | None = None
         """What the member gave the prompt, once it was fed and measured."""
         self._is_main, self._num_prompt = is_main, len(prompt.ids)
-        self._num_measured = 0 if takes_main_tokens else NUM_KNOWN
+        self._source_ids = prompt.source_ids
+        self._num_measured = 0 if takes_main_tokens or prompt.source_ids else NUM_KNOWN
         self.num_extra_rows = self.num_extra_passes = self.num_abstained = 0
         self.truncated_mass = 0.0
         """Summed over steps."""
@@ -114,7 +115,7 @@ class Track:
             MemberError: The member failed.
         """
         if self._row is None:
-            self._row = self.member.open()
+            self._row = self.member.open(self._source_ids)
         return self._row
 
     @property
@@ -136,8 +137,12 @@ class Track:
         )
 
     def measure_prompt(self, num_tokens: int) -> None:
-        """Have the prompt's last tokens measured when it is fed, as many as there are of this number."""
-        self._num_measured = max(num_tokens, self._num_measured)
+        """Have the prompt's last tokens measured when it is fed, as many as there are of this number.
+
+        What an encoder reads its member does not predict.
+        """
+        if not self._source_ids:
+            self._num_measured = max(num_tokens, self._num_measured)
 
     @property
     def num_measured(self) -> int:

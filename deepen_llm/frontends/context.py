@@ -28,8 +28,8 @@ class ContextMeter:
     """Counts what prompts take of the contexts of an ensemble's members."""
 
     def __init__(self, members: Sequence[Member]) -> None:
-        """`members` are all those of the ensemble."""
-        self._members = members
+        """`members` are all those of the ensemble; of a prompt, who reads a source in an encoder takes only that."""
+        self._members = [member for member in members if member.source_reader is None] or members
 
     @cached_property
     def window(self) -> int:

@@ -138,14 +138,14 @@ def _read(model: Any) -> list[str | MemberConfig] | EnsembleConfig | Path | Lite
 
 def _check_exists(model: str) -> None:
     """Raise MemberError for what can be no name on the hub and is no path; the loader knows of everything else."""
-    if HUB_NAME.fullmatch(model):
+    if HUB_NAME.fullmatch(model) or model.startswith(("http://", "https://")):
         return
     try:
         is_there = Path(model).expanduser().exists()
     except (OSError, RuntimeError, ValueError):  # a name too long for any file, a home of nobody, a NUL
         is_there = False
     if not is_there:
-        raise MemberError(f"there is no folder {model!r}: give a model's folder or its hub name")
+        raise MemberError(f"there is no folder or file {model!r}: give a model's folder, its hub name or a GGUF file")
 
 
 def _is_misspelt(name: str) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deepen_llm.errors import ConfigError
 from deepen_llm.members.generation_defaults import GenerationDefaults
+from deepen_llm.members.source import SourceReader
 from deepen_llm.vocabulary import Vocabulary
 
 
@@ -101,7 +102,12 @@ class Member(ABC):
     @property
     @abstractmethod
     def weight_bytes(self) -> int:
-        """Memory of the weights."""
+        """Memory of the weights, also of those that are shared."""
+
+    @property
+    def shared_weight_bytes(self) -> int:
+        """How much of `weight_bytes` is in memory for a member that was loaded before anyway, and counted there."""
+        return 0
 
     @property
     def num_told(self) -> int | None:
@@ -128,6 +134,11 @@ class Member(ABC):
         return GenerationDefaults()
 
     @property
+    def source_reader(self) -> SourceReader | None:
+        """How the member reads a part of the prompt in an encoder; None: it has none, and continues the prompt."""
+        return None
+
+    @property
     @abstractmethod
     def identity(self) -> Mapping[str, object]:
         """What tells this member's answers from another's, as JSON values. No secrets."""
@@ -139,6 +150,15 @@ class Member(ABC):
         Raises:
             ClosedError: The member was closed.
         """
+
+    def open_over(self, source_ids: Sequence[int]) -> int:
+        """Begin an empty row over what the encoder reads; for members with a `source_reader`.
+
+        Raises:
+            ClosedError: The member was closed.
+            TypeError: The member has no encoder.
+        """
+        raise TypeError(f"a member of kind {self.kind!r} has no encoder to read {len(source_ids)} tokens of a source")
 
     @abstractmethod
     def start_extend(

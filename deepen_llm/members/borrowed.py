@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deepen_llm.members.base import Branch, Member, Pending
 from deepen_llm.members.generation_defaults import GenerationDefaults
+from deepen_llm.members.source import SourceReader
 
 
 @final
@@ -46,6 +47,11 @@ class BorrowedMember(Member):
         return self._lender.weight_bytes
 
     @property
+    def shared_weight_bytes(self) -> int:
+        """The lender's."""
+        return self._lender.shared_weight_bytes
+
+    @property
     def num_told(self) -> int | None:
         """The lender's."""
         return self._lender.num_told
@@ -61,6 +67,11 @@ class BorrowedMember(Member):
         return self._lender.generation_defaults
 
     @property
+    def source_reader(self) -> SourceReader | None:
+        """The lender's."""
+        return self._lender.source_reader
+
+    @property
     def cache_bytes_per_token(self) -> int | None:
         """The lender's."""
         return self._lender.cache_bytes_per_token
@@ -73,6 +84,10 @@ class BorrowedMember(Member):
     def open(self) -> int:
         """A row of the lender's."""
         return self._lender.open()
+
+    def open_over(self, source_ids: Sequence[int]) -> int:
+        """A row of the lender's."""
+        return self._lender.open_over(source_ids)
 
     def start_extend(
         self,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deepen_llm.errors import MemberError, MemberTimeoutError, NumericalError
 from deepen_llm.members.base import Branch, Member, Pending
+from deepen_llm.members.source import SourceReader
 from deepen_llm.vocabulary import Vocabulary
 
 logger = logging.getLogger(__name__)
@@ -142,14 +143,19 @@ class GuardedMember:
         """The input embeddings, (rows, hidden); None where the member has none."""
         return self.member.embeddings
 
-    def open(self) -> int:
-        """Begin an empty row and return its handle.
+    @property
+    def source_reader(self) -> SourceReader | None:
+        """How it reads a part of the prompt in an encoder; None where it has none."""
+        return self.member.source_reader
+
+    def open(self, source_ids: Sequence[int] = ()) -> int:
+        """Begin an empty row, over a source where there is one, and return its handle.
 
         Raises:
             MemberError: The member failed.
         """
         with _Guard(self.member, "while a row was opened"):
-            return _check_opened(self.member.open())
+            return _check_opened(self.member.open_over(source_ids) if source_ids else self.member.open())
 
     def start_extend(
         self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int] | None = None

@@ -6,9 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
+from deepen_llm.config import SamplingParams
 from deepen_llm.errors import PromptError
 from deepen_llm.members.guarded import GuardedMember
+from deepen_llm.requests.deadline import Deadline
+from deepen_llm.requests.sources import Written, encode_for_all
 from deepen_llm.vocabulary import EncodedText, Vocabulary
+
+LONG = 4096
+"""Characters, or tokens, of prompts that an event loop does not take in itself."""
 
 
 @final
@@ -19,13 +25,27 @@ class TokenPrompt:
     ids: tuple[int, ...]
 
 
-def encode_ids(members: Sequence[GuardedMember], main: int, prompt: TokenPrompt) -> list[EncodedText]:
+def encode_ids(
+    members: Sequence[GuardedMember],
+    main: int,
+    prompt: TokenPrompt,
+    deadline: Deadline,
+    source: str | None = None,
+) -> list[EncodedText]:
     """A prompt of tokens in every member's tokens.
 
     A member with the main model's vocabulary takes them as they are. The others read the text that they spell, behind
     what their own tokenizers put before one; special tokens at the beginning are the main model's own affair.
 
+    Args:
+        members: Whose tokens.
+        main: Position of the main model.
+        prompt: In its tokens.
+        deadline: When it must be done.
+        source: What encoders read; None for what they find.
+
     Raises:
+        ConfigError: A source is named, and no member has an encoder.
         PromptError: No tokens, an id that the main model does not have, or, where others have to read them, tokens that
             are no text: special ones later on, a part of a character.
     """
@@ -34,10 +54,13 @@ def encode_ids(members: Sequence[GuardedMember], main: int, prompt: TokenPrompt)
     num_special = next((n for n, i in enumerate(prompt.ids) if i not in vocabulary.special_ids), len(prompt.ids))
     text = spell(prompt.ids, vocabulary)
     own = EncodedText(prompt.ids, num_special, text, contents=(text,))
-    is_same = [member.vocabulary.fingerprint == vocabulary.fingerprint for member in members]
-    if not all(is_same):
+    if any(member.vocabulary.fingerprint != vocabulary.fingerprint for member in members):
         _check_text(prompt.ids[num_special:], vocabulary)
-    return [own if same else _read(member.vocabulary, text) for member, same in zip(members, is_same, strict=True)]
+
+    def encode(other: Vocabulary) -> EncodedText:
+        return own if other.fingerprint == vocabulary.fingerprint else _read(other, text)
+
+    return encode_for_all(members, main, Written([text], text, source), encode, deadline)
 
 
 def spell(ids: Sequence[int], vocabulary: Vocabulary) -> str:
@@ -56,6 +79,12 @@ def num_unread(ids: Sequence[int], vocabulary: Vocabulary) -> int:
                 continue
             return number
     return len(ids)
+
+
+def takes_long(params: SamplingParams, prompts: Sequence[str | TokenPrompt]) -> bool:
+    """Whether submitting may take long: a structure may have to be compiled, and a long text takes time."""
+    sizes = (len(prompt) if isinstance(prompt, str) else len(prompt.ids) for prompt in prompts)
+    return params.is_structured or sum(sizes) > LONG
 
 
 def _read(vocabulary: Vocabulary, text: str) -> EncodedText:

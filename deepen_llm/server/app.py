@@ -20,6 +20,7 @@ from deepen_llm.server.gate import Gate
 from deepen_llm.server.page import page_router
 from deepen_llm.server.presence import ClientGoneError
 from deepen_llm.server.refusals import RefusedError
+from deepen_llm.server.responses_endpoint import responses_router
 from deepen_llm.server.service import Service
 from deepen_llm.server.settings import ServerSettings
 from deepen_llm.server.status_endpoint import status_router
@@ -47,7 +48,8 @@ def build_app(ensemble: Ensemble, settings: ServerSettings | None = None) -> Fas
 
     app = FastAPI(title="deepen", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
-    for make in (chat_router, completion_router, tokens_router, status_router, page_router):
+    routers = (chat_router, completion_router, responses_router, tokens_router, status_router, page_router)
+    for make in routers:
         app.include_router(make(service))
     _tell_errors(app, service)
     app.add_middleware(Gate, settings=settings)

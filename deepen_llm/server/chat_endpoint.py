@@ -15,7 +15,7 @@ from deepen_llm.results import Chunk
 from deepen_llm.server.answer_parts import Origin, tell_stream_usage, write
 from deepen_llm.server.chat_answer import ChatPieces, usage_piece, whole_chat
 from deepen_llm.server.chat_request import ChatPlan, ChatRequest
-from deepen_llm.server.events import DONE, merge
+from deepen_llm.server.events import DONE, Event, merge
 from deepen_llm.server.service import Service
 
 
@@ -27,13 +27,7 @@ def chat_router(service: Service) -> APIRouter:
     async def create_chat_completion(request: Request, body: ChatRequest) -> Response:
         """Reply to messages, which every member reads in its own template."""
         ensemble, origin = service.origin(body.model, "chatcmpl")
-        settings = service.settings
-        plan = await run_in_threadpool(
-            body.plan,
-            context_length=ensemble.context_length,
-            timeout_s=settings.timeout_s,
-            max_tokens=settings.max_tokens,
-        )
+        plan = await run_in_threadpool(body.plan, ensemble, service.settings)
         if body.stream:
             return await service.stream(request, _pieces(service, ensemble, plan, origin, tells_usage=body.tells_usage))
         began_s = time.monotonic()
@@ -47,8 +41,8 @@ def chat_router(service: Service) -> APIRouter:
 
 async def _pieces(
     service: Service, ensemble: Ensemble, plan: ChatPlan, origin: Origin, *, tells_usage: bool
-) -> AsyncGenerator[str]:
-    """The data of every event; closing it frees what runs."""
+) -> AsyncGenerator[Event]:
+    """Every event; closing it frees what runs."""
     began_s = time.monotonic()
     params = plan.params.split()
     starts = [
@@ -62,11 +56,11 @@ async def _pieces(
             async for index, chunk in chunks:
                 paces[index].note(len(chunk.token_ids))
                 for piece in pieces[index].push(chunk):
-                    yield write(piece)
+                    yield Event(write(piece))
                 if chunk.finish_reason:
                     last[index] = chunk
     ended = [last[index] for index in sorted(last)]
     service.note_stream(origin, ended, len(params), began_s)
     if tells_usage:
-        yield write(usage_piece(tell_stream_usage(ended, len(params)), origin))
+        yield Event(write(usage_piece(tell_stream_usage(ended, len(params)), origin)))
     yield DONE

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 from deepen_llm.config import SamplingParams
+from deepen_llm.ensemble import Ensemble
 from deepen_llm.frontends.tools import CallReader, ToolSet, read_response_format, read_tools
 from deepen_llm.server.messages import read_messages
 from deepen_llm.server.refusals import RefusedError, naming
 from deepen_llm.server.request_fields import RequestFields
+from deepen_llm.server.settings import ServerSettings
 
 MOST_TOP_LOGPROBS = 1000
 
@@ -63,13 +65,8 @@ class ChatRequest(RequestFields):
     chat_template_kwargs: dict[str, Any] | None = None
     """Further variables that every member's chat template sees."""
 
-    def plan(self, *, context_length: int, timeout_s: float, max_tokens: int | None = None) -> ChatPlan:
-        """What to ask of the ensemble. Compiles structures: not for an event loop.
-
-        Args:
-            context_length: The ensemble's.
-            timeout_s: The server's limit of time.
-            max_tokens: And of tokens.
+    def plan(self, ensemble: Ensemble, settings: ServerSettings) -> ChatPlan:
+        """What to ask of an ensemble, within the limits of a server. Compiles structures: not for an event loop.
 
         Raises:
             RefusedError: Something that cannot be done; it names the field.
@@ -78,11 +75,11 @@ class ChatRequest(RequestFields):
         schema, words = self._read_format()
         tools = self._read_tools()
         changes = {
-            "max_new_tokens": self._limit(context_length, max_tokens),
+            "max_new_tokens": self._limit(ensemble.context_length, settings.max_tokens),
             "logprobs": self._num_logprobs(),
             "json_schema": schema,
         }
-        params = self.sampling_params(timeout_s, **changes)
+        params = self.sampling_params(settings.timeout_s, ensemble.member_names, **changes)
         if tools is None:
             return ChatPlan(read_messages(self.messages, words), params, self.chat_template_kwargs)
         with naming("tools"):
@@ -100,7 +97,7 @@ class ChatRequest(RequestFields):
         return min(most or context_length, context_length) if asked is None else asked
 
     def _num_logprobs(self) -> int | None:
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise RefusedError("top_logprobs go with logprobs=true: set it, or leave them out", param="top_logprobs")
         if self.top_logprobs is not None and not 0 <= self.top_logprobs <= MOST_TOP_LOGPROBS:
             message = f"top_logprobs must be from 0 to {MOST_TOP_LOGPROBS}; got {self.top_logprobs}"

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast, final
+from typing import Any, final
 
 from openai.types import Completion, CompletionChoice
 from openai.types.completion_choice import Logprobs
 
-from deepen_llm.requests.token_prompt import TokenPrompt, spell
-from deepen_llm.results import Chunk, Generation, TokenLogprob, Usage
+from deepen_llm.requests.token_prompt import TokenPrompt, check_ids, spell
+from deepen_llm.results import Chunk, FinishReason, Generation, TokenLogprob, Usage
 from deepen_llm.server.answer_parts import Origin, finite, logprob_of, tell_members, tell_usage
 from deepen_llm.server.completion_request import CompletionPlan
+
+
+class TokenLogprobs(Logprobs):
+    """What is told of tokens: nothing of those at the beginning of a prompt."""
+
+    token_logprobs: list[float | None] | None = None  # type: ignore[assignment]
+    top_logprobs: list[dict[str, float] | None] | None = None  # type: ignore[assignment]
+
+
+class Choice(CompletionChoice):
+    """A choice, or a piece of one, which has no finish reason until the last."""
+
+    finish_reason: FinishReason | None  # type: ignore[assignment]
+    logprobs: TokenLogprobs | None = None
 
 
 @final
@@ -27,9 +41,10 @@ class Echo:
 
     @classmethod
     def make(cls, prompt: str | TokenPrompt, logprobs: tuple[TokenLogprob, ...], origin: Origin) -> Echo:
-        """The prompt in the main model's tokens."""
+        """The prompt in the main model's tokens. Raises `PromptError` for what are none."""
         if isinstance(prompt, str):
             return cls(prompt, origin.vocabulary.encode_prompt(prompt).ids, logprobs)
+        check_ids(prompt.ids, origin.vocabulary)
         return cls(spell(prompt.ids, origin.vocabulary), prompt.ids, logprobs)
 
 
@@ -56,33 +71,32 @@ class CompletionAnswer:
                 choices.append(self.choice(len(choices), one, echo))
         return self.completion(choices, usage=tell_usage(usages))
 
-    def choice(self, index: int, answer: Generation | Chunk | None, echo: Echo | None = None) -> CompletionChoice:
+    def choice(self, index: int, answer: Generation | Chunk | None, echo: Echo | None = None) -> Choice:
         """One choice, or a piece of it, behind its prompt where that is given back."""
         told: dict[str, Any] = tell_members(answer, self._origin.member_names) if answer else {}
         extension: dict[str, Any] = {"deepen": told} if told else {}
         end = answer.finish_reason if answer else "length" if self._plan.params is None else None
-        return CompletionChoice.model_construct(
+        return Choice(
             index=index,
             text=(echo.text if echo else "") + (answer.text if answer else ""),
             logprobs=self._logprobs(index, answer, echo),
-            # Of a stream all pieces but the last have none, which OpenAI's class does not say.
-            finish_reason=cast(Any, end),
+            finish_reason=end,
             **extension,
         )
 
-    def completion(self, choices: list[CompletionChoice], **details: Any) -> Completion:
+    def completion(self, choices: Sequence[CompletionChoice], **details: Any) -> Completion:
         """A response, or a piece of one."""
         origin = self._origin
-        return Completion.model_construct(
+        return Completion(
             id=origin.id,
             object="text_completion",
             created=origin.created,
             model=origin.model,
-            choices=choices,
+            choices=list(choices),
             **details,
         )
 
-    def _logprobs(self, index: int, answer: Generation | Chunk | None, echo: Echo | None) -> Logprobs | None:
+    def _logprobs(self, index: int, answer: Generation | Chunk | None, echo: Echo | None) -> TokenLogprobs | None:
         if self._plan.num_top is None:
             return None
         told: list[tuple[int, TokenLogprob | None]] = []
@@ -92,7 +106,7 @@ class CompletionAnswer:
         told += [(one.token_id, one) for one in (answer.logprobs or () if answer else ())]
         return self._tell(index, told)
 
-    def _tell(self, index: int, told: Sequence[tuple[int, TokenLogprob | None]]) -> Logprobs:
+    def _tell(self, index: int, told: Sequence[tuple[int, TokenLogprob | None]]) -> TokenLogprobs:
         """Tokens in the form of completions; the token itself is among its alternatives."""
         texts = [self._origin.vocabulary.display(token_id) for token_id, _ in told]
         end = self._lengths.get(index, 0)
@@ -101,13 +115,10 @@ class CompletionAnswer:
             offsets.append(end)
             end += len(text)
         self._lengths[index] = end
-        # Of the first token of a prompt nothing is told, which OpenAI's class does not say either.
-        logprobs: list[Any] = [None if one is None else finite(one.logprob) for _, one in told]
-        tops: list[Any] = [None if one is None else self._tops(token_id, one) for token_id, one in told]
-        return Logprobs.model_construct(
+        return TokenLogprobs(
             tokens=[self._name(token_id, text) for (token_id, _), text in zip(told, texts, strict=True)],
-            token_logprobs=logprobs,
-            top_logprobs=tops,
+            token_logprobs=[None if one is None else finite(one.logprob) for _, one in told],
+            top_logprobs=[None if one is None else self._tops(token_id, one) for token_id, one in told],
             text_offset=offsets,
         )
 

@@ -12,11 +12,11 @@ from fastapi.concurrency import run_in_threadpool
 
 from deepen_llm.ensemble import Ensemble
 from deepen_llm.requests.streams import AsyncStream
-from deepen_llm.results import Chunk, Generation
+from deepen_llm.results import Chunk, Generation, TokenLogprob
 from deepen_llm.server.answer_parts import Origin, tell_stream_usage, write
 from deepen_llm.server.completion_answer import CompletionAnswer, Echo
 from deepen_llm.server.completion_request import CompletionPlan, CompletionRequest
-from deepen_llm.server.events import DONE, merge
+from deepen_llm.server.events import DONE, Event, merge
 from deepen_llm.server.refusals import naming
 from deepen_llm.server.service import Service
 
@@ -29,9 +29,7 @@ def completion_router(service: Service) -> APIRouter:
     async def create_completion(request: Request, body: CompletionRequest) -> Response:
         """Go on from a prompt, or from several."""
         ensemble, origin = service.origin(body.model, "cmpl")
-        plan = await run_in_threadpool(
-            body.plan, timeout_s=service.settings.timeout_s, max_tokens=service.settings.max_tokens
-        )
+        plan = await run_in_threadpool(body.plan, ensemble, service.settings)
         if body.stream:
             return await service.stream(request, _pieces(service, ensemble, plan, origin, tells_usage=body.tells_usage))
         began_s = time.monotonic()
@@ -57,16 +55,17 @@ async def _read(ensemble: Ensemble, plan: CompletionPlan, origin: Origin) -> lis
     """The prompts that are given back, with what the ensemble says of their tokens where that is asked for."""
     if not plan.echoes:
         return [None] * len(plan.prompts)
-    if plan.num_top is None:
-        return [Echo.make(prompt, (), origin) for prompt in plan.prompts]
-    read = await ensemble.aprompt_logprobs(plan.prompts, plan.num_top, timeout_s=plan.timeout_s)
-    return [Echo.make(prompt, logprobs, origin) for prompt, logprobs in zip(plan.prompts, read, strict=True)]
+    read: list[tuple[TokenLogprob, ...]] = [()] * len(plan.prompts)
+    if plan.num_top is not None:
+        read = await ensemble.aprompt_logprobs(plan.prompts, plan.num_top, timeout_s=plan.timeout_s)
+    told = list(zip(plan.prompts, read, strict=True))
+    return await run_in_threadpool(lambda: [Echo.make(prompt, logprobs, origin) for prompt, logprobs in told])
 
 
 async def _pieces(
     service: Service, ensemble: Ensemble, plan: CompletionPlan, origin: Origin, *, tells_usage: bool
-) -> AsyncGenerator[str]:
-    """The data of every event; closing it frees what runs."""
+) -> AsyncGenerator[Event]:
+    """Every event; closing it frees what runs."""
     began_s = time.monotonic()
     answer = CompletionAnswer(plan, origin)
     last: dict[int, Chunk] = {}
@@ -78,17 +77,17 @@ async def _pieces(
             echoes = await _read(ensemble, plan, origin)
         for index, echo in enumerate(echoes):
             for place in range(index * num_each, (index + 1) * num_each) if echo else ():
-                yield write(answer.completion([answer.choice(place, None, echo)]))
+                yield Event(write(answer.completion([answer.choice(place, None, echo)])))
         async with aclosing(merge(starts, "prompt")) as chunks:
             async for index, chunk in chunks:
                 paces[index].note(len(chunk.token_ids))
-                yield write(answer.completion([answer.choice(index, chunk)]))
+                yield Event(write(answer.completion([answer.choice(index, chunk)])))
                 if chunk.finish_reason:
                     last[index] = chunk
     ended = [last[index] for index in sorted(last)]
     service.note_stream(origin, ended, num_each, began_s)
     if tells_usage:
-        yield write(answer.completion([], usage=tell_stream_usage(ended, num_each)))
+        yield Event(write(answer.completion([], usage=tell_stream_usage(ended, num_each))))
     yield DONE
 
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 from deepen_llm.config import SamplingParams
+from deepen_llm.ensemble import Ensemble
 from deepen_llm.errors import quote
 from deepen_llm.requests.token_prompt import TokenPrompt
 from deepen_llm.server.refusals import RefusedError
 from deepen_llm.server.request_fields import RequestFields
+from deepen_llm.server.settings import ServerSettings
 
 MAX_TOKENS = 16
 """What OpenAI documents where no limit is given."""
@@ -59,22 +61,21 @@ class CompletionRequest(RequestFields):
     return_tokens_as_token_ids: bool = False
     """Tell tokens by their ids, "token_id:42": texts of tokens need not differ."""
 
-    def plan(self, *, timeout_s: float, max_tokens: int | None = None) -> CompletionPlan:
-        """What to ask of the ensemble. Compiles structures: not for an event loop.
-
-        Args:
-            timeout_s: The server's limit of time.
-            max_tokens: And of tokens.
+    def plan(self, ensemble: Ensemble, settings: ServerSettings) -> CompletionPlan:
+        """What to ask of an ensemble, within the limits of a server. Compiles structures: not for an event loop.
 
         Raises:
             RefusedError: Something that cannot be done; it names the field.
         """
         self.check_fields()
-        self.check_max_tokens(self.max_tokens, max_tokens)
-        asked = min(MAX_TOKENS, max_tokens or MAX_TOKENS) if self.max_tokens is None else self.max_tokens
+        most = settings.max_tokens
+        self.check_max_tokens(self.max_tokens, most)
+        asked = min(MAX_TOKENS, most or MAX_TOKENS) if self.max_tokens is None else self.max_tokens
         if asked == 0 and not self.echo:
             raise RefusedError("max_tokens=0 asks for nothing: raise it, or set echo", param="max_tokens")
-        params = self.sampling_params(timeout_s, max_new_tokens=asked or 1, logprobs=self.logprobs)
+        params = self.sampling_params(
+            settings.timeout_s, ensemble.member_names, max_new_tokens=asked or 1, logprobs=self.logprobs
+        )
         return CompletionPlan(
             self._read_prompts(),
             params if asked else None,

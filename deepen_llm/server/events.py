@@ -6,34 +6,43 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from typing import final
+from contextlib import aclosing
+from typing import NamedTuple, final
 
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
-from deepen_llm.errors import DeepenError
 from deepen_llm.requests.streams import AsyncStream
 from deepen_llm.results import Chunk
-from deepen_llm.server.refusals import RefusedError, explain
+from deepen_llm.server.refusals import RefusedError, naming
 
 logger = logging.getLogger(__name__)
 
-DONE = "[DONE]"
-"""Ends a stream, as OpenAI does it."""
 PING_S = 15
 """How often a comment is sent where nothing else is, so that nobody between takes the connection for dead."""
+
+
+class Event(NamedTuple):
+    """One event: its data, and its name where it has one."""
+
+    data: str
+    name: str | None = None
+
+
+DONE = Event("[DONE]")
+"""Ends a stream, as OpenAI does it."""
 
 
 @final
 class Events(EventSourceResponse):
     """A response of events. However it ends, the source of the events is closed."""
 
-    def __init__(self, source: AsyncGenerator[str], first: str, *, send_timeout_s: float, drain_s: float) -> None:
+    def __init__(self, source: AsyncGenerator[Event], first: Event, *, send_timeout_s: float, drain_s: float) -> None:
         """Take the events.
 
         Args:
-            source: The data of each event, from the second on.
-            first: That of the first one.
+            source: The events from the second on.
+            first: The first one.
             send_timeout_s: How long a reader may take nothing.
             drain_s: How long the stream may go on once the server is asked to stop.
         """
@@ -52,15 +61,19 @@ class Events(EventSourceResponse):
             await self._source.aclose()
 
 
-async def _events(source: AsyncGenerator[str], first: str) -> AsyncIterator[dict[str, str]]:
+async def _events(source: AsyncGenerator[Event], first: Event) -> AsyncIterator[dict[str, str]]:
     """The events; an error on the way is the last but one, for the status has been sent."""
-    yield {"data": first}
+    yield _as_fields(first)
     try:
-        async for data in source:
-            yield {"data": data}
+        async for event in source:
+            yield _as_fields(event)
     except RefusedError as error:
-        yield {"data": json.dumps(error.body)}
-        yield {"data": DONE}
+        yield _as_fields(Event(json.dumps(error.body)))
+        yield _as_fields(DONE)
+
+
+def _as_fields(event: Event) -> dict[str, str]:
+    return {"data": event.data} if event.name is None else {"event": event.name, "data": event.data}
 
 
 async def merge(streams: Sequence[Callable[[], AsyncStream]], param: str) -> AsyncGenerator[tuple[int, Chunk]]:
@@ -69,19 +82,36 @@ async def merge(streams: Sequence[Callable[[], AsyncStream]], param: str) -> Asy
     Raises:
         RefusedError: One of them failed, of which `param` is to blame where the request is; the others are ended.
     """
-    queue: asyncio.Queue[tuple[int, Chunk] | BaseException | None] = asyncio.Queue()
+    chunks = _read_alone(streams[0]) if len(streams) == 1 else _read_all(streams)
+    with naming(param):
+        async with aclosing(chunks):
+            async for place, chunk in chunks:
+                yield place, chunk
+
+
+async def _read_alone(start: Callable[[], AsyncStream]) -> AsyncGenerator[tuple[int, Chunk]]:
+    """One stream, which needs no queue beside its own."""
+    stream = start()
+    try:
+        async for chunk in stream:
+            yield 0, chunk
+    finally:
+        await stream.aclose()
+
+
+async def _read_all(starts: Sequence[Callable[[], AsyncStream]]) -> AsyncGenerator[tuple[int, Chunk]]:
+    """Several streams side by side, each read by a task of its own."""
+    queue: asyncio.Queue[tuple[int, Chunk] | Exception | None] = asyncio.Queue()
     opened: list[AsyncStream] = []
     readers: list[asyncio.Task[None]] = []
     try:
-        for place, start in enumerate(streams):
+        for place, start in enumerate(starts):
             opened.append(start())
             readers.append(asyncio.create_task(_read(opened[-1], place, queue)))
         num_open = len(opened)
         while num_open:
             item = await queue.get()
-            if isinstance(item, DeepenError):
-                raise explain(item, param) from item
-            if isinstance(item, BaseException):
+            if isinstance(item, Exception):
                 raise item
             if item is None:
                 num_open -= 1
@@ -94,9 +124,7 @@ async def merge(streams: Sequence[Callable[[], AsyncStream]], param: str) -> Asy
             await stream.aclose()
 
 
-async def _read(
-    stream: AsyncStream, place: int, queue: asyncio.Queue[tuple[int, Chunk] | BaseException | None]
-) -> None:
+async def _read(stream: AsyncStream, place: int, queue: asyncio.Queue[tuple[int, Chunk] | Exception | None]) -> None:
     """Put what comes of a stream into the queue, and at its end None or its error."""
     try:
         async for chunk in stream:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from deepen_llm.results import Chunk, Generation
 from deepen_llm.server.admission import Admission
@@ -27,6 +29,7 @@ class Metrics:
     def __init__(self, models: ServedModels, admission: Admission) -> None:
         """Begin at nothing; what runs is read from the models when it is asked for."""
         self._registry = CollectorRegistry()
+        self._registry.register(StepCollector(models))
         running = Gauge("deepen_num_requests_running", "Answers that run.", registry=self._registry)
         running.set_function(lambda: min(models.num_running, admission.max_running))
         waiting = Gauge("deepen_num_requests_waiting", "Answers that wait.", registry=self._registry)
@@ -82,6 +85,28 @@ class Metrics:
     def write(self) -> bytes:
         """All of it, as Prometheus reads it."""
         return generate_latest(self._registry)
+
+
+@final
+class StepCollector(Collector):
+    """What the engines' steps took: `deepen_engine_steps` and `deepen_member_seconds`, read when it is asked for."""
+
+    def __init__(self, models: ServedModels) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """One number for each model, and one for each of its members."""
+        steps = CounterMetricFamily("deepen_engine_steps", "Steps of a whole batch.", labels=("model_name",))
+        about = "Seconds in which steps waited for a member: divided by the steps, seconds a step."
+        seconds = CounterMetricFamily("deepen_member_seconds", about, labels=("model_name", "member"))
+        for name in self._models.names:
+            ensemble = self._models.find(name)
+            times = ensemble.step_times
+            steps.add_metric((name,), times.num_steps)
+            for member, waited_s in zip(ensemble.member_names, times.seconds, strict=True):
+                seconds.add_metric((name, member), waited_s)
+        yield steps
+        yield seconds
 
 
 @final

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,12 +31,16 @@ class Extension(BaseModel):
 
     trace: bool = False
     """Tell of every step what each member said."""
-    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    timeout_s: float | None = Field(default=None, ge=1, allow_inf_nan=False)
     """Seconds after which the request fails, where that is earlier than the server's own limit."""
+    prior: dict[str, float] | list[float] | None = None
+    """The members' weights for this answer, by name (who is not named is left out) or in their order, summing to 1."""
     regex: str | None = None
     """The answer matches this regular expression."""
     grammar: str | None = None
     """The answer is of this grammar, in the notation of llguidance."""
+    source: str | None = None
+    """What members with an encoder read of the prompt."""
 
 
 class StreamOptions(BaseModel):
@@ -119,11 +123,12 @@ class RequestFields(BaseModel):
         hint = f"did you mean {near[0]}?" if near else "leave it out"
         return f"this server knows no field {quote(name)}: {hint}"
 
-    def sampling_params(self, timeout_s: float, **changes: Any) -> SamplingParams:
+    def sampling_params(self, timeout_s: float, member_names: Sequence[str], **changes: Any) -> SamplingParams:
         """How to decode.
 
         Args:
             timeout_s: The server's own limit.
+            member_names: Those of the model that is asked.
             **changes: What the kind of request adds, by the names of `SamplingParams`.
 
         Raises:
@@ -133,13 +138,33 @@ class RequestFields(BaseModel):
         asked = self.extension
         limit = timeout_s if asked.timeout_s is None else min(asked.timeout_s, timeout_s)
         structure = {name: value for name in ("regex", "grammar") if (value := getattr(asked, name)) is not None}
-        values = {"temperature": TEMPERATURE, **given, **structure, **changes, "trace": asked.trace, "timeout_s": limit}
+        values = {"temperature": TEMPERATURE, **given, **structure, **changes, "timeout_s": limit}
+        values |= {"trace": asked.trace, "source": asked.source, "prior": self._read_prior(member_names)}
         names = {own: name for name, own in ENGINE_NAMES.items()} | {name: f"deepen.{name}" for name in structure}
         with naming(None, {**names, "max_new_tokens": "max_tokens"}):
             params = SamplingParams(**values)
         with naming("deepen" if structure else "response_format"):
             check_structure(params)
         return params
+
+    def _read_prior(self, member_names: Sequence[str]) -> tuple[float, ...] | None:
+        """The weights of this request, one per member.
+
+        Raises:
+            RefusedError: They are not of these members.
+        """
+        given = self.extension.prior
+        if isinstance(given, dict):
+            if unknown := [name for name in given if name not in member_names]:
+                message = (
+                    f"deepen.prior has weights of members; got {quote(unknown[0])}: they are {', '.join(member_names)}"
+                )
+                raise RefusedError(message, param="deepen")
+            given = [given.get(name, 0.0) for name in member_names]
+        if given is not None and len(given) != len(member_names):
+            message = f"deepen.prior must be one weight a member; got {len(given)} for {', '.join(member_names)}"
+            raise RefusedError(message, param="deepen")
+        return None if given is None else tuple(given)
 
     def check_max_tokens(self, asked: int | None, limit: int | None) -> None:
         """Refuse an answer longer than the server gives.

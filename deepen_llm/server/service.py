@@ -14,7 +14,7 @@ from deepen_llm.errors import DeepenError
 from deepen_llm.results import Chunk, Generation
 from deepen_llm.server.admission import Admission
 from deepen_llm.server.answer_parts import Origin
-from deepen_llm.server.events import Events
+from deepen_llm.server.events import Event, Events
 from deepen_llm.server.metrics import Metrics
 from deepen_llm.server.models import ServedModels
 from deepen_llm.server.presence import while_present
@@ -64,7 +64,7 @@ class Service:
         finally:
             work.close()
 
-    async def stream(self, request: Request, events: AsyncGenerator[str]) -> Response:
+    async def stream(self, request: Request, events: AsyncGenerator[Event]) -> Response:
         """A response of events, once there is a first one: until then an error has a status of its own.
 
         Raises:

@@ -22,6 +22,7 @@ def status_router(service: Service) -> APIRouter:
 
     def describe(name: str) -> Model:
         ensemble = service.models.find(name)
+        main = ensemble.members[ensemble.member_names.index(ensemble.main_name)]
         return Model(
             id=name,
             object="model",
@@ -30,6 +31,7 @@ def status_router(service: Service) -> APIRouter:
             max_model_len=ensemble.context_length,
             members=list(ensemble.member_names),
             main=ensemble.main_name,
+            meta={"n_vocab": len(main.vocabulary), "n_params": main.num_parameters},
         )
 
     @router.get("/health")

@@ -105,6 +105,8 @@ class MemberConformance(ABC):
         assert member.name, "`name` must not be empty: errors and traces call the member by it"
         assert member.context_length > 0, f"`context_length` must be positive; got {member.context_length}"
         assert member.weight_bytes >= 0, f"`weight_bytes` must not be negative; got {member.weight_bytes}"
+        shared = member.shared_weight_bytes
+        assert 0 <= shared <= member.weight_bytes, f"`shared_weight_bytes` are some of `weight_bytes`; got {shared}"
         cached = member.cache_bytes_per_token
         assert cached is None or cached > 0, f"`cache_bytes_per_token` must be positive, or None; got {cached}"
 
@@ -296,6 +298,27 @@ class MemberConformance(ABC):
         results = [started.result() for started in passes]
         for logits, ids in zip(results, texts, strict=True):
             self._check_all(logits, [self._after(ids)], "of passes under way together")
+
+    def test_a_source_is_read_row_by_row_or_by_nobody(self) -> None:
+        """Rows over sources of different lengths are as each alone; who has no encoder opens none."""
+        reader = self.member.source_reader
+        if reader is None:
+            with suppress(TypeError):
+                self.member.open_over(self.ids[:3])
+                raise AssertionError("`open_over` of a member without a `source_reader` must raise a TypeError")
+            return
+        sources = [reader.frame(self.ids), reader.frame(self.others[:2])]
+        alone = []
+        for source_ids in sources:
+            row = self.member.open_over(source_ids)
+            alone.append(self.member.extend({row: self.ids[:3]})[0].clone())
+            self.member.release(row)
+        apart = float((_logprobs(alone[0]) - _logprobs(alone[1])).abs().max())
+        assert apart > self.logit_tolerance, "other sources must give other logits; these are the same"
+        rows = [self.member.open_over(source_ids) for source_ids in sources]
+        self.member.extend({rows[1]: self.ids[:2]})
+        logits = self.member.extend({rows[0]: self.ids[:3], rows[1]: self.ids[2:3]})
+        self._check_all(logits, alone, "over sources of different lengths")
 
     def test_a_closed_member_raises(self) -> None:
         """`ClosedError` from whatever needs the model; it may be closed again."""

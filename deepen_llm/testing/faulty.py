@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.members.base import Branch, Member, Pending
+from deepen_llm.members.source import SourceReader
 
 Operation = Literal["open", "start_extend", "start_peek", "result", "measured", "rollback", "release"]
 """What a member is asked for, and can fail at; "result" and "measured" are those of a pass of either kind."""
@@ -60,6 +61,11 @@ class FaultyMember(Member):
         return self.member.weight_bytes
 
     @property
+    def shared_weight_bytes(self) -> int:
+        """The member's."""
+        return self.member.shared_weight_bytes
+
+    @property
     def num_parameters(self) -> int | None:
         """The member's."""
         return self.member.num_parameters
@@ -74,9 +80,19 @@ class FaultyMember(Member):
         """The member's."""
         return self.member.identity
 
+    @property
+    def source_reader(self) -> SourceReader | None:
+        """The member's."""
+        return self.member.source_reader
+
     def open(self) -> int:
         """Begin an empty row."""
-        row: int = self._do("open", self._open)
+        row: int = self._do("open", lambda: self._open(self.member.open))
+        return row
+
+    def open_over(self, source_ids: Sequence[int]) -> int:
+        """Begin an empty row over a source: an `open` as well."""
+        row: int = self._do("open", lambda: self._open(lambda: self.member.open_over(source_ids)))
         return row
 
     def start_extend(
@@ -105,8 +121,8 @@ class FaultyMember(Member):
         """Close the member itself."""
         self.member.close()
 
-    def _open(self) -> int:
-        row = self.member.open()
+    def _open(self, open_row: Callable[[], int]) -> int:
+        row = open_row()
         self.num_open += 1
         return row
 

@@ -16,6 +16,7 @@ CONTINUING: dict[str, dict[str, Any]] = {
     "Strip": {"strip_left": False},
 }
 """What changes in these parts where a text continues other text."""
+ONE_SPACE = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}
 
 BYTE_PIECE_SAMPLE = "<0x41>"
 BREAK_BYTE_PIECES = {
@@ -67,6 +68,21 @@ def break_byte_pieces(pre_tokenizer: dict[str, Any] | None) -> dict[str, Any]:
     """The pre-tokenizer, with a break inside every text that looks like a byte-fallback token."""
     parts = [part for part in (pre_tokenizer, BREAK_BYTE_PIECES) if part is not None]
     return {"type": "Sequence", "pretokenizers": parts}
+
+
+def keep_spaces(
+    normalizer: dict[str, Any] | None, pre_tokenizer: dict[str, Any] | None
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The parts changed so that spaces stay in the text, for those that split it at spaces and then mark each word.
+
+    T5, XLM-R and mBART do so (WhitespaceSplit, then Metaspace). The tokens of a text stay the same, but for a space at
+    its end, which is a token then; and text that continues other text can be told from a word of its own.
+    """
+    parts = (pre_tokenizer or {}).get("pretokenizers", [])
+    if [part["type"] for part in parts[:2]] != ["WhitespaceSplit", "Metaspace"]:
+        return normalizer, pre_tokenizer
+    before = [normalizer] if normalizer is not None else []
+    return {"type": "Sequence", "normalizers": [*before, ONE_SPACE]}, {"type": "Sequence", "pretokenizers": parts[1:]}
 
 
 def continue_text(part: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from deepen_llm.vocabulary.parts import (
     can_produce,
     continue_text,
     describe_part,
+    keep_spaces,
     read_prefix_scheme,
     silence,
     walk_parts,
@@ -64,7 +65,7 @@ class BackendSegmenter:
         unwanted = {*special_ids, *(token_id for token_id, _ in added if token_id >= num_logits)}
         specials = {token_id: backend.id_to_token(token_id) or "" for token_id in unwanted}
         plain = [(token_id, token) for token_id, token in added if token_id not in unwanted]
-        normalizer, pre_tokenizer = describe_part(backend.normalizer), describe_part(backend.pre_tokenizer)
+        normalizer, pre_tokenizer = keep_spaces(*map(describe_part, (backend.normalizer, backend.pre_tokenizer)))
         model = silence(backend.model, specials)
         if can_produce(model, BYTE_PIECE_SAMPLE, model.token_to_id(BYTE_PIECE_SAMPLE)):
             pre_tokenizer = break_byte_pieces(pre_tokenizer)
@@ -117,7 +118,7 @@ class BytesSegmenter:
         del at_start
         pieces = self._tokenize(text)
         ids: list[int] = self._tokenizer.convert_tokens_to_ids(pieces)
-        starts, position, characters = [], 0, _character_starts(text)
+        starts, position, characters = [], 0, character_starts(text)
         for piece in pieces:
             starts.append(characters.get(position, UNCLEAR))
             position += len(piece)
@@ -150,7 +151,7 @@ def _leading_specials(backend: Tokenizer) -> tuple[int, ...]:
     return ()
 
 
-def _character_starts(text: str) -> dict[int, int]:
+def character_starts(text: str) -> dict[int, int]:
     """For the byte where each character begins, the character's index."""
     starts, position = {}, 0
     for index, character in enumerate(text):

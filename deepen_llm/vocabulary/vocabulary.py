@@ -42,6 +42,8 @@ class EncodedText:
     """Whether the chat template puts one space, not yet among the ids, before an answer, which does not count it."""
     starts: tuple[int, ...] = ()
     """For each of `ids[num_fixed:]` the character of `text` where it begins, as `Segmentation` has it."""
+    source_ids: tuple[int, ...] = ()
+    """What an encoder reads; the ids are then those from which its decoder begins. Empty: the ids are the prompt."""
 
 
 @final

@@ -24,12 +24,12 @@ class GivenWord:
 
     num_bytes: int
     logprobs: tuple[float, ...]
-    """Natural logs, one per member; `-inf` where it rules the word out."""
+    """Natural logs, one per member; `-inf` where it rules the word out, NaN where it says nothing of it."""
 
     def spread(self, members: Sequence[int], num_members: int) -> GivenWord:
-        """The same for all members, of which only these have said anything, and the others are without weight."""
+        """The same for all members, of which only these have said anything."""
         logprobs = dict(zip(members, self.logprobs, strict=True))
-        return GivenWord(self.num_bytes, tuple(logprobs.get(member, -math.inf) for member in range(num_members)))
+        return GivenWord(self.num_bytes, tuple(logprobs.get(member, math.nan) for member in range(num_members)))
 
 
 class Weights(ABC):
@@ -51,13 +51,26 @@ class Weights(ABC):
         return self
 
     def after_prompt(self, words: Sequence[GivenWord]) -> Weights:
-        """The weights once the prompt is read: as after its words, one by one, each for a part of what it says."""
+        """The weights once the prompt is read: as after its words, one by one, each for a part of what it says.
+
+        Some member has said something of every word; one that has not keeps its weight.
+        """
         weights: Weights = self
         for word in words:
             guess = -word.num_bytes * GUESS_BITS * math.log(2)
-            logprobs = [max(logprob, guess) for logprob in word.logprobs]
-            weights = weights.after_word([math.exp(PROMPT_CREDIT * (one - max(logprobs))) for one in logprobs])
+            logprobs = [one if math.isnan(one) else max(one, guess) for one in word.logprobs]
+            most = max(one for one in logprobs if not math.isnan(one))
+            given = [math.exp(PROMPT_CREDIT * (one - most)) for one in logprobs]
+            weights = weights.after_word(_fill(given, weights.current))
         return weights
+
+
+def _fill(given: Sequence[float], weights: Sequence[float]) -> list[float]:
+    """The probabilities, with the mean of those that are known in place of NaN."""
+    known = [(one, weight) for one, weight in zip(given, weights, strict=True) if not math.isnan(one)]
+    total = sum(weight for _, weight in known)
+    mean = sum(one * weight for one, weight in known) / total if total else 1.0
+    return [mean if math.isnan(one) else one for one in given]
 
 
 class Weighting(ABC):

@@ -79,4 +79,7 @@ class PromptWeights(Weights):
         nats = torch.tensor([word.logprobs for word in words], dtype=torch.float64).sum(dim=0)
         bits = (-nats / math.log(2) / num_bytes).clamp_max(MOST_BITS)
         prior = torch.tensor(self._prior, dtype=torch.float64)
-        return FixedWeights((prior.log() - bits / self._temperature).softmax(dim=0).tolist())
+        told = ~nats.isnan()  # the others keep their weights
+        share = prior[told].sum()
+        prior[told] = share * (prior.log() - bits / self._temperature)[told].softmax(dim=0)
+        return FixedWeights(prior.tolist())

@@ -25,15 +25,25 @@ OUT_OF_RANGE = {
     "top_p": ("0", "nan", "1.5"),
     "min_p": ("1", "-0.1", "nan"),
     "seed": ("-1",),
-    "logprobs": ("-1", "1000"),
+    "logprobs": ("-1", "1001"),
     "timeout_s": ("0", "-1", "nan", "inf"),
     "limit": ("0", "-5"),
     "step": ("0", "0.7", "nan", "0.3"),
+    "port": ("-1", "65536"),
+    "max_waiting": ("-1",),
+    "max_tokens": ("0",),
+    "max_body_bytes": ("0",),
+    "body_timeout_s": ("0", "nan"),
+    "send_timeout_s": ("0", "inf"),
+    "drain_s": ("-1", "nan"),
 }
 PARSED = ("config", "json_schema", "schema")
-READ = ("grammar", "text", "file")
+READ = ("grammar", "text", "file", "key_file")
 WRITTEN = ("output", "out_file", "json_file", "plot_file")
-FREE_TEXT = ("prompt", "system", "delimiter", "main", "stop", "regex", "data_dir")
+FREE_TEXT = (
+    *("prompt", "system", "delimiter", "main", "stop", "regex", "data_dir"),
+    *("source", "host", "name", "cors_origins", "allowed_hosts"),
+)
 """Options that take any text, or that are judged later."""
 
 

@@ -312,3 +312,20 @@ def test_what_the_models_own_settings_say_is_shown_member_by_member(deepen, use_
     assert "bpe: followed: eos_token_id 2, 0; suppress_tokens 5; passed over: temperature 0.6" in shown
     assert "unigram: followed: eos_token_id 2, 0; passed over: suppress_tokens 5; temperature 0.6" in shown
     assert "An ensemble is greedy and without penalties" in shown
+
+
+def test_shared_weights_are_counted_once_and_how_weights_are_stored_is_said(
+    deepen, use_ensemble, make_ensemble, monkeypatch
+):
+    ensemble = make_ensemble(["a story."])
+    one, two = ensemble.members
+    monkeypatch.setattr(type(one), "weight_bytes", property(lambda self: 5_000_000))
+    monkeypatch.setattr(type(one), "shared_weight_bytes", property(lambda self: 4_000_000 if self is two else 0))
+    stored = {"dtype": "float16", "quantization": {"quant_method": "torchao"}, "adapter": "/a"}
+    identity = {"name": "a", "dtype": "float32", "quantization": ""}
+    monkeypatch.setattr(type(one), "identity", property(lambda self: stored if self is two else identity))
+    use_ensemble(ensemble)
+    shown = deepen("inspect").stdout
+    assert "5 MB, 4 MB of them counted before" in shown
+    assert re.search(r"all members +6 MB", shown)
+    assert "float16 + torchao + adapter" in shown

@@ -21,7 +21,8 @@ def test_every_kind_names_a_class_of_settings_that_can_load_a_member(kind):
     assert issubclass(settings, MemberConfig)
     assert settings.model_fields["kind"].default == kind
     assert settings.load is not MemberConfig.load
-    assert type(MemberConfig(kind=kind, model="some/model")) is settings
+    place = "http://127.0.0.1:8080" if kind == "server" else "some/model"
+    assert type(MemberConfig(kind=kind, model=place)) is settings
 
 
 def test_a_model_alone_is_a_member_that_transformers_runs():

@@ -71,6 +71,18 @@ def test_every_setting_of_a_quantization_is_written(tmp_path):
     assert loaded["bnb_4bit_quant_type"] == "nf4" and loaded["bnb_4bit_compute_dtype"] == "bfloat16"
 
 
+def test_an_adapter_and_a_tokenizer_are_found_beside_the_file_and_written_in_full(tmp_path):
+    for name in ("adapter", "tokens"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a.yaml").write_text("members: [{model: org/one, adapter: adapter, tokenizer: tokens}, org/two]")
+    config = EnsembleConfig.load(tmp_path / "a.yaml")
+    (tmp_path / "elsewhere").mkdir()
+    config.save(tmp_path / "elsewhere" / "b.yaml")
+    for member in (config.members[0], EnsembleConfig.load(tmp_path / "elsewhere" / "b.yaml").members[0]):
+        assert member.adapter == str((tmp_path / "adapter").resolve())
+        assert member.tokenizer == str((tmp_path / "tokens").resolve())
+
+
 def test_a_setting_that_no_file_can_hold_is_refused_and_nothing_is_written(tmp_path):
     config = EnsembleConfig(members=(MemberConfig(model="org/one", model_kwargs={"hook": object()}), "two"))
     with pytest.raises(ConfigError, match=r"a setting of member 'org/one' is something else"):

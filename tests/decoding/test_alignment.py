@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from deepen_llm.decoding.alignment import Alignment
 from deepen_llm.vocabulary import EncodedText, Vocabulary
 from tests import toy_tokenizers as toys
-from tests.vocabularies import LOSSLESS, REAL, TEXTS, TOYS, load_real, load_toy, mixed_texts
+from tests.vocabularies import LOSSLESS, OF_ENCODER_DECODERS, REAL, TEXTS, TOYS, load_real, load_toy, mixed_texts
 
 NATURAL = "\n".join(text for script, text in TEXTS.items() if script != "base64")
 SPACELESS = {"chinese": TEXTS["chinese"] * 8, "japanese": TEXTS["japanese"] * 8, "base64": TEXTS["base64"] * 2}
 
 
 def load(name: str) -> Vocabulary:
-    return load_toy(name) if name in TOYS else load_real(name)
+    return load_real(name) if name in REAL else load_toy(name)
 
 
 def cut_pieces(text: str, sizes: list[int]) -> list[str]:
@@ -41,7 +41,7 @@ def follow(vocabulary: Vocabulary, prompt: str, pieces: list[str]) -> None:
         assert alignment.ids[num_kept : num_kept + 1] != before[num_kept : num_kept + 1] or num_kept == len(before)
 
 
-@pytest.mark.parametrize("name", [*TOYS, *REAL])
+@pytest.mark.parametrize("name", [*TOYS, *OF_ENCODER_DECODERS, *REAL])
 @given(text=mixed_texts(), sizes=st.lists(st.integers(1, 9), min_size=1, max_size=4), num_prompt=st.integers(1, 9))
 @settings(deadline=None, max_examples=25)
 def test_ids_equal_those_of_the_whole_text_in_random_pieces(name, text, sizes, num_prompt):
@@ -49,13 +49,13 @@ def test_ids_equal_those_of_the_whole_text_in_random_pieces(name, text, sizes, n
     follow(load(name), text[:num_prompt], cut_pieces(text[num_prompt:], sizes))
 
 
-@pytest.mark.parametrize("name", [*TOYS, *REAL])
+@pytest.mark.parametrize("name", [*TOYS, *OF_ENCODER_DECODERS, *REAL])
 def test_ids_equal_those_of_the_whole_text_one_character_at_a_time(name):
     follow(load(name), NATURAL[:3], list(NATURAL[3:]))
 
 
 @pytest.mark.parametrize("script", SPACELESS)
-@pytest.mark.parametrize("name", [*TOYS, *REAL])
+@pytest.mark.parametrize("name", [*TOYS, *OF_ENCODER_DECODERS, *REAL])
 def test_ids_equal_those_of_the_whole_text_without_spaces(name, script):
     text = SPACELESS[script]
     follow(load(name), text[:2], cut_pieces(text[2:], [1, 2, 3]))
@@ -119,7 +119,7 @@ class CountingVocabulary:
         return self._vocabulary.segment(text, at_start=at_start)
 
 
-@pytest.mark.parametrize("name", [*TOYS, *REAL])
+@pytest.mark.parametrize("name", [*TOYS, *OF_ENCODER_DECODERS, *REAL])
 @pytest.mark.parametrize("text", [NATURAL, *SPACELESS.values()], ids=["natural", *SPACELESS])
 def test_the_work_of_an_append_does_not_grow_with_the_text(name, text):
     if name == "llama without bytes" and text is not NATURAL:

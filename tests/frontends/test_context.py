@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from deepen_llm.frontends.context import ContextMeter
 from deepen_llm.testing import ScriptedMember
 from deepen_llm.vocabulary import Vocabulary
 from tests import toy_tokenizers
+from tests.vocabularies import load_toy
 
 TEMPLATES = {
     "bpe": "{% for m in messages %}<|{{ m.role }}|> {{ m.content }}\n{% endfor %}<|assistant|>",
@@ -120,3 +122,12 @@ def test_what_options_add_to_a_template_is_counted(vocabularies):
     messages = [{"role": "user", "content": "Hi"}]
     plain, longer = (meter.count_chat(messages, chat_template_kwargs={"thinks": thinks}) for thinks in (False, True))
     assert longer == len(vocabulary.encode_chat(messages, chat_template_kwargs={"thinks": True}).ids) > plain + 3
+
+
+def test_who_reads_a_source_in_an_encoder_takes_nothing_of_a_prompt():
+    continues = SimpleNamespace(vocabulary=load_toy("gpt2"), context_length=512, source_reader=None)
+    reads = SimpleNamespace(vocabulary=load_toy("t5"), context_length=16, source_reader=object())
+    meter = ContextMeter([continues, reads])
+    assert meter.window == 512
+    assert meter.count_text("the dog") == len(continues.vocabulary.encode("the dog"))
+    assert ContextMeter([reads]).window == 16

@@ -11,6 +11,7 @@ import torch
 
 from deepen_llm.members.base import Pending, Ready
 from deepen_llm.members.borrowed import BorrowedMember
+from deepen_llm.members.source import SourceReader
 from deepen_llm.members.transformers import TransformersMember
 from deepen_llm.testing import MemberConformance, ScriptedMember
 from deepen_llm.vocabulary import Vocabulary
@@ -212,6 +213,17 @@ class NeverCloses(ScriptedMember):
         pass
 
 
+class OpensOverAnything(ScriptedMember):
+    def open_over(self, source_ids):
+        return self.open()
+
+
+class ReadsNoSource(OpensOverAnything):
+    @property
+    def source_reader(self):
+        return SourceReader(self.vocabulary, (), (), (), 512)
+
+
 FAULTY = {
     KeepsWhatIsTakenBack: "test_rollback_equals_never_having_had_the_tokens",
     PeeksForGood: "test_peek_equals_extend_and_changes_nothing",
@@ -231,6 +243,8 @@ FAULTY = {
     NoJson: "test_identity_is_json",
     TellsItsKey: "test_identity_holds_no_secrets",
     TellsAPassword: "test_identity_holds_no_secrets",
+    OpensOverAnything: "test_a_source_is_read_row_by_row_or_by_nobody",
+    ReadsNoSource: "test_a_source_is_read_row_by_row_or_by_nobody",
     NeverCloses: "test_a_closed_member_raises",
 }
 

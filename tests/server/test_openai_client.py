@@ -70,6 +70,15 @@ def test_a_member_is_asked_alone_by_its_name(client, name, starter):
     assert name in [model.id for model in client.models.list()]
 
 
+def test_a_model_says_what_one_must_know_to_ask_it(client, starter):
+    model = client.models.retrieve("neox")
+    member = starter.members[1]
+    assert (model.owned_by, model.max_model_len, model.members) == ("deepen", member.context_length, ["neox"])
+    assert model.meta == {"n_vocab": len(member.vocabulary), "n_params": member.num_parameters}
+    with pytest.raises(openai.NotFoundError, match="there is no model 'a/b'"):
+        client.models.retrieve("a/b")
+
+
 def test_the_pieces_of_a_stream_join_to_the_whole_and_end_with_the_usage(client):
     whole = client.chat.completions.create(model="deepen", messages=MESSAGES, max_tokens=8, temperature=0)
     stream = client.chat.completions.create(
@@ -150,6 +159,14 @@ def test_a_trace_tells_what_every_member_said(client, starter):
     assert [member["member"] for member in first["members"]] == list(starter.member_names)
 
 
+@pytest.mark.parametrize("prior", [{"neox": 1.0}, [0.0, 1.0, 0.0]])
+def test_a_request_may_say_who_counts(client, prior):
+    answer = client.completions.create(
+        model="deepen", prompt=PROMPT, max_tokens=3, temperature=0, extra_body={"deepen": {"prior": prior}}
+    )
+    assert answer.choices[0].deepen["weights"] == {"llama": 0.0, "neox": 1.0, "qwen2": 0.0}
+
+
 def test_a_seed_repeats_an_answer(client):
     asked = {"model": "deepen", "messages": MESSAGES, "max_tokens": 12, "seed": 5, "n": 2}
     texts = [[c.message.content for c in client.chat.completions.create(**asked).choices] for _ in range(2)]
@@ -165,6 +182,9 @@ BAD = {
     "a field of others": ({"extra_body": {"best_of": 3}}, "best_of"),
     "an unknown field": ({"extra_body": {"temprature": 1}}, "temprature"),
     "an unknown extension": ({"extra_body": {"deepen": {"wieghts": [1]}}}, "deepen"),
+    "a member there is none of": ({"extra_body": {"deepen": {"prior": {"gpt": 1.0}}}}, "deepen"),
+    "too few weights": ({"extra_body": {"deepen": {"prior": [0.5, 0.5]}}}, "deepen"),
+    "weights that do not sum to 1": ({"extra_body": {"deepen": {"prior": [0.5, 0.5, 0.5]}}}, None),
     "usage without a stream": ({"extra_body": {"stream_options": {"include_usage": True}}}, "stream_options"),
     "a tool without a choice": ({"tool_choice": "required"}, "tools"),
     "a schema that cannot be": (
@@ -188,10 +208,12 @@ def test_what_cannot_be_done_is_refused_by_the_name_of_its_field(client, case):
     assert len(caught.value.body["message"]) > 15
 
 
+@pytest.mark.parametrize("num_answers", [1, 2])
 @pytest.mark.parametrize("is_stream", [False, True])
-def test_a_prompt_beyond_the_context_is_refused_with_the_numbers(client, is_stream):
+@pytest.mark.parametrize("prompt", ["word " * 5000, "word " * 1100, [3] * 1100], ids=["long", "short", "tokens"])
+def test_a_prompt_beyond_the_context_is_refused_with_the_numbers(client, is_stream, num_answers, prompt):
     with pytest.raises(openai.BadRequestError, match="context holds 1024") as caught:
-        client.completions.create(model="deepen", prompt="word " * 5000, stream=is_stream)
+        client.completions.create(model="deepen", prompt=prompt, stream=is_stream, n=num_answers)
     assert caught.value.code == "context_length_exceeded"
     assert caught.value.param == "prompt"
 

@@ -11,6 +11,7 @@ from deepen_llm.vocabulary.parts import (
     can_produce,
     continue_text,
     describe_part,
+    keep_spaces,
     read_prefix_scheme,
     silence,
     walk_parts,
@@ -90,3 +91,14 @@ def test_text_that_looks_like_a_byte_is_broken_after_its_first_character():
         tokenizer = assemble(make_bpe(), None, break_byte_pieces(pre_tokenizer), [])
         pieces = [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str("a<0x41><s>")]
         assert pieces == ["a", "<", "0x41><s>"]
+
+
+def test_where_words_are_split_at_spaces_and_then_marked_the_spaces_are_kept():
+    marks = describe_part(pre_tokenizers.Metaspace(prepend_scheme="always"))
+    split = describe_part(pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]))
+    for normalizer, kinds in ((None, []), (describe_part(normalizers.NFC()), ["NFC"])):
+        kept, pre_tokenizer = keep_spaces(normalizer, split)
+        assert [part["type"] for part in kept["normalizers"]] == [*kinds, "Replace"]
+        assert [part["type"] for part in pre_tokenizer["pretokenizers"]] == ["Metaspace"]
+        assert keep_spaces(normalizer, marks) == (normalizer, marks)
+    assert keep_spaces(None, None) == (None, None)

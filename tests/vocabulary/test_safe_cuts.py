@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from deepen_llm.vocabulary import Vocabulary
 from deepen_llm.vocabulary.safe_cuts import last_cut
 from tests import toy_tokenizers as toys
-from tests.vocabularies import REAL, TOYS, load_real, load_toy, mixed_texts
+from tests.vocabularies import OF_ENCODER_DECODERS, REAL, TOYS, load_real, load_toy, mixed_texts
 
 
 @pytest.mark.parametrize(
@@ -33,20 +33,20 @@ def test_the_last_cut_is_before_a_single_space_between_visible_characters(text, 
     assert last_cut(text) == cut
 
 
-@pytest.mark.parametrize("name", [*TOYS, *REAL])
+@pytest.mark.parametrize("name", [*TOYS, *OF_ENCODER_DECODERS, *REAL])
 @settings(deadline=None, max_examples=40)
 @given(text=mixed_texts(), later=mixed_texts())
 def test_the_two_sides_of_a_safe_cut_are_tokenized_as_in_the_whole_whatever_follows(name, text, later):
-    vocabulary = load_toy(name) if name in TOYS else load_real(name)
+    vocabulary = load_real(name) if name in (*REAL, "stories260K") else load_toy(name)
     cut = vocabulary.last_safe_cut(text)
     whole = text + later
     apart = vocabulary.encode(whole[:cut]) + vocabulary.encode(whole[cut:], at_start=cut == 0)
     assert apart == vocabulary.encode(whole)
 
 
-@pytest.mark.parametrize("name", [*TOYS, *REAL, "stories260K"])
+@pytest.mark.parametrize("name", [*TOYS, *OF_ENCODER_DECODERS, *REAL, "stories260K"])
 def test_every_tokenizer_here_can_be_cut_at_spaces(name):
-    vocabulary = load_toy(name) if name in TOYS else load_real(name)
+    vocabulary = load_real(name) if name in (*REAL, "stories260K") else load_toy(name)
     assert vocabulary.last_safe_cut("one two three") == 7
 
 

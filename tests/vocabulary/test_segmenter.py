@@ -8,7 +8,7 @@ from tokenizers import AddedToken
 from deepen_llm.vocabulary import Vocabulary
 from deepen_llm.vocabulary.segmenter import UNCLEAR, BackendSegmenter, BytesSegmenter
 from tests import toy_tokenizers as toys
-from tests.vocabularies import LOSSLESS, TEXTS, load_toy
+from tests.vocabularies import LOSSLESS, OF_ENCODER_DECODERS, TEXTS, load_toy
 
 
 @pytest.mark.parametrize("script", ["latin", "cyrillic", "chinese", "code"])
@@ -71,3 +71,13 @@ def test_a_python_tokenizers_special_token_stays_text_where_a_text_spells_it():
     assert cut.ids[0] == 256 and 266 not in cut.ids
     assert cut.starts == [0, *range(3, 17)]
     assert segmenter.prefix_ids == () and segmenter.normalize("é") == "é"
+
+
+@pytest.mark.parametrize("name", OF_ENCODER_DECODERS)
+@pytest.mark.parametrize("text", ["the dog", "what is it", " the dog", "the  lazy\ndog"])
+def test_tokenizers_of_encoder_decoders_cut_a_text_as_they_do_and_the_same_words_after_other_text(name, text):
+    vocabulary, tokenizer = load_toy(name), OF_ENCODER_DECODERS[name]()
+    if name == "t5" or text == " ".join(text.split()):
+        assert vocabulary.encode(text) == tokenizer.encode(text, add_special_tokens=False)
+        assert vocabulary.encode(" " + text.strip(), at_start=False) == vocabulary.encode(text.strip())
+    assert vocabulary.join(vocabulary.encode("dog " + text.strip(), at_start=False)).startswith(b"dog ")

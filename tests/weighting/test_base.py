@@ -44,3 +44,29 @@ def test_how_far_members_are_from_a_guess_letter_by_letter_says_nothing():
 def test_an_empty_prompt_says_nothing():
     start = Counts()
     assert start.after_prompt([]) is start
+
+
+class NotedWeights(Weights):
+    """Keeps what it was given."""
+
+    def __init__(self):
+        self.given = []
+
+    @property
+    def current(self):
+        return (0.5, 0.2, 0.3)
+
+    def after_word(self, given):
+        self.given.append(given)
+        return self
+
+
+def test_a_member_that_says_nothing_of_a_word_has_the_weighted_mean_of_the_others():
+    noted = NotedWeights()
+    noted.after_prompt([GivenWord(8, (-1.0, math.nan, -2.0))])
+    lower = math.exp(-PROMPT_CREDIT)
+    assert noted.given == [pytest.approx([1.0, (0.5 + 0.3 * lower) / 0.8, lower])]
+
+
+def test_what_only_some_have_said_is_spread_over_all():
+    assert GivenWord(3, (-1.0, -2.0)).spread([2, 0], 3).logprobs == pytest.approx((-2.0, math.nan, -1.0), nan_ok=True)

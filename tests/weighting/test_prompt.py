@@ -213,3 +213,11 @@ def test_nan_in_a_measured_prompt_fails_that_request_and_names_the_member(make_e
     assert not any(member.rows for member in ensemble.members)
     member.change = lambda text, logits: logits
     assert ensemble.generate(OTHER[:40], params).fusion.weights[1] > 0.5
+
+
+def test_a_member_that_says_nothing_of_the_prompt_keeps_its_weight_and_the_others_share_the_rest():
+    words = [GivenWord(30, (-20.0, math.nan, -10.0))]
+    first, silent, last = PromptWeighting(3, 0.2).begin().after_prompt(words).current
+    assert silent == pytest.approx(1 / 3)
+    alone = PromptWeighting(2, 0.2).begin().after_prompt([GivenWord(30, (-20.0, -10.0))]).current
+    assert (first, last) == pytest.approx([weight * 2 / 3 for weight in alone])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deepen_llm.cli.bench import decode, fusion, retrieval, soak, structure
+from deepen_llm.cli.bench import decode, fusion, gguf, retrieval, soak, structure
 
 bench = typer.Typer(
     name="bench",
@@ -13,5 +13,5 @@ bench = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-for command in (decode.decode, fusion.fusion, retrieval.retrieval, structure.structure, soak.soak):
+for command in (decode.decode, fusion.fusion, gguf.gguf, retrieval.retrieval, structure.structure, soak.soak):
     bench.command()(command)

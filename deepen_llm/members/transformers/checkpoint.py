@@ -174,7 +174,9 @@ class Checkpoint:
             raise MemberError(self.say(f"{error.strerror}: give a model's folder or its hub name")) from error
         if is_there and not is_folder:
             self.refuse(
-                _GGUF if _is_gguf(path) else "this is a file: give the folder that has the model's config.json in it"
+                _GGUF_FILE
+                if _is_gguf(path)
+                else "this is a file: give the folder that has the model's config.json in it"
             )
         if not is_there and (self.place.startswith((".", "/", "~")) or self.place.count("/") > 1):
             raise MemberError(
@@ -202,7 +204,8 @@ class Checkpoint:
             self.refuse(f"there is no {CONFIG}: give the folder that has the model's config.json in it")
 
 
-_GGUF = "this is GGUF, which is not supported yet: give the same model as transformers has it, with *.safetensors"
+_GGUF = "its weights are GGUF, which transformers does not run: give one of its *.gguf files as the model"
+_GGUF_FILE = "this is a GGUF file, which transformers does not run: write kind='gguf', or end its name in .gguf"
 
 
 def _expand(place: str) -> str:

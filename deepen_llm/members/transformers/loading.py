@@ -9,19 +9,21 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-from deepen_llm.errors import DeepenError, MemberError, quote
+from deepen_llm.errors import DeepenError, MemberError, MissingDependencyError, quote
 from deepen_llm.members.transformers.adapter import Adapter
+from deepen_llm.members.transformers.architecture import check_architecture, model_class
 from deepen_llm.members.transformers.checkpoint import MAX_TOKENIZER_BYTES, TOKENIZER, Checkpoint
-from deepen_llm.members.transformers.placement import check_placement
+from deepen_llm.members.transformers.placement import check_map, check_placement
+from deepen_llm.members.transformers.quantization import check_quantization, find_method
 from deepen_llm.members.transformers.settings import TransformersConfig
-from deepen_llm.members.transformers.weights import check_size, read_weights
+from deepen_llm.members.transformers.shared import SharedWeights, name_weights
+from deepen_llm.members.transformers.weights import Weights, check_size, read_weights
 from deepen_llm.vocabulary.tokens import check_whole_texts
 
-NEEDED = "needed: a decoder-only model with config.json, tokenizer.json and *.safetensors"
+NEEDED = "needed: a model with config.json, tokenizer.json and *.safetensors"
 SHOWN_KEYS = 5
 SILENCED_BAR = "Loading weights"
 
@@ -35,6 +37,8 @@ class Loaded:
     """What a checkpoint gives."""
 
     model: PreTrainedModel
+    shared: SharedWeights | None
+    """Where the model's tensors come from, as far as no adapter brought them; None where they are its own."""
     tokenizer: Any
     commit: str
     """The commit on the hub, or the revision that was asked for."""
@@ -46,27 +50,30 @@ def load_model(config: TransformersConfig, name: str) -> Loaded:
     """The model and tokenizer that a member's settings name, weights from safetensors only.
 
     Raises:
-        ConfigError: A device that this machine does not have.
-        MemberError: No such model; files that are missing, damaged or do not belong together; no decoder-only model.
-        MissingDependencyError: An adapter, and peft is not installed.
+        ConfigError: A device that this machine does not have; a quantization that there is not.
+        MemberError: No such model; files that are missing, damaged or do not belong together; an architecture that is
+            not of the member's kind.
+        MissingDependencyError: An adapter, and peft is not installed, or a quantization without its package.
     """
     check_placement(config, name)
     with own_errors(name, config.model, _list_settings(config)), _LOADING, _without_bars():
         checkpoint = Checkpoint.of(config, name)
-        adapter = Adapter.find(checkpoint)
+        adapter = Adapter.find(checkpoint, config.adapter)
         base = checkpoint if adapter is None else adapter.base
         settings = _read_settings(base, config)
+        check_quantization(config.quantization_config, settings, name)
         base.check_weights(reads_pickles=config.model_kwargs.get("use_safetensors") is False)
         tokenizer = _load_tokenizer(checkpoint if adapter is None else adapter.tokenizer, config)
-        _check_memory(base, settings, config)
-        model = _load_weights(base, config)
-        if adapter is not None and adapter.base is not checkpoint:
-            info = model.load_adapter(checkpoint.place, adapter_kwargs=_of_hub(checkpoint))
-            _check_fit(checkpoint, vars(info))
-        if config.device is not None:
-            model.to(device=torch.device(config.device))  # type: ignore[call-arg]
+        weights = read_weights(base, config.model_kwargs.get("variant"))
+        if weights is not None:
+            _check_memory(base, settings, config, weights)
+        key = name_weights(base, config, weights, find_method(config.quantization_config, settings))
+        shared = None if key is None else SharedWeights.load(key, lambda: _load_weights(base, config))
+        model = _load_weights(base, config) if shared is None else shared.copy()
+        if adapter is not None and not adapter.is_within:
+            adapter.apply(model)
     commit = getattr(model.config, "_commit_hash", None) or config.revision
-    return Loaded(model, tokenizer, str(commit or ""), None if adapter is None else checkpoint.place)
+    return Loaded(model, shared, tokenizer, str(commit or ""), None if adapter is None else adapter.checkpoint.place)
 
 
 @contextmanager
@@ -79,6 +86,11 @@ def own_errors(name: str, place: str, given: str = "") -> Iterator[None]:
         yield
     except DeepenError:
         raise
+    except ImportError as error:
+        hint = f": pip install {error.name.partition('.')[0]}" if error.name else ""
+        raise MissingDependencyError(
+            f"member {quote(name)} cannot be loaded from {quote(place)} without another package: {error}{hint}{given}"
+        ) from error
     except BaseException as error:
         # What panics in Rust is no Exception, and no reason to end the program either.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
@@ -92,13 +104,7 @@ def _read_settings(base: Checkpoint, config: TransformersConfig) -> PreTrainedCo
     settings: PreTrainedConfig = AutoConfig.from_pretrained(
         base.place, trust_remote_code=config.trust_remote_code, **base.arguments
     )
-    is_encoder = type(settings) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(settings, "is_decoder", False)
-    if settings.is_encoder_decoder or is_encoder:
-        kind = "an encoder-decoder" if settings.is_encoder_decoder else "an encoder-only"
-        raise MemberError(
-            f"member {quote(base.name)} must be a decoder-only causal language model; {settings.model_type!r} is "
-            f"{kind} model: leave it out or take a causal model in its place"
-        )
+    check_architecture(settings, config.kind, base.name)
     if not str(weights := getattr(settings, "transformers_weights", None) or ".safetensors").endswith(
         (".safetensors", ".safetensors.index.json")
     ):
@@ -130,13 +136,12 @@ def _load_tokenizer(place: Checkpoint, config: TransformersConfig) -> Any:
         ) from error
 
 
-def _check_memory(base: Checkpoint, settings: PreTrainedConfig, config: TransformersConfig) -> None:
+def _check_memory(base: Checkpoint, settings: PreTrainedConfig, config: TransformersConfig, weights: Weights) -> None:
     """Refuse what would take far more memory than its weights. A checkpoint's own code is trusted, or is not run."""
-    weights = read_weights(base, config.model_kwargs.get("variant"))
-    if weights is None or (config.trust_remote_code and getattr(settings, "auto_map", None)):
+    if config.trust_remote_code and getattr(settings, "auto_map", None):
         return
     is_quantized = config.quantization_config is not None or hasattr(settings, "quantization_config")
-    check_size(base, settings, weights, is_quantized=is_quantized)
+    check_size(base, settings, weights, is_quantized=is_quantized, model_class=model_class(config.kind))
 
 
 def _load_weights(base: Checkpoint, config: TransformersConfig) -> PreTrainedModel:
@@ -149,13 +154,16 @@ def _load_weights(base: Checkpoint, config: TransformersConfig) -> PreTrainedMod
     given = {key: value for key, value in chosen.items() if value is not None}
     # Of what does not fit all the names are wanted, not the first error.
     options = {"use_safetensors": True, "ignore_mismatched_sizes": True, **given, **config.model_kwargs}
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
+    loaded: Any = model_class(config.kind).from_pretrained(
         base.place,
         trust_remote_code=config.trust_remote_code,
         **{**base.arguments, **options, "output_loading_info": True},
     )
     model: PreTrainedModel = loaded[0]
     _check_fit(base, loaded[1], allows_mismatch=bool(config.model_kwargs.get("ignore_mismatched_sizes")))
+    check_map(config, base.name, model)
+    if config.device is not None:
+        model.to(device=torch.device(config.device))  # type: ignore[call-arg]
     return model
 
 
@@ -187,11 +195,6 @@ def _list_settings(config: TransformersConfig) -> str:
 def _list_keys(keys: Iterable[str]) -> str:
     names = sorted(keys)
     return ", ".join(names[:SHOWN_KEYS]) + (", ..." if len(names) > SHOWN_KEYS else "")
-
-
-def _of_hub(checkpoint: Checkpoint) -> dict[str, Any]:
-    """How an adapter's files are asked for."""
-    return {name: value for name, value in checkpoint.arguments.items() if name != "subfolder" or value}
 
 
 @contextmanager

@@ -1,9 +1,14 @@
-"""On which devices a model may be put: what is not there is refused before anything is loaded."""
+"""On which devices a model may be put, and where it takes its tokens then."""
 
 from __future__ import annotations
 
-import torch
+from typing import Any
 
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from deepen_llm.config.settings import describe_unknown
 from deepen_llm.errors import ConfigError, quote
 from deepen_llm.members.transformers.settings import TransformersConfig
 
@@ -25,6 +30,41 @@ def check_placement(config: TransformersConfig, name: str) -> None:
         for place in config.device_map.values():
             if place != "disk":
                 _check_device("device_map", place, name, ", or 'disk'")
+
+
+def check_map(config: TransformersConfig, name: str, model: nn.Module) -> None:
+    """Refuse a map of devices that names what a model does not have, or leaves some of its weights without a place.
+
+    transformers may take no notice of either.
+
+    Raises:
+        ConfigError: It names the setting and the part of the model.
+    """
+    if not isinstance(config.device_map, dict):
+        return
+    owner = f"device_map of member {quote(name)}"
+    named = {part for part, _ in (*model.named_modules(), *model.named_parameters(), *model.named_buffers())}
+    if unknown := [part for part in config.device_map if part not in named]:
+        shown = [part for part in named if part and part.count(".") <= 1]
+        raise ConfigError(describe_unknown(str(unknown[0]), shown, owner=owner, kind="part"))
+    for weight, _ in model.named_parameters():
+        if not any(weight == part or weight.startswith(f"{part}.") or not part for part in config.device_map):
+            raise ConfigError(
+                f"{owner} must give every weight of the model a device; it has none for {weight}: add it, or a module "
+                "around it; '' is all of the model"
+            )
+
+
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where a model takes its tokens; where it is spread over devices, its logits come back there, too.
+
+    Weights that are on disk or in another memory between passes have a device only within one.
+    """
+    embedding: Any = model.get_input_embeddings()
+    device: torch.device = embedding.weight.device
+    if device.type == "meta" and (hook := getattr(embedding, "_hf_hook", None)) is not None:
+        return torch.device(hook.execution_device)
+    return device
 
 
 def available_devices() -> list[str]:

@@ -13,6 +13,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from deepen_llm.members.base import Branch
 from deepen_llm.members.transformers.cache_argument import find_cache_argument
+from deepen_llm.members.transformers.placement import input_device
 from deepen_llm.members.transformers.rows import Extended, Rows, measure
 
 SNAPSHOT_EVERY_TOKENS = 16
@@ -35,6 +36,7 @@ class RecurrentRows(Rows):
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
+        self._device = input_device(model)
         self._rows: dict[int, _Row] = {}
         self._cache_argument = find_cache_argument(model)
 
@@ -92,7 +94,7 @@ class RecurrentRows(Rows):
         # Several tokens at once are a prefill to most recurrent models: they would begin from an empty state.
         logits: list[Tensor] = []
         for part in [[token_id] for token_id in fed] if state.num_seen else [fed]:
-            input_ids = torch.tensor([part], device=self._model.device)
+            input_ids = torch.tensor([part], device=self._device)
             outputs = self._model(input_ids=input_ids, use_cache=True, **{self._cache_argument: state.cache})
             logits.append(outputs.logits[0])
         state.num_seen = len(state.ids)

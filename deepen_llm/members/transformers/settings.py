@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from deepen_llm.config.members import MemberConfig
+from deepen_llm.config.members import MemberConfig, Place
 from deepen_llm.errors import quote
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ class TransformersConfig(MemberConfig):
     """A decoder-only model that `transformers` loads, and how it does."""
 
     kind: Literal["transformers"] = "transformers"
+    adapter: Place | None = None
+    """An adapter (LoRA and its like, by peft) over `model`: its folder or hub name. Where `model` is an adapter's own,
+    the base that it names is loaded. Members over one base share its weights."""
     dtype: Annotated[str, BeforeValidator(_read_dtype), Field(strict=True)] = "auto"
     """A torch dtype by name ("float32", "bfloat16", ...) or "auto" for the checkpoint's own."""
     device: str | None = None

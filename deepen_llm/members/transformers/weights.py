@@ -35,6 +35,7 @@ class Weights:
     num_tensors: int
     num_elements: int
     num_bytes: int
+    paths: tuple[Path, ...]
 
 
 def read_weights(checkpoint: Checkpoint, variant: str | None = None) -> Weights | None:
@@ -50,10 +51,17 @@ def read_weights(checkpoint: Checkpoint, variant: str | None = None) -> Weights 
     if not paths:
         return None
     sizes = [size for path in paths for size in _read_header(checkpoint, path)]
-    return Weights(len(sizes), sum(sizes), sum(path.stat().st_size for path in paths))
+    return Weights(len(sizes), sum(sizes), sum(path.stat().st_size for path in paths), tuple(paths))
 
 
-def check_size(checkpoint: Checkpoint, config: PreTrainedConfig, weights: Weights, *, is_quantized: bool) -> None:
+def check_size(
+    checkpoint: Checkpoint,
+    config: PreTrainedConfig,
+    weights: Weights,
+    *,
+    is_quantized: bool,
+    model_class: Any = AutoModelForCausalLM,
+) -> None:
     """Refuse a model much larger than its weights, before memory is taken for it.
 
     It is built without memory (on torch's "meta" device) and counted while it is built. Exact names and shapes are
@@ -64,6 +72,7 @@ def check_size(checkpoint: Checkpoint, config: PreTrainedConfig, weights: Weight
         config: Describes the model.
         weights: Of the checkpoint.
         is_quantized: Whether several of the model's numbers may lie packed in one number of the weights.
+        model_class: What makes the model of its configuration.
 
     Raises:
         MemberError: The model would have more tensors or numbers than the weights can hold.
@@ -71,7 +80,7 @@ def check_size(checkpoint: Checkpoint, config: PreTrainedConfig, weights: Weight
     held = weights.num_bytes * 8 if is_quantized else weights.num_elements * 2
     limits = _Count(8 * weights.num_tensors + SPARE_TENSORS, held + SPARE_ELEMENTS)
     with limits.watch(), torch.device("meta"):
-        AutoModelForCausalLM.from_config(copy.deepcopy(config), attn_implementation="eager")  # type: ignore[no-untyped-call]
+        model_class.from_config(copy.deepcopy(config), attn_implementation="eager")
     if limits.is_exceeded:
         checkpoint.refuse(
             f"the weights hold {weights.num_tensors:,} tensors of {weights.num_elements:,} numbers in all, and the "

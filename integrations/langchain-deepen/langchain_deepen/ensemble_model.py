@@ -88,6 +88,8 @@ class EnsembleModel(BaseLanguageModel[LanguageModelOutputVar]):
     """Go on after end-of-sequence."""
     trace: bool | None = None
     """Report what each member said at every step."""
+    source: str | None = None
+    """What members with an encoder read; None: what they find in the prompt. Mostly an option of a call."""
     prior: tuple[float, ...] | None = None
     """The members' weights for an answer, in their order and summing to 1; 0 leaves a member out."""
     json_schema: Annotated[dict[str, Any] | None, BeforeValidator(as_json_schema)] = None

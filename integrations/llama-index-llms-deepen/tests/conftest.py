@@ -88,7 +88,7 @@ class FakeEnsemble:
     has_chat_template = True
 
     def __init__(self, context_length: int = 512) -> None:
-        self.members = [SimpleNamespace(vocabulary=FakeVocabulary(), context_length=context_length)]
+        self.members = [SimpleNamespace(vocabulary=FakeVocabulary(), context_length=context_length, source_reader=None)]
         self.pieces = ["Paris", " is", " it."]
         self.answers: list[str] = []
         """What the next calls are answered with, instead of the pieces."""

@@ -35,7 +35,7 @@ def make_text(seed, num_words=1500):
 @pytest.mark.parametrize("contexts", [(1024, 1024, 1024), (4096, 1400, 8192)])
 def test_packed_prompts_fit_every_member(starter, ensemble, monkeypatch, mode, is_chat_model, contexts):
     ensemble.members = [
-        SimpleNamespace(vocabulary=member.vocabulary, context_length=context_length)
+        SimpleNamespace(vocabulary=member.vocabulary, context_length=context_length, source_reader=None)
         for member, context_length in zip(starter.members, contexts, strict=True)
     ]
     llm = DeepenLLM(ensemble=ensemble, is_chat_model=is_chat_model, max_tokens=16)

@@ -44,8 +44,8 @@ def change(file, **values):
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
 
 
-def refuse(folder, message, kind=MemberError, **settings):
-    with pytest.raises(kind, match=message) as caught:
+def refuse(folder, message, error=MemberError, **settings):
+    with pytest.raises(error, match=message) as caught:
         load(folder, **settings)
     assert len(str(caught.value)) <= 2000
 
@@ -159,8 +159,9 @@ def test_a_shard_that_is_not_there_is_named(folder):
 
 def test_a_gguf_file_and_a_folder_of_one_say_what_they_are(tmp_path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(100))
-    for place in (tmp_path, tmp_path / "model.gguf"):
-        refuse(place, "this is GGUF, which is not supported yet")
+    refuse(tmp_path, r"give one of its \*\.gguf files as the model")
+    (tmp_path / "model").write_bytes(b"GGUF" + bytes(100))
+    refuse(tmp_path / "model", "write kind='gguf', or end its name in .gguf")
 
 
 def test_what_is_no_folder_of_a_model_says_so(tmp_path):
@@ -264,7 +265,7 @@ def test_members_may_be_loaded_from_several_threads(folder):
 def test_an_adapter_without_peft_says_what_to_install(folder, monkeypatch):
     monkeypatch.setattr("deepen_llm.members.transformers.adapter.find_spec", lambda name: None)
     (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "org/base"}))
-    refuse(folder, "member 'model' is an adapter .*pip install peft", MissingDependencyError)
+    refuse(folder, r"member 'model' is an adapter .*pip install 'deepen-llm\[lora\]'", MissingDependencyError)
 
 
 def test_an_adapter_must_have_weights_in_safetensors_and_name_its_base(folder, monkeypatch):

@@ -106,7 +106,7 @@ class FakeEnsemble:
     def __init__(self, name: str = "a", *, delay_s: float = 0.0, fails_after: int | None = None) -> None:
         self.identity: dict[str, Any] = {"members": [name, "b"], "weights": [0.5, 0.5]}
         self.member_names = (name, "b")
-        self.members = [SimpleNamespace(vocabulary=FakeVocabulary(), context_length=512)]
+        self.members = [SimpleNamespace(vocabulary=FakeVocabulary(), context_length=512, source_reader=None)]
         self.config = SimpleNamespace(max_batch_size=8)
         self.calls: list[tuple[str, Any, SamplingParams]] = []
         self.delay_s, self.fails_after = delay_s, fails_after

@@ -44,6 +44,9 @@ class AnswerOptions(BaseModel):
     )
     ignore_eos: bool = Field(default=default_of("ignore_eos"), description="Go on after end-of-sequence.")
     trace: bool = Field(default=default_of("trace"), description="Report every step in `raw`.")
+    source: str | None = Field(
+        default=default_of("source"), description="What members with an encoder read; mostly an option of a call."
+    )
     prior: tuple[float, ...] | None = Field(
         default=default_of("prior"), description="The members' weights for an answer; 0 leaves a member out."
     )
