@@ -65,7 +65,8 @@ def _list_notes(ensemble: Ensemble) -> Iterator[str]:
     """What people must know of this ensemble to understand what they see."""
     if len(ensemble.members) > 1:
         yield "Weights with which an answer begins; switch a member off, and ask again to compare."
-    if silent := [member.name for member in ensemble.members if not member.vocabulary.has_chat_template]:
+    members = [member for member in ensemble.members if member.source_reader is None]
+    if silent := [member.name for member in members if not member.vocabulary.has_chat_template]:
         yield (
             f"No chat template: {', '.join(silent)}. Each message is gone on with as plain text, without those before; "
             "chat_template: plain in the member's settings makes it a chat."

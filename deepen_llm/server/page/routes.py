@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.results import Chunk
+from deepen_llm.server.events import Event
 from deepen_llm.server.page.document import DOCUMENT, POLICY
 from deepen_llm.server.page.members import describe_members
 from deepen_llm.server.page.question import PageQuestion, answer_question
@@ -46,8 +47,8 @@ def page_router(service: Service) -> APIRouter:
     return router
 
 
-async def _pieces(service: Service, question: PageQuestion, params: SamplingParams) -> AsyncGenerator[str]:
-    """The data of every event; closing it frees what runs."""
+async def _pieces(service: Service, question: PageQuestion, params: SamplingParams) -> AsyncGenerator[Event]:
+    """Every event; closing it frees what runs."""
     began_s = time.monotonic()
     ensemble, origin = service.origin(None, "page")
     pace, last = service.metrics.pace(origin.model), []
@@ -59,5 +60,5 @@ async def _pieces(service: Service, question: PageQuestion, params: SamplingPara
     with service.admission.take(1):
         async with aclosing(answer_question(ensemble, question, params, note)) as events:
             async for event in events:
-                yield json.dumps(event, allow_nan=False)
+                yield Event(json.dumps(event, allow_nan=False))
     service.note_stream(origin, last, 1, began_s)
