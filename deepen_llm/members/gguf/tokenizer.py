@@ -46,8 +46,8 @@ class GGUFTokenizer:
         if kind not in READABLE:
             raise VocabularyError(
                 f"the tokens of {name!r} must be readable as bytes, and those of this GGUF file are not (its tokenizer "
-                f"is {header.settings.get('tokenizer.ggml.model')!r}): give MemberConfig(tokenizer=...), a folder with "
-                "the model's tokenizer.json"
+                f"is {header.settings.get('tokenizer.ggml.model')!r}): take a model with a BPE or "
+                "SentencePiece tokenizer"
             )
         self._kind = f"{READABLE[kind]}, {header.settings.get('tokenizer.ggml.pre', 'llama.cpp')}"
         self._attributes = [library.llama_vocab_get_attr(vocab, i) for i in range(library.llama_vocab_n_tokens(vocab))]

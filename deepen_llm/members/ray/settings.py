@@ -125,11 +125,6 @@ class RayConfig(MemberConfig):
     def _held_class(self) -> type[MemberConfig]:
         if self.holds == "ray":
             raise ConfigError("holds must be a kind other than 'ray': an actor holds no actor")
-        if self.holds == "encoder-decoder":
-            raise ConfigError(
-                "holds must be a kind that continues the prompt; got 'encoder-decoder', whose sources are not carried "
-                "to actors: load it in this process, without device='ray'"
-            )
         return MemberConfig.variant(self.holds or MemberConfig.choose_variant({"model": self.model}))
 
     @model_serializer(mode="plain")

@@ -54,7 +54,6 @@ def test_an_actor_with_gpus_puts_its_model_there_unless_it_is_placed_otherwise()
         ({"kind": "transformers", "holds": "gguf"}, "kind='transformers' and holds='gguf' are two kinds"),
         ({"kind": None}, r"MemberConfig.kind: Input should be 'ray'; got None"),
         ({"holds": "ray"}, "holds must be a kind other than 'ray'"),
-        ({"kind": "encoder-decoder"}, "holds must be a kind that continues the prompt; got 'encoder-decoder'"),
         ({"holds": "nothing"}, "must be one of .*got 'nothing'"),
         ({"resources": {"GPU": 1}}, "resources: GPU has a setting of its own: write num_gpus=1"),
         ({"resources": {"far": -1}}, "must be a finite number, not negative"),
