@@ -7,14 +7,15 @@ and ends its work.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self, final
 
 from deepen_llm.requests.deadline import Deadline
+from deepen_llm.requests.mailbox import Mailbox
 from deepen_llm.results import Chunk, Generation
 
 
@@ -90,11 +91,7 @@ class AsyncStream:
         loop = asyncio.get_running_loop()
         chunks: asyncio.Queue[Chunk | None] = asyncio.Queue()
 
-        def put(chunk: Chunk | None) -> None:
-            # A loop that is closed has no consumer left, so nobody misses the chunk.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(chunks.put_nowait, chunk)
-
+        put: Callable[[Chunk | None], None] = partial(Mailbox.of_running_loop().post, loop, chunks)
         self._chunks, self._put, self._deadline = chunks, put, deadline
         self._future: Future[Generation] = Future()
         self._is_closed = False
@@ -129,18 +126,7 @@ class AsyncStream:
         Raises:
             MemberTimeoutError: The deadline is over, and the answer is not whole.
         """
-        try:
-            # The clock runs while a chunk is waited for, and not while the reader has one: nothing of his is cancelled.
-            async with asyncio.timeout(self._deadline.remaining_s):
-                chunk = await self._chunks.get()
-        except TimeoutError:
-            if self._chunks.empty():
-                await self.aclose()
-                raise self._deadline.error from None
-            chunk = self._chunks.get_nowait()  # it came while the loop was busy elsewhere
-        except asyncio.CancelledError:
-            await self.aclose()
-            raise
+        chunk = await self._wait() if self._chunks.empty() else self._chunks.get_nowait()
         if self._future.cancelled():
             self._chunks.put_nowait(None)
             raise StopAsyncIteration
@@ -149,6 +135,21 @@ class AsyncStream:
         self._chunks.put_nowait(None)
         self._future.result()
         raise StopAsyncIteration
+
+    async def _wait(self) -> Chunk | None:
+        """The next chunk, which is not there yet."""
+        try:
+            # The clock runs while a chunk is waited for, and not while the reader has one: nothing of his is cancelled.
+            async with asyncio.timeout(self._deadline.remaining_s):
+                return await self._chunks.get()
+        except TimeoutError:
+            if self._chunks.empty():
+                await self.aclose()
+                raise self._deadline.error from None
+            return self._chunks.get_nowait()  # it came while the loop was busy elsewhere
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
 
     async def aclose(self) -> None:
         """End the work in the engine; nothing happens where it is done already."""

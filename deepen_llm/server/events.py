@@ -61,19 +61,21 @@ class Events(EventSourceResponse):
             await self._source.aclose()
 
 
-async def _events(source: AsyncGenerator[Event], first: Event) -> AsyncIterator[dict[str, str]]:
+async def _events(source: AsyncGenerator[Event], first: Event) -> AsyncIterator[bytes]:
     """The events; an error on the way is the last but one, for the status has been sent."""
-    yield _as_fields(first)
+    yield _encode(first)
     try:
         async for event in source:
-            yield _as_fields(event)
+            yield _encode(event)
     except RefusedError as error:
-        yield _as_fields(Event(json.dumps(error.body)))
-        yield _as_fields(DONE)
+        yield _encode(Event(json.dumps(error.body)))
+        yield _encode(DONE)
 
 
-def _as_fields(event: Event) -> dict[str, str]:
-    return {"data": event.data} if event.name is None else {"event": event.name, "data": event.data}
+def _encode(event: Event) -> bytes:
+    """The event as it is sent; its data is JSON, and so has no line breaks of its own."""
+    name = "" if event.name is None else f"event: {event.name}\n"
+    return f"{name}data: {event.data}\n\n".encode()
 
 
 async def merge(streams: Sequence[Callable[[], AsyncStream]], param: str) -> AsyncGenerator[tuple[int, Chunk]]:
