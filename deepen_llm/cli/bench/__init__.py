@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from deepen_llm.cli.bench import decode, fusion, gguf, retrieval, soak, structure
+from deepen_llm.cli.bench import decode, fusion, gguf, retrieval, serve, soak, structure
 
 bench = typer.Typer(
     name="bench",
     help="Measure what an ensemble costs, a token of decoding, a step of fusion alone or a structured answer, what "
-    "it answers about documents, and what hours of mixed requests leave behind.",
+    "a server adds, what it answers about documents, and what hours of mixed requests leave behind.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-for command in (decode.decode, fusion.fusion, gguf.gguf, retrieval.retrieval, structure.structure, soak.soak):
+for command in (
+    decode.decode,
+    fusion.fusion,
+    gguf.gguf,
+    retrieval.retrieval,
+    serve.serve,
+    structure.structure,
+    soak.soak,
+):
     bench.command()(command)

@@ -66,9 +66,9 @@ def describe_finding(finding: Finding) -> Text:
     return Text("\n    ".join(lines))
 
 
-def findings_table(findings: Sequence[Finding]) -> Table:
+def findings_table(findings: Sequence[Finding], title: str = "Decoding") -> Table:
     """Every ratio with its spread and its target."""
-    table = Table("measured", "target", "what", title="Decoding", title_justify="left", title_style="bold")
+    table = Table("measured", "target", "what", title=title, title_justify="left", title_style="bold")
     for finding in findings:
         value = finding.value
         spread = f" ({value.low:.2f} to {value.high:.2f})" if len(value.runs) > 1 else ""
