@@ -52,7 +52,7 @@ def build_app(ensemble: Ensemble, settings: ServerSettings | None = None) -> Fas
     for make in routers:
         app.include_router(make(service))
     _tell_errors(app, service)
-    app.add_middleware(Gate, settings=settings)
+    app.add_middleware(Gate, settings=settings, metrics=service.metrics)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.cors_origins), allow_methods=["*"], allow_headers=["*"]

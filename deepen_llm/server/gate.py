@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deepen_llm.server.metrics import Metrics
 from deepen_llm.server.presence import ClientGoneError
 from deepen_llm.server.refusals import RefusedError
 from deepen_llm.server.settings import ServerSettings
@@ -23,9 +24,9 @@ OPEN_PATHS = ("/", "/health")
 class Gate:
     """An ASGI application around another one, which sees only requests that may pass."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
-        """Keep digests of the keys, which are all of one length."""
-        self._app, self._settings = app, settings
+    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
+        """Keep digests of the keys, which are all of one length. Who may not pass is counted by `metrics`."""
+        self._app, self._settings, self._metrics = app, settings, metrics
         self._digests = [_digest(key.get_secret_value()) for key in settings.api_keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,6 +40,7 @@ class Gate:
             self._check_key(headers, scope["path"], scope["method"])
             body = await self._read_body(headers, receive)
         except RefusedError as error:
+            self._metrics.note_refusal(error.status)
             await error.response(scope, receive, send)
             return
         except ClientGoneError:

@@ -178,3 +178,13 @@ def test_many_messages_are_refused_for_what_they_take(serve_once):
     answer = httpx.post(f"{serve_once.address}/v1/chat/completions", json={"messages": messages}, timeout=60)
     assert answer.json()["error"]["code"] == "context_length_exceeded"
     assert time.monotonic() - begun_s < 30
+
+
+@pytest.mark.parametrize("message", ["{}", '{"role":"user","content":"x"}'])
+def test_a_million_messages_are_refused_and_hold_up_nobody_for_long(serve_once, message):
+    body = '{"messages": [' + ",".join([message] * 1_000_000) + "]}"
+    begun_s = time.monotonic()
+    answer = httpx.post(f"{serve_once.address}/v1/chat/completions", content=body, headers=JSON, timeout=60)
+    assert answer.status_code in (400, 413) and len(answer.json()["error"]["message"]) < 3000
+    assert httpx.get(f"{serve_once.address}/health", timeout=60).status_code == 200
+    assert time.monotonic() - begun_s < 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -158,3 +159,34 @@ def test_a_member_that_fails_is_named_and_the_server_goes_on(vocabularies):
         assert answer.status_code == 500
         assert "member 'bpe' failed" in answer.json()["error"]["message"]
         assert httpx.post(f"{server.address}/v1/completions", json={**LONG, "max_tokens": 2}).status_code == 200
+
+
+async def test_a_member_that_breaks_under_load_is_named_to_those_it_served_and_the_rest_go_on(vocabularies):
+    main, second = (
+        ScriptedMember(vocabularies[kind], TEXTS, context_length=512, seed=0) for kind in ("bpe", "sentencepiece")
+    )
+    faulty = FaultyMember(second)
+    body = {"prompt": "The", "max_tokens": 100, "ignore_eos": True, "temperature": 0, "stream": True}
+    with Ensemble([main, faulty]) as ensemble, serving(ensemble) as server:
+        async with httpx.AsyncClient(base_url=server.address, timeout=60) as client:
+
+            async def ask(model):
+                async with client.stream("POST", "/v1/completions", json={**body, "model": model}) as answer:
+                    lines = [line async for line in answer.aiter_lines() if line]
+                    return answer.status_code, lines
+
+            broken = [asyncio.create_task(ask("deepen")) for _ in range(8)]
+            rest = [asyncio.create_task(ask("bpe")) for _ in range(8)]
+            async with asyncio.timeout(20):
+                while server.service.models.num_running < 16:
+                    await asyncio.sleep(0.001)
+            faulty.choose = lambda operation: raising(ConnectionError("gone")) if operation == "result" else None
+            told = await asyncio.gather(*broken)
+            assert all("member 'sentencepiece' failed" in " ".join(lines) for _, lines in told)
+            assert all(lines[-1] == "data: [DONE]" for status, lines in told if status == 200)
+            whole = await asyncio.gather(*rest)
+            assert all('"length"' in lines[-2] and lines[-1] == "data: [DONE]" for _, lines in whole)
+            faulty.choose = lambda operation: None
+            assert '"length"' in (await ask("deepen"))[1][-2]
+        assert wait_until(lambda: server.service.models.num_running == server.service.admission.num_taken == 0)
+        assert faulty.num_open == 0

@@ -60,6 +60,17 @@ def test_requests_that_are_not_answered_are_counted_by_their_status(server):
     ) == (1, 1)
 
 
+def test_requests_that_may_not_pass_are_counted_too(make_ensemble):
+    with serving(make_ensemble(TEXTS), max_body_bytes=100, api_keys=("secret",)) as server:
+        key = {"Authorization": "Bearer secret"}
+        httpx.post(f"{server.address}/v1/completions", json=BODY)
+        httpx.post(f"{server.address}/v1/completions", json={**BODY, "prompt": "x" * 200}, headers=key)
+        httpx.get(f"{server.address}/health", headers={"Host": "evil.example"})
+        metrics = httpx.get(f"{server.address}/metrics", headers=key).text
+    for status in (401, 403, 413):
+        assert f'deepen_request_failure_total{{status="{status}"}} 1.0' in metrics
+
+
 def test_a_member_alone_is_counted_by_its_name(server):
     httpx.post(f"{server.address}/v1/completions", json={**BODY, "model": "bpe"})
     assert read(server)["deepen_generation_tokens_total", "bpe"] == 5
