@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 from deepen_llm.config import SamplingParams
 from deepen_llm.ensemble import Ensemble
+from deepen_llm.errors import MemberError
 
 if TYPE_CHECKING:
     import httpx
@@ -23,6 +25,8 @@ Door: TypeAlias = Callable[[], AbstractAsyncContextManager[Ask]]
 """What is opened once for all users of a run."""
 
 TIMEOUT_S = 300.0
+END_BYTES = 1000
+"""The end of a stream that is kept: it holds the usage."""
 
 
 @final
@@ -102,13 +106,18 @@ async def at_server(address: str, *, streams: bool) -> AsyncIterator[Ask]:
 
 
 async def _read(client: httpx.AsyncClient, body: dict[str, Any]) -> Pieces:
-    """The tokens of a stream, an event each but for what ends it."""
-    end = b""
-    async with client.stream("POST", "/v1/completions", json=body) as answer:
+    """The tokens of a stream, an event each but for those of the last one, which the usage tells."""
+    asked = {**body, "stream_options": {"include_usage": True}}
+    num_seen, end = 0, b""
+    async with client.stream("POST", "/v1/completions", json=asked) as answer:
         answer.raise_for_status()
         async for data in answer.aiter_raw():
+            end = (end + data)[-END_BYTES:]
             if num := data.count(b'"finish_reason":null'):
+                num_seen += num
                 yield num
-            end = (end + data)[-100:]
-    if not end.rstrip().endswith(b"data: [DONE]"):
-        raise RuntimeError(f"a stream was cut off: it ended with {end!r}")
+    usage = re.search(rb'"completion_tokens":(\d+)', end)
+    if usage is None or not end.rstrip().endswith(b"data: [DONE]"):
+        raise MemberError(f"a stream must end with its usage; one ended with {end!r}: look at the server's log")
+    if int(usage[1]) > num_seen:
+        yield int(usage[1]) - num_seen
