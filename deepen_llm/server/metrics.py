@@ -8,7 +8,7 @@ from typing import final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from deepen_llm.results import Chunk, Generation
@@ -28,6 +28,8 @@ class Metrics:
 
     def __init__(self, models: ServedModels, admission: Admission) -> None:
         """Begin at nothing; what runs is read from the models when it is asked for."""
+        self.replica: str | None = None
+        """Which of several replicas this is: then a label of every number."""
         self._registry = CollectorRegistry()
         self._registry.register(StepCollector(models))
         running = Gauge("deepen_num_requests_running", "Answers that run.", registry=self._registry)
@@ -84,7 +86,25 @@ class Metrics:
 
     def write(self) -> bytes:
         """All of it, as Prometheus reads it."""
-        return generate_latest(self._registry)
+        return generate_latest(self._registry if self.replica is None else Labelled(self._registry, self.replica))
+
+
+@final
+class Labelled(CollectorRegistry):
+    """Another registry's numbers, each with the name of a replica."""
+
+    def __init__(self, registry: CollectorRegistry, replica: str) -> None:
+        """Label what is in a registry when it is asked for."""
+        super().__init__()
+        self._labelled, self._replica = registry, replica
+
+    def collect(self) -> Iterator[Metric]:
+        """The registry's numbers."""
+        for metric in self._labelled.collect():
+            metric.samples = [
+                sample._replace(labels={**sample.labels, "replica": self._replica}) for sample in metric.samples
+            ]
+            yield metric
 
 
 @final

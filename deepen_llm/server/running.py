@@ -48,8 +48,13 @@ def serve(ensemble: Ensemble, settings: ServerSettings, on_start: Callable[[str]
         on_start: Told the server's address once it can be asked.
 
     Raises:
-        ConfigError: A member has the ensemble's name, or the port cannot be had.
+        ConfigError: A member has the ensemble's name, the port cannot be had, or several replicas are asked for.
     """
+    if settings.replicas > 1:
+        raise ConfigError(
+            f"a loaded ensemble is one replica; got replicas={settings.replicas}: use `replicas.serve_replicas`, to "
+            "which the ensemble's source is given"
+        )
     app = build_app(ensemble, settings)
     listener = take_port(settings.host, settings.port)
     if not settings.is_loopback and not settings.api_keys:

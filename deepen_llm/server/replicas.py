@@ -1,0 +1,228 @@
+"""Several replicas of one server: Ray Serve runs the application in processes of a cluster, behind one address."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, final
+
+from fastapi import FastAPI
+
+from deepen_llm.errors import ConfigError, MemberError, MissingDependencyError, quote
+from deepen_llm.frontends.source import EnsembleSource
+from deepen_llm.server.app import build_app
+from deepen_llm.server.running import address_of, take_port
+from deepen_llm.server.settings import ServerSettings
+
+APPLICATION = "deepen"
+HEAD = "node:__internal_head__"
+"""The resource by which Ray knows the head of a cluster."""
+MAX_REQUESTS = 1_000_000
+"""What Serve may give a replica at a time: all, for the replica's own admission says what may wait."""
+POLL_S = 0.2
+END_S = 10.0
+"""How long processes may take to end, beside the answers that run in them."""
+
+
+def serve_replicas(
+    source: EnsembleSource, settings: ServerSettings, on_start: Callable[[str], None] | None = None
+) -> None:
+    """Answer until a signal comes, by `settings.replicas` processes that load the same ensemble. For the main thread.
+
+    The cluster is the one that `ray.init()` finds: at RAY_ADDRESS, on this machine, or else a new one that ends with
+    the server. The address is that of the cluster's head.
+
+    Args:
+        source: What each replica loads, from files that are at the same place on every machine.
+        settings: Where, and for whom; limits are each replica's.
+        on_start: Told the server's address once all replicas answer.
+
+    Raises:
+        ConfigError: The cluster has no room or serves already, the port cannot be had, or `source` is a loaded ensemble.
+        MemberError: There is no cluster, or a replica cannot load the ensemble.
+        MissingDependencyError: Ray Serve is not installed.
+    """
+    if not isinstance(source, EnsembleSource):
+        raise ConfigError(
+            f"replicas load their ensembles themselves: give the EnsembleSource; got {type(source).__name__}"
+        )
+    ray, serve = _import_ray()
+    with _waiting_for_signals() as stop, _cluster(ray):
+        _check_room(ray, serve, settings)
+        address = _start_proxy(ray, serve, settings)
+        try:
+            replicas = Replicas(serve, settings)
+            replicas.start(source)
+            if replicas.wait_until_they_answer(stop):
+                if on_start is not None:
+                    on_start(address)
+                stop.wait()
+            replicas.drain()
+        finally:
+            serve.shutdown()
+
+
+@final
+class Replicas:
+    """The deployment: so many processes, each with an application and an ensemble of its own."""
+
+    def __init__(self, serve: ModuleType, settings: ServerSettings) -> None:
+        """Nothing is started yet."""
+        self._serve, self._settings = serve, settings
+
+    def start(self, source: EnsembleSource) -> None:
+        """Have them load, and do not wait for it."""
+        settings = self._settings
+
+        def build() -> FastAPI:
+            from ray.serve import get_replica_context
+
+            app = build_app(source.open(), settings)
+            app.state.service.metrics.replica = get_replica_context().replica_tag
+            return app
+
+        deployment = self._serve.deployment(
+            self._serve.ingress(build)(),
+            name=APPLICATION,
+            num_replicas=settings.replicas,
+            ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": settings.replica_gpus},
+            max_ongoing_requests=MAX_REQUESTS,
+            max_constructor_retry_count=1,
+            graceful_shutdown_timeout_s=settings.drain_s,
+            graceful_shutdown_wait_loop_s=POLL_S,
+            logging_config={"log_level": "WARNING", "enable_access_log": False},
+        )
+        target = self._serve.RunTarget(deployment.bind(), name=APPLICATION)
+        self._serve.run_many([target], wait_for_applications_running=False)
+
+    def wait_until_they_answer(self, stop: threading.Event) -> bool:
+        """Whether they do: not where `stop` comes first.
+
+        Raises:
+            MemberError: One could not load its ensemble.
+        """
+        while not stop.wait(POLL_S):
+            status, message = self._find_status()
+            if status == "RUNNING":
+                return True
+            if status == "DEPLOY_FAILED":
+                raise MemberError(f"a replica could not load the ensemble: {message}")
+        return False
+
+    def drain(self) -> None:
+        """Give them nothing new, and let what runs come to its end, for as long as the settings say."""
+        self._serve.delete(APPLICATION, _blocking=False)
+        end_s = time.monotonic() + self._settings.drain_s + END_S
+        while self._find_status()[0] != "NOT_STARTED" and time.monotonic() < end_s:
+            time.sleep(POLL_S)
+
+    def _find_status(self) -> tuple[str, str]:
+        """Serve's word for how they are, and what it says of them."""
+        found = self._serve.status().applications.get(APPLICATION)
+        if found is None:
+            return "NOT_STARTED", ""
+        told = [found.message, *(deployment.message for deployment in found.deployments.values())]
+        return found.status.value, " ".join(filter(None, told))
+
+
+def _import_ray() -> tuple[Any, Any]:
+    """Ray and its Serve.
+
+    Raises:
+        MissingDependencyError: One of them is not installed.
+    """
+    try:
+        return importlib.import_module("ray"), importlib.import_module("ray.serve")
+    except ImportError as missing:
+        raise MissingDependencyError(
+            f"several replicas need Ray Serve: pip install 'deepen-llm[ray,server]' ({missing})"
+        ) from missing
+
+
+@contextmanager
+def _cluster(ray: Any) -> Iterator[None]:
+    """A connection to a cluster, this process's own one where it has it.
+
+    Raises:
+        MemberError: There is none where RAY_ADDRESS says.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    own = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+    try:
+        ray.init(log_to_driver=False, logging_level="WARNING", **own)
+    except (OSError, RuntimeError, ValueError) as error:
+        named = quote(os.environ.get("RAY_ADDRESS", "auto"))
+        raise MemberError(
+            f"there is no Ray cluster at RAY_ADDRESS={named} ({error}): start one (ray start --head), or leave it out"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_room(ray: Any, serve: Any, settings: ServerSettings) -> None:
+    """Raise ConfigError for what would wait for ever, or get in the way of others."""
+    if serve.status().proxies:
+        raise ConfigError("the cluster must not run Ray Serve for others, and it does: end that (serve shutdown)")
+    free = ray.available_resources()
+    for kind, each in (("CPU", settings.replica_cpus), ("GPU", settings.replica_gpus)):
+        if settings.replicas * each > free.get(kind, 0):
+            raise ConfigError(
+                f"the cluster must have room for {settings.replicas} replicas with {each:g} {kind} each; "
+                f"{free.get(kind, 0):g} {kind} are free: give fewer replicas or replica_{kind.lower()}s, or add a node"
+            )
+
+
+def _start_proxy(ray: Any, serve: Any, settings: ServerSettings) -> str:
+    """Have the cluster's head listen; returns the address.
+
+    Raises:
+        ConfigError: The port cannot be had.
+    """
+    host, port = settings.host, settings.port
+    here = ray.get_runtime_context().get_node_id()
+    head = next(node for node in ray.nodes() if HEAD in node["Resources"])
+    if head["NodeID"] == here:
+        with take_port(host, port) as listener:
+            port, address = listener.getsockname()[1], address_of(listener)
+    elif port == 0:
+        raise ConfigError("port must be named where the head of the cluster is another machine; got 0")
+    else:
+        address = f"http://{head['NodeManagerAddress']}:{port}"
+    try:
+        serve.start(
+            proxy_location="HeadOnly",
+            http_options={"host": host, "port": port},
+            logging_config={"log_level": "WARNING", "enable_access_log": False},
+        )
+    except (RuntimeError, OSError, ray.exceptions.RayError) as error:
+        raise ConfigError(f"Ray Serve cannot listen at port {port} of {quote(host)}: {error}: give another port") from error
+    return address
+
+
+@contextmanager
+def _waiting_for_signals() -> Iterator[threading.Event]:
+    """What is set by SIGTERM or Ctrl-C; the second of them ends the process at once."""
+    stop = threading.Event()
+
+    def note(sign: int, _: object) -> None:
+        if stop.is_set():
+            os._exit(128 + sign)
+        stop.set()
+
+    before = {sign: signal.signal(sign, note) for sign in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
