@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
@@ -28,8 +28,8 @@ class Metrics:
 
     def __init__(self, models: ServedModels, admission: Admission) -> None:
         """Begin at nothing; what runs is read from the models when it is asked for."""
-        self.replica: str | None = None
-        """Which of several replicas this is: then a label of every number."""
+        self.gather: Callable[[], Awaitable[Mapping[str, Sequence[Metric]]]] | None = None
+        """Where this is one of several replicas: the numbers of all of them, by name."""
         self._registry = CollectorRegistry()
         self._registry.register(StepCollector(models))
         running = Gauge("deepen_num_requests_running", "Answers that run.", registry=self._registry)
@@ -84,27 +84,33 @@ class Metrics:
         """A clock for one stream of this model."""
         return Pace(self._first.labels(model), self._between.labels(model))
 
-    def write(self) -> bytes:
+    def read(self) -> list[Metric]:
+        """The numbers as they are now."""
+        return list(self._registry.collect())
+
+    async def write(self) -> bytes:
         """All of it, as Prometheus reads it."""
-        return generate_latest(self._registry if self.replica is None else Labelled(self._registry, self.replica))
+        return generate_latest(self._registry if self.gather is None else Gathered(await self.gather()))
 
 
 @final
-class Labelled(CollectorRegistry):
-    """Another registry's numbers, each with the name of a replica."""
+class Gathered(CollectorRegistry):
+    """The numbers of several replicas together, each with the replica's name as a label."""
 
-    def __init__(self, registry: CollectorRegistry, replica: str) -> None:
-        """Label what is in a registry when it is asked for."""
+    def __init__(self, numbers: Mapping[str, Sequence[Metric]]) -> None:
+        """Take the numbers by the replica's name."""
         super().__init__()
-        self._labelled, self._replica = registry, replica
+        self._numbers = numbers
 
     def collect(self) -> Iterator[Metric]:
-        """The registry's numbers."""
-        for metric in self._labelled.collect():
-            metric.samples = [
-                sample._replace(labels={**sample.labels, "replica": self._replica}) for sample in metric.samples
-            ]
-            yield metric
+        """Every metric once, with the samples of all."""
+        merged: dict[str, Metric] = {}
+        for replica, metrics in self._numbers.items():
+            for metric in metrics:
+                labelled = [sample._replace(labels={**sample.labels, "replica": replica}) for sample in metric.samples]
+                merged.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+                merged[metric.name].samples += labelled
+        yield from merged.values()
 
 
 @final

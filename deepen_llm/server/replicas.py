@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any, final
 
 from fastapi import FastAPI
+from prometheus_client import Metric
 
 from deepen_llm.errors import ConfigError, MemberError, MissingDependencyError, quote
 from deepen_llm.frontends.source import EnsembleSource
 from deepen_llm.server.app import build_app
 from deepen_llm.server.running import address_of, take_port
+from deepen_llm.server.service import Service
 from deepen_llm.server.settings import ServerSettings
 
 APPLICATION = "deepen"
@@ -27,7 +29,8 @@ MAX_REQUESTS = 1_000_000
 """What Serve may give a replica at a time: all, for the replica's own admission says what may wait."""
 POLL_S = 0.2
 END_S = 10.0
-"""How long processes may take to end, beside the answers that run in them."""
+"""How long a replica may take to answer the server itself, or to end."""
+QUIET = {"log_level": "WARNING", "enable_access_log": False}
 
 
 def serve_replicas(
@@ -44,7 +47,7 @@ def serve_replicas(
         on_start: Told the server's address once all replicas answer.
 
     Raises:
-        ConfigError: The cluster has no room or serves already, the port cannot be had, or `source` is a loaded ensemble.
+        ConfigError: The cluster has no room or serves already, the port cannot be had, or `source` is something else.
         MemberError: There is no cluster, or a replica cannot load the ensemble.
         MissingDependencyError: Ray Serve is not installed.
     """
@@ -53,53 +56,80 @@ def serve_replicas(
             f"replicas load their ensembles themselves: give the EnsembleSource; got {type(source).__name__}"
         )
     ray, serve = _import_ray()
-    with _waiting_for_signals() as stop, _cluster(ray):
+    with _cluster(ray), _waiting_for_signals() as stop:  # in this order, for Ray sets a handler, too
         _check_room(ray, serve, settings)
         address = _start_proxy(ray, serve, settings)
         try:
-            replicas = Replicas(serve, settings)
-            replicas.start(source)
+            replicas = Replicas(serve, source, settings)
             if replicas.wait_until_they_answer(stop):
                 if on_start is not None:
                     on_start(address)
                 stop.wait()
-            replicas.drain()
+                replicas.drain()
         finally:
             serve.shutdown()
+
+
+class Replica:
+    """One of them, as Serve makes it: a class around the application, which is its `app`."""
+
+    app: FastAPI
+
+    async def drain(self) -> None:
+        """Take nothing new on."""
+        self._service.admission.is_draining = True
+
+    async def count_answers(self) -> int:
+        """How many answers run or wait."""
+        return self._service.admission.num_taken
+
+    async def read_numbers(self) -> tuple[str, list[Metric]]:
+        """Its name, and its numbers."""
+        from ray.serve import get_replica_context
+
+        return get_replica_context().replica_tag, self._service.metrics.read()
+
+    @property
+    def _service(self) -> Service:
+        service: Service = self.app.state.service
+        return service
+
+
+async def gather_numbers() -> dict[str, list[Metric]]:
+    """The numbers of all replicas that are alive, by their names. Asked in one of them."""
+    from ray.serve import get_deployment_handle
+
+    asked = get_deployment_handle(APPLICATION, APPLICATION).broadcast("read_numbers")
+    answers = await asked.results_async(timeout_s=END_S, return_exceptions=True)
+    return dict(answer for answer in answers if not isinstance(answer, Exception))
 
 
 @final
 class Replicas:
     """The deployment: so many processes, each with an application and an ensemble of its own."""
 
-    def __init__(self, serve: ModuleType, settings: ServerSettings) -> None:
-        """Nothing is started yet."""
+    def __init__(self, serve: Any, source: EnsembleSource, settings: ServerSettings) -> None:
+        """Have them load, and do not wait for it."""
         self._serve, self._settings = serve, settings
 
-    def start(self, source: EnsembleSource) -> None:
-        """Have them load, and do not wait for it."""
-        settings = self._settings
-
         def build() -> FastAPI:
-            from ray.serve import get_replica_context
-
             app = build_app(source.open(), settings)
-            app.state.service.metrics.replica = get_replica_context().replica_tag
+            app.state.service.metrics.gather = gather_numbers
             return app
 
-        deployment = self._serve.deployment(
-            self._serve.ingress(build)(),
+        deployment = serve.deployment(
+            serve.ingress(build)(Replica),
             name=APPLICATION,
             num_replicas=settings.replicas,
             ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": settings.replica_gpus},
             max_ongoing_requests=MAX_REQUESTS,
             max_constructor_retry_count=1,
-            graceful_shutdown_timeout_s=settings.drain_s,
+            graceful_shutdown_timeout_s=END_S,
             graceful_shutdown_wait_loop_s=POLL_S,
-            logging_config={"log_level": "WARNING", "enable_access_log": False},
+            logging_config=QUIET,
         )
-        target = self._serve.RunTarget(deployment.bind(), name=APPLICATION)
-        self._serve.run_many([target], wait_for_applications_running=False)
+        target = serve.RunTarget(deployment.bind(), name=APPLICATION)
+        self._handle = serve.run_many([target], wait_for_applications_running=False)[0]
 
     def wait_until_they_answer(self, stop: threading.Event) -> bool:
         """Whether they do: not where `stop` comes first.
@@ -112,15 +142,22 @@ class Replicas:
             if status == "RUNNING":
                 return True
             if status == "DEPLOY_FAILED":
-                raise MemberError(f"a replica could not load the ensemble: {message}")
+                reason = message.strip().splitlines()[-1].removeprefix("deepen_llm.errors.")
+                raise MemberError(f"a replica could not load the ensemble: {reason}")
         return False
 
     def drain(self) -> None:
-        """Give them nothing new, and let what runs come to its end, for as long as the settings say."""
-        self._serve.delete(APPLICATION, _blocking=False)
-        end_s = time.monotonic() + self._settings.drain_s + END_S
-        while self._find_status()[0] != "NOT_STARTED" and time.monotonic() < end_s:
+        """Have them take nothing new on, and let what runs come to its end, for as long as the settings say."""
+        end_s = time.monotonic() + self._settings.drain_s
+        self._ask_all("drain")
+        while time.monotonic() < end_s and any(self._ask_all("count_answers")):
             time.sleep(POLL_S)
+        self._serve.delete(APPLICATION)
+
+    def _ask_all(self, method: str) -> list[Any]:
+        """What those that are alive answer."""
+        answers = self._handle.broadcast(method).results(timeout_s=END_S, return_exceptions=True)
+        return [answer for answer in answers if not isinstance(answer, Exception)]
 
     def _find_status(self) -> tuple[str, str]:
         """Serve's word for how they are, and what it says of them."""
@@ -128,7 +165,7 @@ class Replicas:
         if found is None:
             return "NOT_STARTED", ""
         told = [found.message, *(deployment.message for deployment in found.deployments.values())]
-        return found.status.value, " ".join(filter(None, told))
+        return found.status.value, "\n".join(told)
 
 
 def _import_ray() -> tuple[Any, Any]:
@@ -156,7 +193,8 @@ def _cluster(ray: Any) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    own = {} if os.environ.get("RAY_ADDRESS") else {"include_dashboard": False}
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    own = {} if os.environ.get("RAY_ADDRESS", "local") != "local" else {"include_dashboard": False}
     try:
         ray.init(log_to_driver=False, logging_level="WARNING", **own)
     except (OSError, RuntimeError, ValueError) as error:
@@ -203,10 +241,12 @@ def _start_proxy(ray: Any, serve: Any, settings: ServerSettings) -> str:
         serve.start(
             proxy_location="HeadOnly",
             http_options={"host": host, "port": port},
-            logging_config={"log_level": "WARNING", "enable_access_log": False},
+            logging_config=QUIET,
         )
     except (RuntimeError, OSError, ray.exceptions.RayError) as error:
-        raise ConfigError(f"Ray Serve cannot listen at port {port} of {quote(host)}: {error}: give another port") from error
+        raise ConfigError(
+            f"Ray Serve cannot listen at port {port} of {quote(host)}: {error}: give another port"
+        ) from error
     return address
 
 
