@@ -17,8 +17,9 @@ from prometheus_client import Metric
 
 from deepen_llm.errors import ConfigError, MemberError, MissingDependencyError, quote
 from deepen_llm.frontends.source import EnsembleSource
+from deepen_llm.members.ray.cluster import connect
 from deepen_llm.server.app import build_app
-from deepen_llm.server.running import address_of, take_port
+from deepen_llm.server.running import address_of, take_port, warn_of_strangers
 from deepen_llm.server.service import Service
 from deepen_llm.server.settings import ServerSettings
 
@@ -59,6 +60,7 @@ def serve_replicas(
     with _cluster(ray), _waiting_for_signals() as stop:  # in this order, for Ray sets a handler, too
         _check_room(ray, serve, settings)
         address = _start_proxy(ray, serve, settings)
+        warn_of_strangers(settings)
         try:
             replicas = Replicas(serve, source, settings)
             if replicas.wait_until_they_answer(stop):
@@ -187,21 +189,14 @@ def _cluster(ray: Any) -> Iterator[None]:
     """A connection to a cluster, this process's own one where it has it.
 
     Raises:
-        MemberError: There is none where RAY_ADDRESS says.
+        ConfigError: RAY_ADDRESS is no address.
+        MemberError: There is none where it says.
     """
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    own = {} if os.environ.get("RAY_ADDRESS", "local") != "local" else {"include_dashboard": False}
-    try:
-        ray.init(log_to_driver=False, logging_level="WARNING", **own)
-    except (OSError, RuntimeError, ValueError) as error:
-        named = quote(os.environ.get("RAY_ADDRESS", "auto"))
-        raise MemberError(
-            f"there is no Ray cluster at RAY_ADDRESS={named} ({error}): start one (ray start --head), or leave it out"
-        ) from error
+    connect(ray, None, "a replica")
     try:
         yield
     finally:

@@ -227,6 +227,13 @@ def test_a_loaded_ensemble_is_one_replica(starter):
         serve_replicas(starter, settings)
 
 
+def test_a_cluster_that_is_not_there_is_told(monkeypatch):
+    pytest.importorskip("ray.serve")
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
+    with pytest.raises(MemberError, match="a replica cannot be loaded: nobody answers at address='127"):
+        serve_replicas(STARTER, ServerSettings(replicas=2))
+
+
 def test_without_ray_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray.serve", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'deepen-llm\[ray,server\]'"):
