@@ -87,7 +87,9 @@ class Intake:
             return [nothing]
         prompts = encode_ids(self._members, self._main, TokenPrompt(ids[:begin]), deadline)
         rest = self._canonical(ids[begin:])
-        return self._submit(ReadingSequence(self._members, self._main, prompts, rest, num_top, deadline))
+        return self._submit(
+            ReadingSequence(self._members, self._main, prompts, rest, num_top=num_top, deadline=deadline)
+        )
 
     def submit_score(self, context: str, continuation: str) -> list[Future[Score]]:
         """Score a continuation; spaces at the end of the context are counted to it."""

@@ -59,7 +59,7 @@ def test_its_python_runs(code, places):
     "text", [pytest.param(text, id=f"block{number}") for number, text in enumerate(blocks("yaml"))]
 )
 def test_its_files_can_be_read(text, monkeypatch):
-    monkeypatch.setenv("GPU_BOX_KEY", "a-key")
+    monkeypatch.setenv("DEEPEN_GPU_KEY", "a-key")
     assert len(EnsembleConfig(**yaml.safe_load(text)).members) >= 2
 
 

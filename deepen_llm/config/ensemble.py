@@ -15,6 +15,8 @@ from deepen_llm.config.weighting import WeightingConfig, check_weights, check_wo
 from deepen_llm.errors import ConfigError, quote
 from deepen_llm.text_file import write_text
 
+OWN_VARIABLES = "DEEPEN_"
+"""How the environment variables begin that a file may have sent to a server: whoever wrote it also named the server."""
 PLACES = ("model", "tokenizer", "adapter")
 """Settings of a member that name a place, which may lie beside the configuration file."""
 
@@ -141,6 +143,13 @@ def _check_path(path: object) -> None:
 
 def _refuse_foreign_code(members: tuple[MemberConfig, ...], path: str | Path) -> None:
     for member in members:
+        if foreign := [name for name in member.sent_variables if not name.startswith(OWN_VARIABLES)]:
+            raise ConfigError(
+                f"member {quote(member.model)} of {quote(str(path))} would be sent the environment variable "
+                f"{', '.join(foreign)}, and a file may name only those that begin with {OWN_VARIABLES}: export the key "
+                f"as {OWN_VARIABLES}{foreign[0]} and name that, or, if you know what the file asks, say so outside it: "
+                "Ensemble.from_config(path, trust_remote_code=True), --trust-remote-code"
+            )
         if asked := member.foreign_code:
             raise ConfigError(
                 f"member {quote(member.model)} of {quote(str(path))} asks to run code that this library did not bring "

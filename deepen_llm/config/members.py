@@ -65,6 +65,11 @@ class MemberConfig(Variants):
         """The settings by which code may run that comes with the model, as a file writes them; none by default."""
         return ()
 
+    @property
+    def sent_variables(self) -> tuple[str, ...]:
+        """The environment variables whose values leave this machine, such as a server's key; none by default."""
+        return ()
+
     def load(self) -> Member:
         """Load the model.
 

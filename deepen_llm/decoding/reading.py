@@ -27,6 +27,7 @@ class ReadingSequence(RunningSequence):
         main: int,
         prompts: Sequence[EncodedText],
         ids: Sequence[int],
+        *,
         num_top: int,
         deadline: Deadline,
     ) -> None:

@@ -47,3 +47,15 @@ def test_the_word_outside_makes_no_member_trusted_that_the_file_does_not_trust(t
 def test_no_setting_comes_in_by_the_arguments_that_have_none(name):
     with pytest.raises(ConfigError, match=rf"model_kwargs holds what has no setting; '{name}' has one: write {name}="):
         MemberConfig(model="a", model_kwargs={name: True})
+
+
+@pytest.mark.parametrize("extra", ["", ", device: ray"])
+def test_a_file_has_only_variables_of_our_own_sent_to_the_server_that_it_names(tmp_path, extra):
+    file = tmp_path / "ensemble.yaml"
+    member = "{model: 'http://127.0.0.1:1', kind: server, tokenizer: one, api_key_env: %s" + extra + "}"
+    file.write_text(f"members: [{member % 'AWS_SECRET_ACCESS_KEY'}]")
+    with pytest.raises(ConfigError, match=r"AWS_SECRET_ACCESS_KEY, and a file may name only .* begin with DEEPEN_"):
+        EnsembleConfig.load(file)
+    assert EnsembleConfig.load(file, trust_remote_code=True).members[0].sent_variables == ("AWS_SECRET_ACCESS_KEY",)
+    file.write_text(f"members: [{member % 'DEEPEN_BOX'}]")
+    assert EnsembleConfig.load(file).members[0].sent_variables == ("DEEPEN_BOX",)

@@ -145,6 +145,11 @@ class RayConfig(MemberConfig):
         """See `MemberConfig.foreign_code`: that of the member in the actor."""
         return self.held.foreign_code
 
+    @property
+    def sent_variables(self) -> tuple[str, ...]:
+        """See `MemberConfig.sent_variables`: those of the member in the actor."""
+        return self.held.sent_variables
+
     def load(self) -> Member:
         """See `MemberConfig.load`."""
         from deepen_llm.members.ray.member import RayMember

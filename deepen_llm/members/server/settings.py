@@ -61,7 +61,8 @@ class ServerConfig(MemberConfig):
     timeout_s: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     """The most seconds that a step may take, the first one of a long prompt included."""
     api_key_env: str | None = Field(default=None, min_length=1)
-    """The environment variable that holds the server's key, which is sent as a bearer token."""
+    """The environment variable that holds the server's key, which is sent as a bearer token. A file, which may be a
+    stranger's, names only variables that begin with `DEEPEN_`."""
     api_key: Annotated[SecretStr | None, BeforeValidator(_read_key)] = Field(default=None, exclude=True)
     """The key itself. It is never written into a file; `api_key_env` is what a file can hold."""
 
@@ -86,6 +87,11 @@ class ServerConfig(MemberConfig):
         if key is not None and not (key.get_secret_value().isascii() and key.get_secret_value().isprintable()):
             raise ConfigError("the key of a server must be printable ASCII characters; this one has others: correct it")
         return key
+
+    @property
+    def sent_variables(self) -> tuple[str, ...]:
+        """See `MemberConfig.sent_variables`: the one that holds the key."""
+        return () if self.api_key_env is None else (self.api_key_env,)
 
     @property
     def is_open_to_all(self) -> bool:

@@ -74,21 +74,23 @@ def test_a_key_goes_with_a_copy_of_the_settings():
 
 
 def test_a_file_names_the_variable_that_holds_the_key(tmp_path, monkeypatch):
-    monkeypatch.setenv("SOME_KEY", KEY)
-    EnsembleConfig(members=[MemberConfig(model=ADDRESS, api_key_env="SOME_KEY")]).save(tmp_path / "ensemble.yaml")
+    monkeypatch.setenv("DEEPEN_SOME_KEY", KEY)
+    EnsembleConfig(members=[MemberConfig(model=ADDRESS, api_key_env="DEEPEN_SOME_KEY")]).save(
+        tmp_path / "ensemble.yaml"
+    )
     config = EnsembleConfig.load(tmp_path / "ensemble.yaml").members[0]
     assert config.key.get_secret_value() == KEY
-    monkeypatch.delenv("SOME_KEY")
-    with pytest.raises(ConfigError, match=r"'SOME_KEY' must name an environment variable.*not set: export it"):
+    monkeypatch.delenv("DEEPEN_SOME_KEY")
+    with pytest.raises(ConfigError, match=r"'DEEPEN_SOME_KEY' must name an environment variable.*not set: export it"):
         _ = config.key
 
 
 def test_one_key_is_given_and_one_that_a_header_can_hold(monkeypatch):
     with pytest.raises(ConfigError, match="either api_key or api_key_env"):
-        _ = MemberConfig(model=ADDRESS, api_key=KEY, api_key_env="SOME_KEY").key
-    monkeypatch.setenv("SOME_KEY", f"{KEY}\r\nX-Other: 1")
+        _ = MemberConfig(model=ADDRESS, api_key=KEY, api_key_env="DEEPEN_SOME_KEY").key
+    monkeypatch.setenv("DEEPEN_SOME_KEY", f"{KEY}\r\nX-Other: 1")
     with pytest.raises(ConfigError, match="must be printable ASCII") as refused:
-        _ = MemberConfig(model=ADDRESS, api_key_env="SOME_KEY").key
+        _ = MemberConfig(model=ADDRESS, api_key_env="DEEPEN_SOME_KEY").key
     assert KEY not in str(refused.value)
 
 

@@ -37,8 +37,11 @@ def main(tmp_path):
 @pytest.fixture
 def file(main, serve, tmp_path, monkeypatch):
     """An ensemble.yaml of a model here and one behind a server that wants a key."""
-    monkeypatch.setenv("SOME_KEY", KEY)
-    members = [main, MemberConfig(model=serve("vllm").address, tokenizer=main, name="remote", api_key_env="SOME_KEY")]
+    monkeypatch.setenv("DEEPEN_SOME_KEY", KEY)
+    members = [
+        main,
+        MemberConfig(model=serve("vllm").address, tokenizer=main, name="remote", api_key_env="DEEPEN_SOME_KEY"),
+    ]
     EnsembleConfig(members=members).save(tmp_path / "ensemble.yaml")
     return tmp_path / "ensemble.yaml"
 
