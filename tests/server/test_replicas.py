@@ -229,6 +229,7 @@ def test_a_loaded_ensemble_is_one_replica(starter):
 
 def test_a_cluster_that_is_not_there_is_told(monkeypatch):
     pytest.importorskip("ray.serve")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # whatever other tests have begun
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
     with pytest.raises(MemberError, match="a replica cannot be loaded: nobody answers at address='127"):
         serve_replicas(STARTER, ServerSettings(replicas=2))
