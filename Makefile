@@ -31,7 +31,7 @@ types: install
 # Members in Ray actors are tested by themselves: they start a cluster of two nodes on this machine.
 test: lint types
 	$(BIN)/pytest
-	$(BIN)/pytest -m ray tests/members/ray
+	$(BIN)/pytest -m ray tests
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -69,14 +69,20 @@ def serve(*, source: EnsembleSource, settings: ServerSettings) -> None:
     - `deepen serve`
     - `deepen serve -m org/main-model -m org/other-model --port 8001`
     - `deepen serve --config ensemble.yaml --host 0.0.0.0 --api-key-file keys.txt`
+    - `deepen serve --config ensemble.yaml --replicas 2`
     - `curl localhost:8000/v1/completions -H "Content-Type: application/json" -d '{"prompt": "2 + 2 ="}'`
     """
     try:
+        from deepen_llm.server.replicas import serve_replicas
         from deepen_llm.server.running import serve as run
     except ImportError as missing:
         raise MissingDependencyError(
             f"deepen serve needs more: pip install 'deepen-llm[server]' ({missing})"
         ) from missing
+    if settings.replicas > 1:
+        err.print(f"loading {settings.replicas} replicas ...; Ctrl-C ends the server", style="dim", markup=False)
+        serve_replicas(source, settings, on_start=lambda address: say(f"{address}/v1"))
+        return
     with open_ensemble(source) as ensemble:
         err.print(f"{' + '.join(ensemble.member_names)}; Ctrl-C ends the server", style="dim", markup=False)
         run(ensemble, settings, on_start=lambda address: say(f"{address}/v1"))

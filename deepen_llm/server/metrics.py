@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from deepen_llm.results import Chunk, Generation
@@ -28,6 +28,8 @@ class Metrics:
 
     def __init__(self, models: ServedModels, admission: Admission) -> None:
         """Begin at nothing; what runs is read from the models when it is asked for."""
+        self.gather: Callable[[], Awaitable[Mapping[str, Sequence[Metric]]]] | None = None
+        """Where this is one of several replicas: the numbers of all of them, by name."""
         self._registry = CollectorRegistry()
         self._registry.register(StepCollector(models))
         running = Gauge("deepen_num_requests_running", "Answers that run.", registry=self._registry)
@@ -82,9 +84,33 @@ class Metrics:
         """A clock for one stream of this model."""
         return Pace(self._first.labels(model), self._between.labels(model))
 
-    def write(self) -> bytes:
+    def read(self) -> list[Metric]:
+        """The numbers as they are now."""
+        return list(self._registry.collect())
+
+    async def write(self) -> bytes:
         """All of it, as Prometheus reads it."""
-        return generate_latest(self._registry)
+        return generate_latest(self._registry if self.gather is None else Gathered(await self.gather()))
+
+
+@final
+class Gathered(CollectorRegistry):
+    """The numbers of several replicas together, each with the replica's name as a label."""
+
+    def __init__(self, numbers: Mapping[str, Sequence[Metric]]) -> None:
+        """Take the numbers by the replica's name."""
+        super().__init__()
+        self._numbers = numbers
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric once, with the samples of all."""
+        merged: dict[str, Metric] = {}
+        for replica, metrics in self._numbers.items():
+            for metric in metrics:
+                labelled = [sample._replace(labels={**sample.labels, "replica": replica}) for sample in metric.samples]
+                merged.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+                merged[metric.name].samples += labelled
+        yield from merged.values()
 
 
 @final

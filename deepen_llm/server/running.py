@@ -48,14 +48,16 @@ def serve(ensemble: Ensemble, settings: ServerSettings, on_start: Callable[[str]
         on_start: Told the server's address once it can be asked.
 
     Raises:
-        ConfigError: A member has the ensemble's name, or the port cannot be had.
+        ConfigError: A member has the ensemble's name, the port cannot be had, or several replicas are asked for.
     """
+    if settings.replicas > 1:
+        raise ConfigError(
+            f"a loaded ensemble is one replica; got replicas={settings.replicas}: use `replicas.serve_replicas`, to "
+            "which the ensemble's source is given"
+        )
     app = build_app(ensemble, settings)
     listener = take_port(settings.host, settings.port)
-    if not settings.is_loopback and not settings.api_keys:
-        logger.warning(
-            "everybody who reaches %s may ask this server: give API keys, or listen at 127.0.0.1", settings.host
-        )
+    warn_of_strangers(settings)
     if on_start is not None:
         on_start(address_of(listener))
     server = Server(
@@ -71,6 +73,14 @@ def serve(ensemble: Ensemble, settings: ServerSettings, on_start: Callable[[str]
     server.service = app.state.service
     with listener, _ending_quietly():
         server.run(sockets=[listener])
+
+
+def warn_of_strangers(settings: ServerSettings) -> None:
+    """Say so where the server lets in everybody who reaches it from other machines."""
+    if not settings.is_loopback and not settings.api_keys:
+        logger.warning(
+            "everybody who reaches %s may ask this server: give API keys, or listen at 127.0.0.1", settings.host
+        )
 
 
 def take_port(host: str, port: int) -> socket.socket:

@@ -42,6 +42,12 @@ class ServerSettings(Settings):
     """Seconds for which the reader of a stream may take nothing before it is cut off."""
     drain_s: float = Field(default=30.0, ge=0, allow_inf_nan=False)
     """Seconds that running answers have to come to their end once the server is asked to stop."""
+    replicas: int = Field(default=1, ge=1)
+    """How many processes answer, each with an ensemble of its own; more than one run in a Ray cluster."""
+    replica_cpus: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """CPU cores that Ray keeps for each of several replicas; its threads are as many."""
+    replica_gpus: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """GPUs that Ray keeps for each of several replicas, and the only ones that it sees; a part of one, too."""
 
     @model_validator(mode="after")
     def _check_keys(self) -> Self:

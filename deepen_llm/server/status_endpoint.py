@@ -59,6 +59,6 @@ def status_router(service: Service) -> APIRouter:
     @router.get("/metrics")
     async def metrics() -> Response:
         """What Prometheus reads."""
-        return Response(service.metrics.write(), media_type=CONTENT_TYPE)
+        return Response(await service.metrics.write(), media_type=CONTENT_TYPE)
 
     return router

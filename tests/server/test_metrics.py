@@ -7,8 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from deepen_llm.server.metrics import Gathered
 from tests.server.serving import serving
 from tests.test_ensemble import TEXTS
 
@@ -83,3 +85,13 @@ def test_the_dashboard_asks_for_nothing_that_is_not_told(server):
     dashboard = (Path(__file__).parents[2] / "docs" / "grafana.json").read_text("utf-8")
     asked = set(re.findall(r"deepen_\w+", dashboard))
     assert len(asked) > 10 and asked <= told
+
+
+def test_the_numbers_of_several_replicas_are_told_once_a_metric_with_a_label_each():
+    registries = {name: CollectorRegistry() for name in ("first", "second")}
+    for number, registry in enumerate(registries.values(), start=1):
+        Counter("answers", "Answers.", ("model",), registry=registry).labels("deepen").inc(number)
+    told = generate_latest(Gathered({name: list(registry.collect()) for name, registry in registries.items()})).decode()
+    assert told.count("# TYPE answers_total counter") == 1
+    assert 'answers_total{model="deepen",replica="first"} 1.0' in told
+    assert 'answers_total{model="deepen",replica="second"} 2.0' in told

@@ -6,7 +6,7 @@ import os
 import socket
 import threading
 from types import ModuleType
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from deepen_llm.errors import ConfigError, MemberError, MissingDependencyError, quote
 from deepen_llm.members.ray.settings import WORDS, split_address
@@ -58,7 +58,7 @@ class Connection:
             if self.ray.is_initialized():
                 _check_same(address, self.ray.get_runtime_context().gcs_address, name)
             else:
-                self._connect(address, name)
+                connect(self.ray, address, f"member {quote(name)}")
                 type(self)._is_own = True
             type(self)._num_open += 1
             self._is_open = True
@@ -80,19 +80,31 @@ class Connection:
         shown = "; ".join(f"{node['NodeManagerAddress']}: {show_resources(node['Resources'])}" for node in nodes)
         return f"the cluster's nodes have {shown}; free in all are {show_resources(self.ray.available_resources())}"
 
-    def _connect(self, address: str | None, name: str) -> None:
-        named = address or os.environ.get("RAY_ADDRESS")
-        if named is not None and named not in WORDS:
-            _check_answers(named, name)
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        own = {} if named not in (None, "local") else {"include_dashboard": False}
-        try:
-            self.ray.init(address=address, log_to_driver=False, logging_level="WARNING", **own)
-        except (OSError, RuntimeError, ValueError) as error:
-            raise MemberError(
-                f"member {quote(name)} cannot be loaded: there is no Ray cluster at address={quote(named or 'auto')} "
-                f"({error}): start one (ray start --head), or leave address out"
-            ) from error
+
+def connect(ray: Any, address: str | None, who: str) -> None:
+    """Connect this process to a cluster; where there is none and none is named, one is started on this machine.
+
+    Args:
+        ray: Ray, which is not connected yet.
+        address: As in `RayConfig`; where it is None, RAY_ADDRESS counts.
+        who: What needs it, for errors.
+
+    Raises:
+        ConfigError: RAY_ADDRESS is no address.
+        MemberError: Nobody answers there.
+    """
+    named = address or os.environ.get("RAY_ADDRESS")
+    if named is not None and named not in WORDS:
+        _check_answers(named, who)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    own = {} if named not in (None, "local") else {"include_dashboard": False}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="WARNING", **own)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise MemberError(
+            f"{who} cannot be loaded: there is no Ray cluster at address={quote(named or 'auto')} "
+            f"({error}): start one (ray start --head), or leave address out"
+        ) from error
 
 
 def show_resources(resources: dict[str, float]) -> str:
@@ -103,7 +115,7 @@ def show_resources(resources: dict[str, float]) -> str:
     return ", ".join(f"{number:g} {name}" for name, number in sorted(own.items())) or "nothing"
 
 
-def _check_answers(address: str, name: str) -> None:
+def _check_answers(address: str, who: str) -> None:
     try:
         host, port = split_address(address)
     except ValueError as error:
@@ -112,7 +124,7 @@ def _check_answers(address: str, name: str) -> None:
         socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
         raise MemberError(
-            f"member {quote(name)} cannot be loaded: nobody answers at address={quote(address)} "
+            f"{who} cannot be loaded: nobody answers at address={quote(address)} "
             f"({error.strerror or error}), where its Ray cluster should be: start it (ray start --head), or correct "
             "the address"
         ) from error

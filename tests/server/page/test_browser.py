@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import time
 
@@ -125,7 +126,7 @@ def test_an_answer_comes_token_by_token_in_the_colours_of_who_decided(page, ense
 
 def test_the_servers_metrics_count_what_the_page_asks(page, server):
     page.ask("What is the capital of Peru?")
-    told = server.service.metrics.write().decode()
+    told = asyncio.run(server.service.metrics.write()).decode()
     assert 'deepen_request_success_total{finished_reason="stop",model_name="deepen"}' in told
 
 
