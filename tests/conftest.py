@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -23,6 +24,20 @@ TOKENIZERS = {
     "sentencepiece": toy_tokenizers.sentencepiece_bpe,
     "unigram": toy_tokenizers.unigram,
 }
+
+
+LOGGERS = ("deepen_llm", "deepen_llm.evaluation.harness", "lm_eval")
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging():
+    """The command line sets up loggers for its whole process; other tests must not notice."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 from typer.testing import CliRunner
 
 from deepen_llm.cli.app import app
 from deepen_llm.frontends.source import EnsembleSource
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging():
-    """The command line sets up the library's logger; other tests must not notice."""
-    logger = logging.getLogger("deepen_llm")
-    before = (logger.handlers, logger.propagate, logger.level)
-    yield
-    logger.handlers, logger.propagate = before[0], before[1]
-    logger.setLevel(before[2])
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 from typer.testing import CliRunner
 
@@ -15,16 +13,6 @@ from tests.members.server.doubles import save_tokenizer, tiny_model
 
 PROMPT = "Once upon a time"
 KEY = "k3y-of-somebody"
-
-
-@pytest.fixture(autouse=True)
-def _restore_logging():
-    """The command line sets up the library's logger; other tests must not notice."""
-    logger = logging.getLogger("deepen_llm")
-    before = (logger.handlers, logger.propagate, logger.level)
-    yield
-    logger.handlers, logger.propagate = before[0], before[1]
-    logger.setLevel(before[2])
 
 
 @pytest.fixture
