@@ -75,10 +75,10 @@ class Connection:
                 self.ray.shutdown()
 
     def describe_room(self) -> str:
-        """What the cluster has, in words."""
+        """What the cluster has, in words, its nodes in order."""
         nodes = [node for node in self.ray.nodes() if node["Alive"]]
-        shown = "; ".join(f"{node['NodeManagerAddress']}: {show_resources(node['Resources'])}" for node in nodes)
-        return f"the cluster's nodes have {shown}; free in all are {show_resources(self.ray.available_resources())}"
+        shown = sorted(f"{node['NodeManagerAddress']}: {show_resources(node['Resources'])}" for node in nodes)
+        return f"the cluster's nodes have {'; '.join(shown)}; free in all are {show_resources(self.ray.available_resources())}"
 
 
 def connect(ray: Any, address: str | None, who: str) -> None:
