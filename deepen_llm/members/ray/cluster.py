@@ -78,7 +78,8 @@ class Connection:
         """What the cluster has, in words, its nodes in order."""
         nodes = [node for node in self.ray.nodes() if node["Alive"]]
         shown = sorted(f"{node['NodeManagerAddress']}: {show_resources(node['Resources'])}" for node in nodes)
-        return f"the cluster's nodes have {'; '.join(shown)}; free in all are {show_resources(self.ray.available_resources())}"
+        free = show_resources(self.ray.available_resources())
+        return f"the cluster's nodes have {'; '.join(shown)}; free in all are {free}"
 
 
 def connect(ray: Any, address: str | None, who: str) -> None:
