@@ -133,7 +133,7 @@ def test_a_search_that_finds_nothing_ends_in_time_and_in_little_memory(structure
     matcher = start(**structure)
     before_kb, begin_s = max_rss_kb(), time.thread_time()
     assert find_completion(matcher, ALL, max_cpu_s=0.2) is None
-    assert time.thread_time() - begin_s < 5, "without a limit it takes minutes"
+    assert time.thread_time() - begin_s < 1
     assert max_rss_kb() - before_kb < 200_000
 
 

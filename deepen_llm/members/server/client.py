@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import NamedTuple, NoReturn, final
 from urllib.parse import urlsplit
 
@@ -222,11 +223,9 @@ class Client:
     def _excerpt(self, body: bytes) -> str:
         """The beginning of what a server says of an error, without the key, which some of them repeat."""
         text = body[: 4 * MAX_EXCERPT].decode("utf-8", "replace")
-        try:
+        with suppress(ValueError, TypeError, KeyError, RecursionError):  # what has another form is told as it came
             found = json.loads(body)["error"]
             text = str(found["message"] if isinstance(found, dict) else found)
-        except (ValueError, TypeError, KeyError, RecursionError):
-            pass
         if self._key is not None:
             text = text.replace(self._key.get_secret_value(), "***")
         return f" ({_shorten(text)})" if text.strip() else ""
