@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.projection.expansion import Expansion
+from deepen_llm.projection.foresight import Foresight
 from deepen_llm.projection.limits import ExpansionLimits
 from deepen_llm.projection.results import Path, Queries
 from deepen_llm.projection.tables import ProjectionTables
@@ -100,4 +101,7 @@ class Projector:
             expected: The main model's own probs `(num_main_logits,)`. A text is only worth expanding where the main
                 model itself expects a longer token that begins with it; None: wherever there is such a token.
         """
-        return Expansion(self._tables, self.limits, pending, known, max_length, own_path, tail, expected).run()
+        queries = Expansion(self._tables, self.limits, pending, known, max_length, own_path, tail, expected).run()
+        if expected is None:
+            return queries
+        return Foresight(self._tables, self.limits, pending, expected, max_length).run(queries)

@@ -8,7 +8,8 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
-from deepen_llm.projection.first_tokens import NONE, FirstTokens
+from deepen_llm.projection.first_tokens import MAX_REMEMBERED, NONE, FirstTokens
+from deepen_llm.projection.results import Path
 from deepen_llm.vocabulary import Vocabulary
 from deepen_llm.vocabulary.canonical import complete
 
@@ -53,7 +54,7 @@ class ProjectionTables:
 
     def __init__(self, member: Vocabulary, main: Vocabulary, *, is_exact: bool = False, align_eos: bool = True) -> None:
         """Read every token of the member; see `FirstTokens` for the options."""
-        self.member = member
+        self.member, self.main = member, main
         self.first = FirstTokens(main, is_exact=is_exact, align_eos=align_eos)
         self.prefixes = member.prefixes
         self.num_main = len(main)
@@ -75,6 +76,7 @@ class ProjectionTables:
         self.eos_ids = torch.tensor(member.eos_ids, dtype=torch.int64)
         self._after: dict[bytes, TokenMap] = {}
         self._num_entries = 0
+        self._spelled: dict[bytes, Path] = {}
 
     def move(self, device: torch.device) -> None:
         """Keep the tables where the member's logits are."""
@@ -124,6 +126,18 @@ class ProjectionTables:
             table = TokenMap.make(ids, firsts, opens).to(self.device)
             self._keep(inside, table)
         return table
+
+    def spell(self, inside: bytes, main_id: int) -> Path:
+        """The member's own tokens for pending bytes and a token of the main model; none where it has no text."""
+        token = self.main.tokens[main_id]
+        if not token:
+            return ()
+        text = inside + token
+        if (path := self._spelled.get(text)) is None:
+            if len(self._spelled) >= MAX_REMEMBERED:
+                self._spelled.clear()
+            path = self._spelled[text] = tuple(self.member.encode(complete(text), at_start=False))
+        return path
 
     def _keep(self, inside: bytes, table: TokenMap) -> None:
         self._num_entries += len(table.ids)
