@@ -96,7 +96,7 @@ class ProjectingConfig(FusionConfig):
     """A member's token that may still grow into a longer one of the main model is expanded by a forward pass before it
     counts, if this much probability hangs on it."""
     max_rows: int = Field(default=4, ge=1)
-    """The most tokens that are expanded at once, per sequence and member. Those that are likely to be expanded after them
-    go along in the same forward pass, up to twice as many."""
+    """The most tokens that are expanded at once, per sequence and member. Those that are likely to be expanded after
+    them go along in the same forward pass, up to twice as many."""
     max_passes: int = Field(default=6, ge=0)
     """The most such passes, per step and member."""

@@ -207,9 +207,15 @@ def _gather(member: _Expanding) -> tuple[Tensor, Tensor | None]:
         residuals = [torch.zeros_like(probs[0]) if row.residual is None else row.residual for row in rows]
         has_residual = member.projector.has_residual
         return torch.stack([row.probs for row in rows]), torch.stack(residuals) if has_residual else None
-    projected, residual = member.projector.project_closed(probs, member.main_probs)
+    if not done:
+        return member.projector.project_closed(probs, member.main_probs)
+    left = torch.tensor([row for row in range(len(probs)) if row not in done], device=probs.device)
+    closed, residual = member.projector.project_closed(probs[left], member.main_probs[left])
+    projected = closed.new_empty(len(probs), closed.shape[1]).index_copy_(0, left, closed)
+    if residual is not None:
+        residual = torch.zeros_like(probs).index_copy_(0, left, residual)
     for row, projection in done.items():
         projected[row] = projection.probs
-        if residual is not None:
-            residual[row] = 0.0 if projection.residual is None else projection.residual
+        if residual is not None and projection.residual is not None:
+            residual[row] = projection.residual
     return projected, residual

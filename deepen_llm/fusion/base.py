@@ -87,7 +87,8 @@ class Distributions:
                 if other.own is not None:
                     found = found.addcmul(other.own.sum(dim=-1, keepdim=True).to(found.device), main)
                 given[:, other.member] = found[:, 0]
-                given[list(other.empty_rows), other.member] = main[list(other.empty_rows), 0]
+                if other.empty_rows:
+                    given[list(other.empty_rows), other.member] = main[list(other.empty_rows), 0]
         return given
 
 
@@ -117,18 +118,17 @@ class Step:
             given: What the members give.
             weights: `(batch, num_members)` float32, rows summing to 1, on the CPU, where who counts is found out.
         """
-        weights, main = move_silent(given, weights), given.main
-        counts = weights > 0
-        counts[:, main] = False
-        has_weight, is_alone = counts.any(dim=0).tolist(), ~counts.any(dim=1, keepdim=True)
-        home = given.probs.device
+        weights, main, home = move_silent(given, weights), given.main, given.probs.device
+        counts: list[list[bool]] = (weights > 0).tolist()
+        is_alone = [[not any(row[:main] + row[main + 1 :])] for row in counts]
+        has_weight = [any(column) for column in zip(*counts, strict=True)]
         return cls(
             main,
             given.logprobs,
             given.probs,
             weights.to(home),
             tuple(distribution for distribution in given.others if has_weight[distribution.member]),
-            is_alone.to(home) if bool(is_alone.any()) else None,
+            torch.tensor(is_alone, device=home) if [True] in is_alone else None,
         )
 
     def weight(self, member: int) -> Tensor:

@@ -17,6 +17,9 @@ from deepen_llm.fusion.base import Distribution, Distributions, Step, move_silen
 from deepen_llm.vocabulary import Vocabulary
 from deepen_llm.vocabulary.words import Place, find_beginnings
 
+TINY = torch.finfo(torch.float32).tiny
+"""What a sum of nothing is divided by."""
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -50,15 +53,16 @@ class WordWeigher:
 
     def share_of_beginnings(self, given: Distributions, places: Sequence[Place]) -> list[list[float]]:
         """The probability that each member begins a new word, row by row."""
+        if all(place == Place.BETWEEN for place in places):
+            return [[1.0] * given.num_members for _ in places]
         main = self._sum(given.probs, self._main, places)
         shares = [main] * given.num_members
         for other in given.others:
-            share = torch.zeros_like(main)
-            if other.projected is not None:
-                share = share + self._sum(other.projected, self._main, places)
-            if other.own is not None:
-                share = share + self._sum(other.own, other.member, places).to(share.device)
-            share[list(other.empty_rows)] = main[list(other.empty_rows)]
+            parts = ((other.projected, self._main), (other.own, other.member))
+            sums = [self._sum(probs, vocabulary, places) for probs, vocabulary in parts if probs is not None]
+            share = sum((part.to(main.device) for part in sums[1:]), sums[0].to(main.device))
+            if other.empty_rows:
+                share[list(other.empty_rows)] = main[list(other.empty_rows)]
             shares[other.member] = share
         found: list[list[float]] = torch.stack(shares, dim=1).clamp_max_(1.0).tolist()
         return [[1.0] * len(row) if place == Place.BETWEEN else row for row, place in zip(found, places, strict=True)]
@@ -72,15 +76,17 @@ class WordWeigher:
         if all(place == Place.BETWEEN for place in places):
             return Step.build(given, begins)
 
+        spread = begins - goes_on
+
         def scale(probs: Tensor, member: int, vocabulary: int) -> Tensor:
-            of_begins, of_others = (rows[:, member, None].to(probs.device) for rows in (begins, goes_on))
-            rows = self._rows(vocabulary, places, probs.device)
-            return probs * torch.addcmul(of_others, of_begins - of_others, rows)
+            of_others, more = (rows[:, member : member + 1].to(probs.device) for rows in (goes_on, spread))
+            return torch.addcmul(of_others, more, self._rows(vocabulary, places, probs.device)).mul_(probs)
 
         weights = torch.zeros_like(begins)
         probs, weights[:, given.main] = _normalize(scale(given.probs, given.main, given.main))
-        # Without a say it still tells which tokens may come, and stands in for what its tokens cannot express.
-        probs = torch.where(weights[:, given.main, None].to(probs.device) > 0, probs, given.probs)
+        if not bool((has_say := weights[:, given.main, None] > 0).all()):
+            # Without a say it still tells which tokens may come, and stands in for what its tokens cannot express.
+            probs = torch.where(has_say.to(probs.device), probs, given.probs)
         others: list[Distribution] = []
         for other in given.others:
             projected = None if other.projected is None else scale(other.projected, other.member, given.main)
@@ -92,8 +98,10 @@ class WordWeigher:
 
     def _sum(self, probs: Tensor, vocabulary: int, places: Sequence[Place]) -> Tensor:
         """What probs `(batch, num_logits)` put on tokens that begin a word, `(batch,)`."""
-        sums = probs @ self._table(vocabulary, probs.device).T
-        return sums[torch.arange(len(probs)), torch.tensor(places, device=sums.device)]
+        table = self._table(vocabulary, probs.device)
+        if all(place == places[0] for place in places):
+            return probs @ table[places[0]]
+        return (probs @ table.T).gather(1, torch.tensor(places, device=probs.device)[:, None])[:, 0]
 
     def _rows(self, vocabulary: int, places: Sequence[Place], device: torch.device) -> Tensor:
         """Which tokens begin a word, row by row: `(batch, num_logits)`."""
@@ -119,15 +127,19 @@ def _complete(other: Distribution, probs: Tensor, shares: Tensor) -> Distributio
 
 
 def _normalize(probs: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows made to sum to 1, and their sums on the CPU; a row of nothing stays one."""
+    """Rows made to sum to 1, which changes them, and their sums on the CPU; a row of nothing stays one."""
     total = probs.sum(dim=-1, keepdim=True)
-    return probs / total.clamp_min(torch.finfo(total.dtype).tiny), total[:, 0].cpu()
+    return probs.div_(total.clamp_min(TINY)), total[:, 0].cpu()
 
 
 def _normalize_parts(other: Distribution) -> tuple[Distribution, Tensor]:
     """The same for both parts of a distribution together."""
+    if other.own is None and other.projected is not None:
+        projected, total = _normalize(other.projected)
+        return replace(other, projected=projected), total
     parts = [part for part in (other.projected, other.own) if part is not None]
     total = torch.stack([part.sum(dim=-1, keepdim=True).cpu() for part in parts]).sum(dim=0)
-    least = total.clamp_min(torch.finfo(total.dtype).tiny)
-    projected, own = (None if part is None else part / least.to(part.device) for part in (other.projected, other.own))
-    return replace(other, projected=projected, own=own), total[:, 0]
+    least = total.clamp_min(TINY)
+    for part in parts:
+        part.div_(least.to(part.device))
+    return other, total[:, 0]

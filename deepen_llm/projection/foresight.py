@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from functools import cached_property
 from typing import final
 
 from torch import Tensor
 
 from deepen_llm.projection.limits import ExpansionLimits
-from deepen_llm.projection.results import Path, Queries
+from deepen_llm.projection.results import Path, Projection, Queries
 from deepen_llm.projection.tables import ProjectionTables
 
-NUM_LIKELY = 16
-"""Of so many tokens of the main model, the most probable ones, it is foreseen how the member spells them."""
+LEAST_LIKELY = 0.01
+"""How the member spells tokens of the main model is foreseen of those that have more than this."""
 NUM_FORESEEN = 2
 """So many times the rows that are asked for may go along with them."""
 
@@ -36,7 +37,7 @@ class Foresight:
         expected: Tensor,
         max_length: int | float = math.inf,
     ) -> None:
-        """Spell the main model's likely tokens.
+        """What the spelling of the main model's likely tokens is found from, once it is asked for.
 
         Args:
             tables: The member's.
@@ -47,12 +48,15 @@ class Foresight:
         """
         self._max_rows, self._max_passes = NUM_FORESEEN * limits.max_rows, limits.max_passes
         self._max_length = max_length
-        probs, ids = expected.topk(min(NUM_LIKELY, len(expected)))
-        self._likely = [
-            (tables.spell(pending, token_id), prob)
-            for token_id, prob in zip(ids.tolist(), probs.tolist(), strict=True)
-            if prob > limits.min_mass
-        ]
+        self._tables, self._pending, self._expected = tables, pending, expected
+        self._least = max(limits.min_mass, LEAST_LIKELY)
+
+    @cached_property
+    def _likely(self) -> list[tuple[Path, float]]:
+        """The main model's likely tokens as the member spells them, with their probabilities."""
+        ids = (self._expected > self._least).nonzero().flatten()
+        spelled = (self._tables.spell(self._pending, token_id) for token_id in ids.tolist())
+        return list(zip(spelled, self._expected[ids].tolist(), strict=True))
 
     def run(self, queries: Queries) -> Queries:
         """The same queries in fewer passes, which the projection counts as they were made."""
@@ -67,7 +71,7 @@ class Foresight:
                     num_rows, num_passes = num_rows + len(asked), num_passes + 1
                 wanted = queries.send({path: answers[path] for path in wanted})
         except StopIteration as stop:
-            projection = stop.value
+            projection: Projection = stop.value
             projection.num_rows, projection.num_passes = num_rows, num_passes
             return projection
 

@@ -68,6 +68,8 @@ class ProjectionTables:
         """The member's first token of each main-model token, `(num_main_logits,)`; past all where it has none."""
         self.all_tokens = TokenMap.make(list(range(len(member))), ids, opens)
         """Every token, as it stands at a boundary."""
+        self._is_closed = torch.tensor([*(not is_open for is_open in opens), True])
+        """Which tokens count as they stand, and none: `(num_logits + 1,)` bool."""
         may_come = member.allowed
         self.mask = torch.zeros(len(member)).masked_fill_(~may_come, -torch.inf)
         """`(num_logits,)`: 0 for tokens that have text or end it, else `-inf`."""
@@ -83,6 +85,7 @@ class ProjectionTables:
         if device != self.device:
             self.device = device
             self.all_tokens, self._begins = self.all_tokens.to(device), self._begins.to(device)
+            self._is_closed = self._is_closed.to(device)
             self.mask, self.eos_ids = self.mask.to(device), self.eos_ids.to(device)
             self._after = {inside: table.to(device) for inside, table in self._after.items()}
 
@@ -105,11 +108,12 @@ class ProjectionTables:
             counted = masses.new_zeros(len(masses), self.num_main)
         else:
             expected = expected.to(masses)
-            totals = masses.new_zeros(len(masses), masses.shape[1] + 1).index_add_(1, self._begins, expected)[:, :-1]
-            is_shared = (totals > LEAST_EXPECTED) & table.is_open
-            shares = torch.where(is_shared, masses / totals, 0.0)
-            counted = torch.nn.functional.pad(shares, (0, 1)).index_select(1, self._begins) * expected
-            masses = masses.masked_fill(is_shared, 0.0)
+            totals = masses.new_zeros(len(masses), masses.shape[1] + 1).index_add_(1, self._begins, expected)
+            counts_alone = (totals <= LEAST_EXPECTED).logical_or_(self._is_closed)
+            shares = totals.masked_fill_(counts_alone, torch.inf).reciprocal_()
+            shares[:, :-1].mul_(masses)
+            counted = shares.index_select(1, self._begins).mul_(expected)
+            masses = masses * counts_alone[:, :-1]
         if not self.has_residual:
             return counted.index_add_(1, table.main_ids, masses), None
         return counted.index_add_(1, table.main_ids, masses * table.can_map), masses * ~table.can_map
