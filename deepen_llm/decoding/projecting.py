@@ -11,12 +11,15 @@ from typing import final
 import torch
 from torch import Tensor
 
+from deepen_llm.decoding.outlook import look_ahead
 from deepen_llm.decoding.sequence import RunningSequence, name_step
+from deepen_llm.decoding.track import Track
 from deepen_llm.errors import DeepenError
 from deepen_llm.fusion.base import Distribution
 from deepen_llm.fusion.frame import FusionFrame
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.projection import ExpansionLimits, Projector
+from deepen_llm.projection.foresight import Outlook
 from deepen_llm.projection.results import Path, Projection, Queries
 
 logger = logging.getLogger(__name__)
@@ -142,8 +145,17 @@ class EnsembleProjector:
                     own_path=track.boundary.own_path,
                     tail=sequence.last_tokens(len(pending)),
                     expected=expected,
+                    outlook=self._look_ahead(track, sequence.tracks[self._main], projector),
                 )
         return member
+
+    def _look_ahead(self, track: Track, main: Track, projector: Projector) -> Outlook:
+        """What is known of a text beyond its end."""
+
+        def to_expected(logits: Tensor) -> Tensor:
+            return self._frame.read_main(logits).exp().to(track.member.device)
+
+        return look_ahead(track, main, lambda logits: projector.to_probs(logits.float()), to_expected)
 
     def _ask(self, expanding: Sequence[_Expanding], errors: Errors) -> None:
         """Answer what the rows ask for next: one pass per member, all members at the same time."""

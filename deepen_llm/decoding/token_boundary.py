@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import final
 
 from torch import Tensor
@@ -27,6 +27,8 @@ class TokenBoundary:
         """The member's own tokens for them, as far as it has any."""
         self.known: dict[Path, Tensor] = {}
         """The member's probs `(num_logits,)` after paths from the boundary that agree with the pending bytes."""
+        self.foreseen: dict[Path, Tensor] = {}
+        """The same of other paths, which no expansion has asked for yet."""
         self._num_unchanged = 0
         """At most this many leading tokens are as they were at the last move."""
 
@@ -40,16 +42,17 @@ class TokenBoundary:
         begin = len(alignment.ids) - count
         before = self.num_before
         if before <= begin and before <= self._num_unchanged:
-            self.known = dict(self._keep(tuple(alignment.ids[before:begin])))
+            passed = tuple(alignment.ids[before:begin])
+            self.known, self.foreseen = dict(self._keep(self.known, passed)), dict(self._keep(self.foreseen, passed))
         else:
-            self.known = {}
+            self.known, self.foreseen = {}, {}
         self.num_before, self._num_unchanged = begin, len(alignment.ids)
         self.own_path = tuple(alignment.ids[begin:])
         self.known[self.own_path] = probs
 
-    def _keep(self, passed: Path) -> Iterator[tuple[Path, Tensor]]:
+    def _keep(self, known: Mapping[Path, Tensor], passed: Path) -> Iterator[tuple[Path, Tensor]]:
         """What is known after paths that went along with the text, with these tokens cut off."""
-        for path, probs in self.known.items():
+        for path, probs in known.items():
             left = path[len(passed) :]
             if path[: len(passed)] == passed and self._agrees(left):
                 # A row of a batch would keep the whole batch in memory.

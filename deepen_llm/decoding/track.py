@@ -254,11 +254,17 @@ class Track:
         self.pending = ids[self.num_fed :]
 
     def branch(self, path: Path) -> Branch:
-        """What `Member.peek` needs to tell what comes after a path from the boundary."""
+        """What `Member.peek` needs to tell what comes after a path from the boundary.
+
+        Of the path only what the row does not hold is fed, but for a token at least.
+        """
         before, num_held = self.boundary.num_before, self.num_fed + len(self.ahead.ids)
-        if path:
-            return Branch(self.row, num_held - before, path)
-        return Branch(self.row, num_held - before + 1, self.alignment.ids[before - 1 : before])
+        if not path:
+            return Branch(self.row, num_held - before + 1, self.alignment.ids[before - 1 : before])
+        held = (*self.alignment.ids[before : self.num_fed], *self.ahead.ids)
+        num_equal = next((at for at, (a, b) in enumerate(zip(path[:-1], held, strict=False)) if a != b), len(path) - 1)
+        num_kept = min(num_equal, len(held))
+        return Branch(self.row, len(held) - num_kept, path[num_kept:])
 
     def note_projection(self, projection: Projection) -> None:
         """Record what expanding the member's tokens came to at this step."""

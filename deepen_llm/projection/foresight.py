@@ -2,16 +2,19 @@
 
 An expansion goes on a token a pass, as it must where nothing is known of what comes. But it goes only where the main
 model expects a longer token: the beginnings of the main model's likely tokens, spelled as the member spells them, are
-where it will be. All of them are asked in the pass in which the first ones are, and wait for their turn. What comes out
-is what comes out level by level, to the rounding of batched passes.
+where it will be. All of them are asked in the pass in which the first ones are, and wait for their turn. So are those
+of the steps that follow, as far as members have read ahead of the text. What comes out is what comes out level by
+level, to the rounding of batched passes.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import final
+from typing import NamedTuple, final
 
 from torch import Tensor
 
@@ -21,8 +24,28 @@ from deepen_llm.projection.tables import ProjectionTables
 
 LEAST_LIKELY = 0.01
 """How the member spells tokens of the main model is foreseen of those that have more than this."""
-NUM_FORESEEN = 2
-"""So many times the rows that are asked for may go along with them."""
+NUM_FORESEEN = 3
+"""So many times the rows that may be asked for at once may go along with them."""
+
+
+class Later(NamedTuple):
+    """A place of a text that was read ahead."""
+
+    path: Path
+    """The member's tokens from its last boundary to there."""
+    expected: Tensor
+    """The main model's probs there `(num_main_logits,)`."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Outlook:
+    """What is known of a text beyond its end."""
+
+    answers: dict[Path, Tensor] = field(default_factory=dict)
+    """The member's probs `(num_logits,)` after paths that nothing has asked for yet; what is foreseen is added."""
+    find_later: Callable[[], Sequence[Later]] = tuple
+    """The places that come next, should the text go on as it was read ahead; looked for once something is asked."""
 
 
 @final
@@ -35,9 +58,11 @@ class Foresight:
         limits: ExpansionLimits,
         pending: bytes,
         expected: Tensor,
+        *,
         max_length: int | float = math.inf,
+        outlook: Outlook | None = None,
     ) -> None:
-        """What the spelling of the main model's likely tokens is found from, once it is asked for.
+        """Take what it is found from, once something is asked.
 
         Args:
             tables: The member's.
@@ -45,28 +70,21 @@ class Foresight:
             pending: The bytes since the member's last boundary.
             expected: The main model's own probs `(num_main_logits,)`.
             max_length: The most tokens of a path that the member's context has room for.
+            outlook: What is known beyond the text.
         """
-        self._max_rows, self._max_passes = NUM_FORESEEN * limits.max_rows, limits.max_passes
-        self._max_length = max_length
-        self._tables, self._pending, self._expected = tables, pending, expected
-        self._least = max(limits.min_mass, LEAST_LIKELY)
-
-    @cached_property
-    def _likely(self) -> list[tuple[Path, float]]:
-        """The main model's likely tokens as the member spells them, with their probabilities."""
-        ids = (self._expected > self._least).nonzero().flatten()
-        spelled = (self._tables.spell(self._pending, token_id) for token_id in ids.tolist())
-        return list(zip(spelled, self._expected[ids].tolist(), strict=True))
+        self._tables, self._limits = tables, limits
+        self._pending, self._expected = pending, expected
+        self._max_length, self._outlook = max_length, outlook or Outlook()
 
     def run(self, queries: Queries) -> Queries:
         """The same queries in fewer passes, which the projection counts as they were made."""
-        answers: dict[Path, Tensor] = {}
+        answers = self._outlook.answers
         num_rows = num_passes = 0
         try:
             wanted = next(queries)
             while True:
                 if missing := [path for path in wanted if path not in answers]:
-                    asked = missing + self._foresee(missing)
+                    asked = missing + self._foresee(wanted)
                     answers.update((yield asked))
                     num_rows, num_passes = num_rows + len(asked), num_passes + 1
                 wanted = queries.send({path: answers[path] for path in wanted})
@@ -75,13 +93,51 @@ class Foresight:
             projection.num_rows, projection.num_passes = num_rows, num_passes
             return projection
 
-    def _foresee(self, wanted: list[Path]) -> list[Path]:
-        """The paths that will be asked for behind these, the likeliest first, as far as there is room in the pass."""
+    def _foresee(self, wanted: Sequence[Path]) -> list[Path]:
+        """The paths that will be asked for behind these, the likeliest first, and then those of later places."""
+        found = dict.fromkeys(path for weights in self._weigh(wanted) for path in sorted(weights, key=_by(weights)))
+        answers, room = self._outlook.answers, int(NUM_FORESEEN * self._limits.max_rows)
+        return [path for path in found if path not in answers and len(path) <= self._max_length][:room]
+
+    def _weigh(self, wanted: Sequence[Path]) -> Iterator[dict[Path, float]]:
+        """Place by place, how much the main model expects behind paths that may be asked for."""
+        yield self._sum_up((), self._likely, {path: True for path in wanted})
+        for path, expected in self._later:
+            if (probs := self._outlook.answers.get(path)) is not None:
+                real = (probs > self._limits.min_mass).nonzero().flatten().tolist()
+                yield self._sum_up(path, self._spell(b"", expected), {(token_id,): False for token_id in real})
+
+    def _sum_up(
+        self, before: Path, likely: Sequence[tuple[Path, float]], begins: dict[Path, bool]
+    ) -> dict[Path, float]:
+        """What the main model expects behind the ways to its likely tokens that begin in some way, and go on.
+
+        `begins` says of these beginnings whether they are asked for themselves, and need not be foreseen.
+        """
         weights: dict[Path, float] = defaultdict(float)
-        for spelled, prob in self._likely:
-            begin = next((len(path) for path in wanted if spelled[: len(path)] == path), len(spelled))
-            most = min(len(spelled) - 1, begin + self._max_passes - 1, self._max_length)
-            for end in range(begin + 1, int(most) + 1):
-                weights[spelled[:end]] += prob
-        found = sorted(weights, key=lambda path: -weights[path])
-        return found[: int(self._max_rows)]
+        for spelled, prob in likely:
+            begin = next((path for path in begins if spelled[: len(path)] == path), None)
+            if begin is not None:
+                first = len(begin) + begins[begin]
+                for end in range(first, min(len(spelled), len(begin) + int(min(self._limits.max_passes, 64)))):
+                    weights[before + spelled[:end]] += prob
+        return {path: weight for path, weight in weights.items() if weight > self._limits.min_mass}
+
+    @cached_property
+    def _likely(self) -> list[tuple[Path, float]]:
+        return self._spell(self._pending, self._expected)
+
+    @cached_property
+    def _later(self) -> Sequence[Later]:
+        return self._outlook.find_later()
+
+    def _spell(self, pending: bytes, expected: Tensor) -> list[tuple[Path, float]]:
+        """The main model's likely tokens after pending bytes as the member spells them, with their probabilities."""
+        ids = (expected > max(self._limits.min_mass / 2, LEAST_LIKELY)).nonzero().flatten()
+        spelled = (self._tables.spell(pending, token_id) for token_id in ids.tolist())
+        return list(zip(spelled, expected[ids].tolist(), strict=True))
+
+
+def _by(weights: dict[Path, float]) -> Callable[[Path], float]:
+    """Sorts paths by their weight, the greatest first."""
+    return lambda path: -weights[path]

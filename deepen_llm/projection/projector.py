@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.projection.expansion import Expansion
-from deepen_llm.projection.foresight import Foresight
+from deepen_llm.projection.foresight import Foresight, Outlook
 from deepen_llm.projection.limits import ExpansionLimits
 from deepen_llm.projection.results import Path, Queries
 from deepen_llm.projection.tables import ProjectionTables
@@ -85,6 +85,7 @@ class Projector:
         own_path: Path = (),
         tail: Path = (),
         expected: Tensor | None = None,
+        outlook: Outlook | None = None,
     ) -> Queries:
         """Project one distribution after pending bytes.
 
@@ -100,8 +101,12 @@ class Projector:
                 its tokenizer would have cut off just these; none: any text.
             expected: The main model's own probs `(num_main_logits,)`. A text is only worth expanding where the main
                 model itself expects a longer token that begins with it; None: wherever there is such a token.
+            outlook: What is known beyond the text, of use where something is expected.
         """
         queries = Expansion(self._tables, self.limits, pending, known, max_length, own_path, tail, expected).run()
         if expected is None:
             return queries
-        return Foresight(self._tables, self.limits, pending, expected, max_length).run(queries)
+        foresight = Foresight(
+            self._tables, self.limits, pending, expected, max_length=max_length, outlook=outlook
+        )
+        return foresight.run(queries)
