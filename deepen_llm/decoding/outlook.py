@@ -28,11 +28,14 @@ def look_ahead(track: Track, main: Track, to_probs: ToProbs, to_expected: ToProb
     """
     boundary, ahead = track.boundary, track.ahead
     paths = [boundary.own_path + ahead.ids[: end + 1] for end in range(min(len(ahead.ids), MOST_TOKENS))]
-    new = [at for at, path in enumerate(paths) if path not in boundary.foreseen]
-    if new:
-        probs = to_probs(torch.stack([ahead.places[at].logits for at in new]))
-        boundary.foreseen.update((paths[at], row) for at, row in zip(new, probs, strict=True))
-    return Outlook(boundary.foreseen, lambda: _find_later(track, main, paths, to_expected))
+
+    def look() -> Sequence[Later]:
+        if new := [at for at, path in enumerate(paths) if path not in boundary.foreseen]:
+            probs = to_probs(torch.stack([ahead.places[at].logits for at in new]))
+            boundary.foreseen.update((paths[at], row) for at, row in zip(new, probs, strict=True))
+        return _find_later(track, main, paths, to_expected)
+
+    return Outlook(boundary.foreseen, look)
 
 
 def _find_later(track: Track, main: Track, paths: Sequence[tuple[int, ...]], to_expected: ToProbs) -> list[Later]:

@@ -44,8 +44,9 @@ class Outlook:
 
     answers: dict[Path, Tensor] = field(default_factory=dict)
     """The member's probs `(num_logits,)` after paths that nothing has asked for yet; what is foreseen is added."""
-    find_later: Callable[[], Sequence[Later]] = tuple
-    """The places that come next, should the text go on as it was read ahead; looked for once something is asked."""
+    look: Callable[[], Sequence[Later]] = tuple
+    """Adds what was read ahead to the answers, and finds the places that come next should the text go on like that.
+    Called once something is asked that is not among the answers."""
 
 
 @final
@@ -83,6 +84,8 @@ class Foresight:
         try:
             wanted = next(queries)
             while True:
+                if not answers.keys() >= {*wanted}:
+                    _ = self._later  # what was read ahead is an answer, too
                 if missing := [path for path in wanted if path not in answers]:
                     asked = missing + self._foresee(wanted)
                     answers.update((yield asked))
@@ -129,7 +132,7 @@ class Foresight:
 
     @cached_property
     def _later(self) -> Sequence[Later]:
-        return self._outlook.find_later()
+        return self._outlook.look()
 
     def _spell(self, pending: bytes, expected: Tensor) -> list[tuple[Path, float]]:
         """The main model's likely tokens after pending bytes as the member spells them, with their probabilities."""

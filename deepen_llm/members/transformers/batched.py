@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.members.base import Branch
+from deepen_llm.members.transformers.leaves import find_leaves
 from deepen_llm.members.transformers.rows import Extended, Rows, measure
 
 
@@ -98,11 +99,15 @@ class BatchedRows(Rows, Generic[Cache]):
     def peek(self, branches: Sequence[Branch]) -> Tensor:
         """Logits after other tokens, from copies of the rows."""
         self._check_kept(row for row, _, _ in branches)
-        cache = self._cache.copy_rows([self._order.index(row) for row, _, _ in branches])
-        for index, (_, num_back, _) in enumerate(branches):
+        leaves, places = find_leaves(branches)
+        cache = self._cache.copy_rows([self._order.index(row) for row, _, _ in leaves])
+        for index, (_, num_back, _) in enumerate(leaves):
             if num_back:
                 cache.rollback(index, num_back)
-        return self._forward(cache, [ids for _, _, ids in branches])[0]
+        kept = sorted({end for _, end in places})
+        logits = self._run(cache, [ids for _, _, ids in leaves], kept)
+        rows, ends = zip(*((number, kept.index(end)) for number, end in places), strict=True)
+        return logits[torch.tensor(rows, device=logits.device), torch.tensor(ends, device=logits.device)]
 
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last `num_tokens` tokens of a row."""
