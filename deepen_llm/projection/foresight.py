@@ -104,7 +104,7 @@ class Foresight:
 
     def _weigh(self, wanted: Sequence[Path]) -> Iterator[dict[Path, float]]:
         """Place by place, how much the main model expects behind paths that may be asked for."""
-        yield self._sum_up((), self._likely, {path: True for path in wanted})
+        yield self._sum_up((), self._likely, dict.fromkeys(wanted, True))
         for path, expected in self._later:
             if (probs := self._outlook.answers.get(path)) is not None:
                 real = (probs > self._limits.min_mass).nonzero().flatten().tolist()

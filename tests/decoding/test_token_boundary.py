@@ -162,3 +162,19 @@ def test_bytes_that_no_token_spells_yet_are_open():
     assert alignment.ends_unknown
     alignment.append("a")
     assert not alignment.ends_unknown
+
+
+def test_what_was_foreseen_goes_along_with_the_text_apart_from_what_is_known():
+    row = Row("What is")
+    row.push(" the")
+    the, question, other = (tokens_after(row, text) for text in (" the", "?", " dog"))
+    after = tokens_after(row, "? It")
+    foreseen = {(*the, *question): row.given + 0.5, (*the, *after): row.given + 1, other: row.given}
+    row.boundary.foreseen.update(foreseen)
+    row.push("?")
+    left = after[len(question) :]
+    assert row.boundary.foreseen.keys() == {(), left}
+    torch.testing.assert_close(row.boundary.foreseen[left], foreseen[*the, *after])
+    row.push(" dog")
+    row.push(" It")
+    assert not row.boundary.foreseen

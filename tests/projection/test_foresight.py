@@ -7,7 +7,7 @@ import torch
 
 from deepen_llm.projection import ExpansionLimits, Projector
 from deepen_llm.projection.expansion import Expansion
-from deepen_llm.projection.foresight import Foresight
+from deepen_llm.projection.foresight import Foresight, Later, Outlook
 from tests.projection.toys import END, Answers, FewTokens, first_token, random_model, table_model
 from tests.vocabularies import load_toy
 
@@ -130,3 +130,41 @@ def test_tokens_of_the_main_model_without_text_are_not_spelled():
     tables = Projector(LETTERS, main, LIMITS)._tables
     assert tables.spell(b"", main.eos_ids[0]) == ()
     assert tables.spell(b" t", first_token(main, b"he")) == (0, 1, 2, 3)
+
+
+def test_what_is_known_beyond_the_text_is_asked_for_by_nobody():
+    main, answers = load_toy("gpt2"), Answers(table_model(LETTERS, WORD))
+    projector = Projector(LETTERS, main, LIMITS)
+    outlook = Outlook({(0,): answers.probs((0,)), (0, 1): answers.probs((0, 1))})
+
+    def look():
+        outlook.answers[0, 1, 2] = answers.probs((0, 1, 2))
+        return ()
+
+    outlook = Outlook(outlook.answers, look)
+    known = {(): answers.probs()}
+    expected = expect(main, the=1.0)
+    projection = answers.drive(projector.expand(b"", known, expected=expected, outlook=outlook))
+    assert (projection.num_passes, projection.num_rows, answers.asked) == (0, 0, [])
+    assert torch.equal(projection.probs, level_by_level(projector, answers, expected).probs)
+
+
+def test_places_to_come_are_asked_for_along_where_the_member_begins_what_the_main_model_expects():
+    main = load_toy("gpt2")
+    the, add, there = (0, 1, 2, 3), (0, 6, 8, 8), (0, 1, 2, 3, 4, 3)
+    answers = Answers(table_model(LETTERS, {**WORD, (" ", "t", "h", "e"): {" ": 1.0}}))
+    later = [Later(the, expect(main, add=0.6, there=0.4)), Later((*the, *add), expect(main, the=1.0))]
+    outlook = Outlook({the: answers.probs(the)}, lambda: later)
+    foresight = Foresight(Projector(LETTERS, main, LIMITS)._tables, LIMITS, b"", expect(main, the=1.0), outlook=outlook)
+    ways = [(*the, *word[:end]) for word in (add, there) for end in range(1, len(word))]
+    asked = foresight._foresee([(0,)])
+    assert asked[:2] == [(0, 1), (0, 1, 2)]
+    assert set(asked[2:]) == set(ways)
+
+
+def test_of_a_place_to_come_only_what_the_member_begins_is_asked_for():
+    main = load_toy("gpt2")
+    answers = Answers(table_model(LETTERS, {("t",): {"h": 1.0}}))
+    tables = Projector(LETTERS, main, LIMITS)._tables
+    outlook = Outlook({(1,): answers.probs((1,))}, lambda: [Later((1,), expect(main, the=1.0))])
+    assert Foresight(tables, LIMITS, b"", expect(main), outlook=outlook)._foresee([]) == []
