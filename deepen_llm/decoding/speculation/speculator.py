@@ -26,8 +26,6 @@ from deepen_llm.members.guarded import GuardedMember
 
 FIXED_BYTES = 20 << 20
 """What a pass takes beside reading the weights, in the time that it takes to read so many bytes of them."""
-CHECK_COST = 0.06
-"""What one more token costs in a pass, as a share of it."""
 MOST_GIVEN = 32
 """Of a text that is given, so many tokens are read ahead."""
 Feed = Callable[[Sequence[int], Sequence[RunningSequence]], None]
@@ -73,8 +71,9 @@ class Speculator:
         self._able = able
         self._sources = Sources()
         total = sum(costs)
-        self._looked_up = Cost(write=0.0, check=CHECK_COST)
-        self._written = Cost(write=0 if self._writer is None else costs[self._writer] / total, check=CHECK_COST)
+        check = sum(cost * member.member.token_cost for cost, member in zip(costs, members, strict=True)) / total
+        self._looked_up = Cost(write=0.0, check=check)
+        self._written = Cost(write=0.0 if self._writer is None else costs[self._writer] / total, check=check)
 
     def is_foreseen(self, sequence: RunningSequence) -> bool:
         """Whether the next step of a sequence takes no pass that costs much."""
