@@ -10,8 +10,7 @@ level, to the rounding of batched passes.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, final
@@ -60,6 +59,7 @@ class Foresight:
         pending: bytes,
         expected: Tensor,
         *,
+        known: Mapping[Path, Tensor] | None = None,
         max_length: int | float = math.inf,
         outlook: Outlook | None = None,
     ) -> None:
@@ -70,11 +70,13 @@ class Foresight:
             limits: Where expansion stops.
             pending: The bytes since the member's last boundary.
             expected: The main model's own probs `(num_main_logits,)`.
+            known: The member's probs after paths that were expanded before.
             max_length: The most tokens of a path that the member's context has room for.
             outlook: What is known beyond the text.
         """
         self._tables, self._limits = tables, limits
         self._pending, self._expected = pending, expected
+        self._known = {} if known is None else known
         self._max_length, self._outlook = max_length, outlook or Outlook()
 
     def run(self, queries: Queries) -> Queries:
@@ -99,32 +101,43 @@ class Foresight:
     def _foresee(self, wanted: Sequence[Path]) -> list[Path]:
         """The paths that will be asked for behind these, the likeliest first, and then those of later places."""
         found = dict.fromkeys(path for weights in self._weigh(wanted) for path in sorted(weights, key=_by(weights)))
-        answers, room = self._outlook.answers, int(NUM_FORESEEN * self._limits.max_rows)
-        return [path for path in found if path not in answers and len(path) <= self._max_length][:room]
+        new = [path for path in found if path not in wanted and self._find(path) is None]
+        return [path for path in new if len(path) <= self._max_length][: int(NUM_FORESEEN * self._limits.max_rows)]
 
     def _weigh(self, wanted: Sequence[Path]) -> Iterator[dict[Path, float]]:
         """Place by place, how much the main model expects behind paths that may be asked for."""
-        yield self._sum_up((), self._likely, dict.fromkeys(wanted, True))
+        yield self._sum_up((), self._likely, wanted)
         for path, expected in self._later:
-            if (probs := self._outlook.answers.get(path)) is not None:
-                real = (probs > self._limits.min_mass).nonzero().flatten().tolist()
-                yield self._sum_up(path, self._spell(b"", expected), {(token_id,): False for token_id in real})
+            yield self._sum_up(path, self._spell(b"", expected), ())
 
     def _sum_up(
-        self, before: Path, likely: Sequence[tuple[Path, float]], begins: dict[Path, bool]
+        self, before: Path, likely: Sequence[tuple[Path, float]], wanted: Sequence[Path]
     ) -> dict[Path, float]:
-        """What the main model expects behind the ways to its likely tokens that begin in some way, and go on.
+        """What the main model expects behind the ways to its likely tokens that the member may go.
 
-        `begins` says of these beginnings whether they are asked for themselves, and need not be foreseen.
+        A way ends where it is known that the member does not go on with it, and does not begin where nothing is known
+        nor asked for.
         """
-        weights: dict[Path, float] = defaultdict(float)
+        weights: dict[Path, float] = dict.fromkeys(wanted, 0.0)
         for spelled, prob in likely:
-            begin = next((path for path in begins if spelled[: len(path)] == path), None)
-            if begin is not None:
-                first = len(begin) + begins[begin]
-                for end in range(first, min(len(spelled), len(begin) + int(min(self._limits.max_passes, 64)))):
-                    weights[before + spelled[:end]] += prob
+            num_new = 0
+            for end in range(1, len(spelled)):
+                path = before + spelled[:end]
+                probs = self._find(path[:-1])
+                if probs is None and path[:-1] not in weights:
+                    break
+                if probs is not None and float(probs[path[-1]]) <= self._limits.min_mass:
+                    break
+                num_new += self._find(path) is None
+                if num_new > self._limits.max_passes:
+                    break
+                weights[path] = weights.get(path, 0.0) + prob
         return {path: weight for path, weight in weights.items() if weight > self._limits.min_mass}
+
+    def _find(self, path: Path) -> Tensor | None:
+        """The member's probs after a path, where they are there."""
+        probs = self._known.get(path)
+        return self._outlook.answers.get(path) if probs is None else probs
 
     @cached_property
     def _likely(self) -> list[tuple[Path, float]]:

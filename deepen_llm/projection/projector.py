@@ -106,5 +106,7 @@ class Projector:
         queries = Expansion(self._tables, self.limits, pending, known, max_length, own_path, tail, expected).run()
         if expected is None:
             return queries
-        foresight = Foresight(self._tables, self.limits, pending, expected, max_length=max_length, outlook=outlook)
+        foresight = Foresight(
+            self._tables, self.limits, pending, expected, known=known, max_length=max_length, outlook=outlook
+        )
         return foresight.run(queries)
