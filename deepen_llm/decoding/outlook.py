@@ -30,9 +30,11 @@ def look_ahead(track: Track, main: Track, to_probs: ToProbs, to_expected: ToProb
     paths = [boundary.own_path + ahead.ids[: end + 1] for end in range(min(len(ahead.ids), MOST_TOKENS))]
 
     def look() -> Sequence[Later]:
-        if new := [at for at, path in enumerate(paths) if path not in boundary.foreseen]:
-            probs = to_probs(torch.stack([ahead.places[at].logits for at in new]))
-            boundary.foreseen.update((paths[at], row) for at, row in zip(new, probs, strict=True))
+        found = {tuple(track.alignment.ids[boundary.num_before : end]): place for end, place in track.told.items()}
+        found |= dict(zip(paths, ahead.places, strict=False))
+        if new := [path for path in found if path not in boundary.foreseen]:
+            probs = to_probs(torch.stack([found[path].logits for path in new]))
+            boundary.foreseen.update(zip(new, probs, strict=True))
         return _find_later(track, main, paths, to_expected)
 
     return Outlook(boundary.foreseen, look)

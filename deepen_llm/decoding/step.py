@@ -248,7 +248,8 @@ class Stepper:
     def _start(self, index: int, fed: Sequence[RunningSequence]) -> GuardedPass:
         """A pass that was started over the rows of some sequences."""
         tracks = [sequence.tracks[index] for sequence in fed]
-        if any(track.draft for track in tracks):
+        tells_each = self._projector is not None and self._members[index].tells_each
+        if any(track.draft or (tells_each and track.num_fed and track.num_measured) for track in tracks):
             tokens = {track.row: [*track.pending, *track.draft] for track in tracks}
             return self._members[index].start_extend_each(tokens, {track.row: track.num_told for track in tracks})
         measured = {track.row: track.num_measured for track in tracks if track.num_measured}

@@ -60,6 +60,9 @@ class Track:
         """Those behind them."""
         self.draft: list[int] = []
         """Tokens to be fed behind those that are pending, because they may come next."""
+        self.told: dict[int, Place] = {}
+        """What came after the last tokens of the text but the very last, where they were fed together: by how many
+        tokens there were."""
         self.batch: Tensor | None = None
         """Next-token logits `(rows, num_logits)` of the last pass that the track was part of."""
         self.place = 0
@@ -100,6 +103,7 @@ class Track:
     def reach_text(self, probs: Tensor) -> None:
         """Find the last boundary of the text as it is; `probs` `(num_logits,)` are the member's after all of it."""
         self.boundary.move(self.alignment, probs)
+        self.told = {number: place for number, place in self.told.items() if number >= self.boundary.num_before}
         self.gave = math.nan
 
     def note_text(self, probs: Tensor) -> None:
@@ -175,6 +179,7 @@ class Track:
         """The pending tokens are those that were read ahead, at its beginning: what was said then counts."""
         ahead, num_taken = self.ahead, len(self.pending)
         measured = ahead.measure(self.pending, self.num_measured) if self.num_measured else None
+        self._note_told(ahead.places[: num_taken - 1], num_taken)
         self.ahead = ahead.after(num_taken)
         self.note_fed(*ahead.places[num_taken - 1], measured)
 
@@ -201,10 +206,17 @@ class Track:
         if self.pending:
             num_measured = self.num_measured
             said = self.pending[len(self.pending) - num_measured :]
+            self._note_told(places[:num_measured], num_measured + 1)
             self.note_fed(*places[num_measured], measure(places[:num_measured], said) if num_measured else None)
             places = places[num_measured + 1 :]
         self.ahead = self.ahead.extended(self.draft, places)
         self.draft = []
+
+    def _note_told(self, places: Sequence[Place], num_last: int) -> None:
+        """Keep what comes after each of the last pending tokens, `num_last` of them, but the very last."""
+        if not (self._is_main or self.takes_main_tokens):
+            begin = self.num_fed + len(self.pending) - num_last + 1
+            self.told |= dict(enumerate(places, start=begin))
 
     def drop_ahead(self) -> None:
         """Forget what was read ahead: the text went on in another way.
@@ -241,6 +253,7 @@ class Track:
         """Continue with text, which may change how the last tokens are cut: roll back to what is unchanged."""
         kept = self.alignment.append(text, open_bytes)
         self.boundary.note_kept(kept)
+        self.told = {number: place for number, place in self.told.items() if number <= kept}
         ids = self.alignment.ids
         if kept == len(ids) < self.num_fed:
             kept -= 1  # the text lost tokens and gained none: the last one is fed again for its logits
@@ -280,7 +293,7 @@ class Track:
             MemberError: The member failed; the row counts as freed.
         """
         self.batch = self.projection = None
-        self.ahead = ReadAhead()
+        self.ahead, self.told = ReadAhead(), {}
         if self._row is not None:
             row, self._row = self._row, None
             self.member.release(row)

@@ -10,7 +10,7 @@ level, to the rounding of batched passes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple, final
@@ -110,9 +110,7 @@ class Foresight:
         for path, expected in self._later:
             yield self._sum_up(path, self._spell(b"", expected), ())
 
-    def _sum_up(
-        self, before: Path, likely: Sequence[tuple[Path, float]], wanted: Sequence[Path]
-    ) -> dict[Path, float]:
+    def _sum_up(self, before: Path, likely: Sequence[tuple[Path, float]], wanted: Sequence[Path]) -> dict[Path, float]:
         """What the main model expects behind the ways to its likely tokens that the member may go.
 
         A way ends where it is known that the member does not go on with it, and does not begin where nothing is known
@@ -123,16 +121,16 @@ class Foresight:
             num_new = 0
             for end in range(1, len(spelled)):
                 path = before + spelled[:end]
-                probs = self._find(path[:-1])
-                if probs is None and path[:-1] not in weights:
-                    break
-                if probs is not None and float(probs[path[-1]]) <= self._limits.min_mass:
-                    break
                 num_new += self._find(path) is None
-                if num_new > self._limits.max_passes:
+                if num_new > self._limits.max_passes or not (path in weights or self._may_go(path, weights)):
                     break
                 weights[path] = weights.get(path, 0.0) + prob
         return {path: weight for path, weight in weights.items() if weight > self._limits.min_mass}
+
+    def _may_go(self, path: Path, asked: Container[Path]) -> bool:
+        """Whether the member may go a path's last token on, as far as that is known; what is asked will tell."""
+        probs = self._find(path[:-1])
+        return path[:-1] in asked if probs is None else float(probs[path[-1]]) > self._limits.min_mass
 
     def _find(self, path: Path) -> Tensor | None:
         """The member's probs after a path, where they are there."""

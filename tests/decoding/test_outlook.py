@@ -26,7 +26,7 @@ def letters():
 
 def begin(vocabulary, prompt="The", ahead=""):
     """A track that was fed a prompt, and has read ahead."""
-    member = ScriptedMember(vocabulary, [STORY])
+    member = ScriptedMember(vocabulary, [STORY], tells_each=True)
     track = Track(GuardedMember(member), vocabulary.encode_prompt(prompt), takes_main_tokens=False)
     track.note_fed(member.extend({track.row: track.pending}), 0)
     track.reach_text(torch.zeros(len(vocabulary)))
@@ -107,3 +107,48 @@ def test_members_that_read_ahead_are_asked_in_fewer_passes_and_the_answer_is_the
     assert ahead.token_ids == alone.token_ids
     assert [c.logprob for c in ahead.logprobs] == pytest.approx([c.logprob for c in alone.logprobs], abs=1e-5)
     assert ahead.fusion.num_extra_passes < alone.fusion.num_extra_passes
+
+
+def test_what_came_after_tokens_that_were_fed_together_is_told_without_a_pass(letters, vocabularies):
+    track = begin(letters)
+    num_before = track.num_fed
+    track.push(0, " qu", b"")
+    logits = track.member.member.start_extend_each({track.row: track.pending}, {track.row: 3}).result()
+    assert track.num_told == 3
+    track.note_read_ahead(logits, 0)
+    assert [(number, place.row) for number, place in track.told.items()] == [(num_before + 1, 0), (num_before + 2, 1)]
+    track.boundary.move(track.alignment, torch.zeros(len(letters)))
+    track.boundary.num_before = num_before
+    outlook, _ = look(track, begin(vocabularies["bpe"]))
+    texts = {letters.join(path): probs for path, probs in outlook.answers.items()}
+    assert texts.keys() == {b" ", b" q"}
+    torch.testing.assert_close(texts[b" q"], logits[1].softmax(dim=-1))
+
+
+def test_what_was_told_is_forgotten_with_the_boundary_and_with_tokens_that_are_cut_anew(letters):
+    track = begin(letters)
+    track.push(0, " qu", b"")
+    logits = track.member.member.start_extend_each({track.row: track.pending}, {track.row: 3}).result()
+    track.note_read_ahead(logits, 0)
+    track.reach_text(logits[2])
+    assert not track.told
+    track.told = dict.fromkeys(range(1, track.num_fed), Place(logits, 0))
+    track.alignment.append = lambda text, open_bytes: 3
+    track.push(0, "x", b"")
+    assert list(track.told) == [1, 2, 3]
+
+
+def test_members_are_told_all_of_what_they_are_fed_where_they_are_projected(letters, vocabularies):
+    members = [ScriptedMember(one, [STORY], tells_each=True) for one in (vocabularies["bpe"], letters)]
+    told = []
+    start = members[1].start_extend_each
+
+    def watch(tokens, num_told):
+        told.extend((len(ids), num_told[row]) for row, ids in tokens.items())
+        return start(tokens, num_told)
+
+    members[1].start_extend_each = watch
+    config = EnsembleConfig(members=("bpe", "letters"), num_speculative_tokens=0)
+    with Ensemble(members, config) as ensemble:
+        assert ensemble.generate(STORY[:8], SamplingParams(max_new_tokens=30)).text
+    assert told and all(num == told_of for num, told_of in told)
