@@ -7,7 +7,18 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "deepen_llm"
 ORDER = (
-    *("errors", "garbage", "text_file", "results", "machine", "config", "vocabulary", "table_store", "members"),
+    *(
+        "errors",
+        "garbage",
+        "threads",
+        "text_file",
+        "results",
+        "machine",
+        "config",
+        "vocabulary",
+        "table_store",
+        "members",
+    ),
     *("projection", "fusion", "structure", "weighting", "requests", "decoding", "assembly", "intake", "ensemble"),
     *("frontends", "testing", "starter", "compatibility", "evaluation", "calibration", "explain"),
     *("server", "bench", "cli"),

@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
-import torch
 
-from deepen_llm.decoding.threads import SMALL_BYTES, choose_num_threads, use_threads
+from deepen_llm.decoding.threads import SMALL_BYTES, choose_num_threads
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.testing import ScriptedMember
-
-
-def run_in_thread(act):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(act()))
-    thread.start()
-    thread.join()
-    return found[0]
-
-
-def test_only_the_calling_thread_changes():
-    before = torch.get_num_threads()
-    inside = run_in_thread(lambda: (use_threads(before + 1), torch.get_num_threads())[1])
-    assert inside == before + 1
-    assert torch.get_num_threads() == before == run_in_thread(torch.get_num_threads)
 
 
 @pytest.mark.parametrize(("num_bytes", "expected"), [(SMALL_BYTES, 1), (SMALL_BYTES + 1, None)])
