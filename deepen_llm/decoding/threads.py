@@ -2,11 +2,17 @@
 
 A small model's step is hundreds of operations of a few microseconds each. Handing part of one to a second thread takes
 longer than doing it, and the more so where the caller's thread has workers of its own that hold the processor.
+
+Members that compute in threads of their own run at the same time as those that torch computes. Threads of both kinds
+wait busily for each other, and so take the processor from those that they wait for where there are more of them than
+there are cores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+
+import torch
 
 from deepen_llm.members.guarded import GuardedMember
 
@@ -14,7 +20,10 @@ SMALL_BYTES = 32 << 20
 """Members with weights of at most this size, all of them on the CPU, run in one thread."""
 
 
-def choose_num_threads(members: Iterable[GuardedMember]) -> int | None:
-    """One where every member is small; None leaves it as it is."""
-    is_small = all(guarded.device.type == "cpu" and guarded.member.weight_bytes <= SMALL_BYTES for guarded in members)
-    return 1 if is_small else None
+def choose_num_threads(members: Sequence[GuardedMember]) -> int | None:
+    """One where every member is small, torch's share where others compute beside it; None leaves it as it is."""
+    on_cpu = [guarded.member for guarded in members if guarded.device.type == "cpu"]
+    if len(on_cpu) == len(members) and all(member.weight_bytes <= SMALL_BYTES for member in on_cpu):
+        return 1
+    num_beside = sum(member.computes_beside for member in on_cpu)
+    return max(torch.get_num_threads() // (1 + num_beside), 1) if num_beside else None

@@ -124,6 +124,11 @@ class Member(ABC):
         return False
 
     @property
+    def computes_beside(self) -> bool:
+        """Whether passes take this machine's processor in threads of their own, while other members' passes run."""
+        return False
+
+    @property
     def num_parameters(self) -> int | None:
         """How large the model is, in parameters; None where the member cannot say."""
         return None
