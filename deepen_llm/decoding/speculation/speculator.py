@@ -12,6 +12,7 @@ anew; here drafts are text, which each member has in its own tokens, and nothing
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import final
@@ -21,13 +22,12 @@ import torch
 from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.speculation.drafts import GIVEN, WRITTEN, Drafted, Sources
 from deepen_llm.decoding.speculation.length import Cost
+from deepen_llm.decoding.track import Track
 from deepen_llm.errors import DeepenError
 from deepen_llm.members.guarded import GuardedMember
 
 FIXED_BYTES = 20 << 20
 """What a pass takes beside reading the weights, in the time that it takes to read so many bytes of them."""
-CHECK_COST = 0.06
-"""What one more token costs in a pass, as a share of it."""
 MOST_GIVEN = 32
 """Of a text that is given, so many tokens are read ahead."""
 Feed = Callable[[Sequence[int], Sequence[RunningSequence]], None]
@@ -50,19 +50,26 @@ class _Writing:
     claimed: float = 1.0
     """The same, if the writer had its way."""
 
-    def begin(self, writer: int) -> bool:
-        """Go on from what the writer was fed already; whether it has the whole text."""
-        track = self.sequence.tracks[writer]
+    def begin(self, track: Track) -> bool:
+        """Go on from what the writer has written already; whether it has the whole text."""
         self.ids = list(track.ahead.ids)
+        self.claimed = math.exp(sum(track.measure_ahead()))
         return not track.alignment.missing
+
+    def take(self, found: Sequence[int]) -> None:
+        """What the writer's tokens are in those of the main model, no more than are wanted."""
+        found = found[: self.most]
+        self.draft = [Drafted(token_id, WRITTEN, self.claimed ** (1 / len(found))) for token_id in found]
 
 
 @final
 class Speculator:
     """Reads ahead for an ensemble's sequences."""
 
-    def __init__(self, members: Sequence[GuardedMember], main: int, num_tokens: int) -> None:
-        """`num_tokens` are written ahead at most."""
+    def __init__(
+        self, members: Sequence[GuardedMember], main: int, num_tokens: int, *, remembers_answers: bool = True
+    ) -> None:
+        """`num_tokens` are read ahead at most; what earlier answers said is looked up where they are remembered."""
         self._members, self._main, self._num_tokens = tuple(members), main, num_tokens
         costs = [member.member.weight_bytes + FIXED_BYTES for member in members]
         able = [index for index, member in enumerate(members) if member.tells_each]
@@ -71,10 +78,11 @@ class Speculator:
         writers = [index for index in able if index != self._costly]
         self._writer = min(writers, key=lambda index: costs[index]) if writers else None
         self._able = able
-        self._sources = Sources()
+        self._sources = Sources(remembers_answers=remembers_answers)
         total = sum(costs)
-        self._looked_up = Cost(write=0.0, check=CHECK_COST)
-        self._written = Cost(write=0 if self._writer is None else costs[self._writer] / total, check=CHECK_COST)
+        check = sum(cost * member.member.token_cost for cost, member in zip(costs, members, strict=True)) / total
+        self._looked_up = Cost(write=0.0, check=check)
+        self._written = Cost(write=0.0 if self._writer is None else costs[self._writer] / total, check=check)
 
     def is_foreseen(self, sequence: RunningSequence) -> bool:
         """Whether the next step of a sequence takes no pass that costs much."""
@@ -128,7 +136,10 @@ class Speculator:
     ) -> None:
         """Have one member go on with the texts by itself, a token a pass, and offer what it writes to the others."""
         feed([writer], [one.sequence for one in writing])
-        active = [one for one in writing if one.sequence not in failed and one.begin(writer)]
+        active = [w for w in writing if w.sequence not in failed and w.begin(w.sequence.tracks[writer])]
+        for one in active:
+            one.take(self._translate(writer, one.ids))
+            one.chance = one.claimed * self._sources.rates[WRITTEN].share
         while active:
             going: list[_Writing] = []
             for one, (token_id, claimed) in zip(active, self._choose(writer, active), strict=True):
@@ -145,14 +156,13 @@ class Speculator:
     def _writes_on(self, writer: int, one: _Writing, token_id: int, claimed: float) -> bool:
         """Draft one more token, if that pays; whether another is to be written behind it."""
         share = self._sources.rates[WRITTEN].share * claimed
-        chance = one.chance * share
+        chance = (one.chance if one.ids else 1.0) * share
         if not self._members[writer].vocabulary.tokens[token_id] or not self._written.pays_to_check(chance):
             return False
         one.ids.append(token_id)
         one.chance, one.claimed = chance, one.claimed * claimed
-        found = self._translate(writer, one.ids)[: one.most]
-        one.draft = [Drafted(main_id, WRITTEN, one.claimed ** (1 / len(found))) for main_id in found]
-        return len(found) < one.most and self._written.pays_to_write_on(chance, share)
+        one.take(self._translate(writer, one.ids))
+        return len(one.draft) < one.most and self._written.pays_to_write_on(chance, share)
 
     def _choose(self, writer: int, writing: Sequence[_Writing]) -> list[tuple[int, float]]:
         """The writer's best token for each text, and its probability."""
