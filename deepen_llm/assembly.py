@@ -8,6 +8,7 @@ from typing import Any
 
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, WeightingConfig
 from deepen_llm.config.fusion import ProjectingConfig
+from deepen_llm.decoding.drawing import Drawing
 from deepen_llm.decoding.gating import FuseAlways, FuseWhenUnsure
 from deepen_llm.decoding.projecting import EnsembleProjector
 from deepen_llm.decoding.step import Stepper
@@ -165,13 +166,21 @@ def read_tokens(members: Sequence[Member], config: FusionConfig) -> list[Canonic
 
 def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFrame, config: FusionConfig) -> Stepper:
     """What takes the ensemble's steps."""
-    gate = FuseAlways() if config.fuse == "always" else FuseWhenUnsure(config.confidence)
+    gate = FuseWhenUnsure(config.confidence) if config.fuse == "safe" else FuseAlways()
     projector = words = None
-    if len(members) > 1 and config.projects and isinstance(config, ProjectingConfig):
+    if config.fuse != "drawn" and len(members) > 1 and config.projects and isinstance(config, ProjectingConfig):
         limits = ExpansionLimits(config.min_mass, config.max_rows, config.max_passes)
         projector = EnsembleProjector(members, main, frame, limits, align_eos=config.align_eos)
         words = WordWeigher([member.vocabulary for member in members], main)
     return Stepper(members, main, frame, gate, projector, words)
+
+
+def build_drawing(
+    members: Sequence[GuardedMember], main: int, frame: FusionFrame, config: FusionConfig
+) -> Drawing | None:
+    """What drawing one member for each word needs; None where all are asked, or there is one alone."""
+    is_drawn = config.fuse == "drawn" and len(members) > 1
+    return Drawing(members, main, frame, align_eos=config.align_eos) if is_drawn else None
 
 
 def build_weighting(members: Sequence[GuardedMember], config: EnsembleConfig) -> Weighting:

@@ -29,8 +29,8 @@ class EnsembleConfig(Settings):
     weights: tuple[float, ...] | WeightingConfig | None = None
     """One weight per member, summing to 1, or a word for weights that each request has for itself: "adaptive", which
     learn from its prompt and its answer whom to trust, or "prompt", from how well each member predicts the prompt; with
-    settings, `{kind: adaptive, prior: [0.7, 0.3]}`. None is adaptive, and uniform for a fusion method that does not
-    take distributions as text."""
+    settings, `{kind: adaptive, prior: [0.7, 0.3]}`. None is adaptive, "prompt" with `fuse="drawn"`, and uniform for a
+    fusion method that does not take distributions as text."""
     main: int | str = 0
     """The main model, by position or by name: the ensemble speaks its vocabulary."""
     fusion: FusionConfig = Field(default_factory=FusionConfig)
@@ -61,6 +61,11 @@ class EnsembleConfig(Settings):
         if not self.members:
             raise ValueError("an ensemble needs at least one member; got none: give a list of models")
         check_weights(self.fixed_weights, len(self.members))
+        if self.fusion.fuse == "drawn" and isinstance(self.weights, WeightingConfig) and self.weights.learns:
+            raise ValueError(
+                f"fuse='drawn' asks one member at a time, and weights={self.weights.kind!r} learn from what all of "
+                "them give every word: write weights=[...], one a member, or weights='prompt', or fuse='always'"
+            )
         return self
 
     @classmethod
@@ -75,7 +80,7 @@ class EnsembleConfig(Settings):
     def request_weights(self) -> tuple[float, ...] | WeightingConfig:
         """The weights that are given, or else what stands for them: see `weights`."""
         if self.weights is None and self.fusion.projects and len(self.members) > 1:
-            return WeightingConfig(kind="adaptive")
+            return WeightingConfig(kind="prompt" if self.fusion.fuse == "drawn" else "adaptive")
         return self.fixed_weights if self.weights is None else self.weights
 
     @property

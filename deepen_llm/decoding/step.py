@@ -98,6 +98,9 @@ class Stepper:
                 sequence.choose_resting()
         self._feed((self._main,) if self._gate.asks_main_first else self._order, sequences, failed)
         running = [sequence for sequence in sequences if sequence not in failed]
+        drawn = [sequence for sequence in running if sequence.drawn is not None]
+        _draw(drawn, failed)
+        running = [sequence for sequence in running if sequence.drawn is None]
         if not running:
             return StepResult([], torch.empty(0, 0), failed)
         logprobs = self._frame.read_main(self._gather(self._main, running))
@@ -254,6 +257,15 @@ def _open_rows(
         else:
             opened.append(sequence)
     return opened
+
+
+def _draw(sequences: Sequence[RunningSequence], failed: dict[RunningSequence, DeepenError]) -> None:
+    """Have sequences that one member at a time writes draw what comes next, which they take in before another step."""
+    for sequence in sequences:
+        try:
+            sequence.draw()
+        except DeepenError as error:
+            failed[sequence] = error
 
 
 def _silence(given: list[float], resting: Collection[int]) -> list[float]:

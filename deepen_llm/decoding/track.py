@@ -71,6 +71,11 @@ class Track:
         self.num_extra_rows = self.num_extra_passes = self.num_abstained = 0
         self.truncated_mass = 0.0
         """Summed over steps."""
+        self.measures_text = True
+        """Whether what the member gives the tokens of an answer is measured as they are fed."""
+        self._held: list[str] | None = None
+        """While the member writes: the text that its alignment has not been told of."""
+        self._held_bytes = b""
         self._row: int | None = None
         if len(self.pending) >= member.context_length:
             raise self.context_error()
@@ -147,7 +152,7 @@ class Track:
     @property
     def num_measured(self) -> int:
         """How many of the pending tokens are to be measured as they are fed."""
-        wanted = 0 if self._is_main else len(self.pending)
+        wanted = 0 if self._is_main or not self.measures_text else len(self.pending)
         if not self.num_fed:
             wanted = self._num_measured + len(self.pending) - self._num_prompt if self._num_measured else 0
         return max(min(wanted, len(self.pending) - 1), 0)
@@ -172,8 +177,11 @@ class Track:
         self.projection = None
         if self.takes_main_tokens:
             self.pending.append(token_id)
-        else:
+        elif self._held is None:
             self._push_text(text, open_bytes)
+        else:
+            self._held.append(text)
+            self._held_bytes = open_bytes
 
     def _push_text(self, text: str, open_bytes: bytes) -> None:
         """Continue with text, which may change how the last tokens are cut: roll back to what is unchanged."""
@@ -188,6 +196,37 @@ class Track:
         if kept < self.num_fed:
             self.member.rollback(self.row, self.num_fed - kept)
             self.num_fed = kept
+        self.pending = ids[self.num_fed :]
+
+    def rewind(self, num_tokens: int) -> None:
+        """Take back what the row holds beyond so many tokens.
+
+        Raises:
+            MemberError: The member failed.
+        """
+        if num_tokens < self.num_fed:
+            self.own.keep(num_tokens)
+            self.member.rollback(self.row, self.num_fed - num_tokens)
+            self.num_fed = num_tokens
+
+    def begin_writing(self) -> None:
+        """The member writes: its row goes on with tokens of its own, and text waits until it has ended."""
+        self._held, self._held_bytes = [], b""
+
+    def end_writing(self, fed: Sequence[int]) -> None:
+        """Read again, with the text that came meanwhile.
+
+        Args:
+            fed: What the row holds. It keeps that as far as the tokenizer cuts the text so.
+
+        Raises:
+            MemberError: The member failed.
+        """
+        held, self._held = "".join(self._held or ()), None
+        self.alignment.append(held, self._held_bytes)
+        ids = self.alignment.ids
+        kept = next((at for at, (a, b) in enumerate(zip(fed, ids, strict=False)) if a != b), min(len(fed), len(ids)))
+        self.rewind(kept - 1 if kept == len(ids) < self.num_fed else kept)
         self.pending = ids[self.num_fed :]
 
     def branch(self, path: Path) -> Branch:
