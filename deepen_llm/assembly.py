@@ -10,6 +10,7 @@ from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, Weight
 from deepen_llm.config.fusion import ProjectingConfig
 from deepen_llm.decoding.drawing import Drawing
 from deepen_llm.decoding.gating import FuseAlways, FuseWhenUnsure
+from deepen_llm.decoding.prefill import Prefill
 from deepen_llm.decoding.projecting import EnsembleProjector
 from deepen_llm.decoding.step import Stepper
 from deepen_llm.errors import ConfigError, quote
@@ -164,15 +165,22 @@ def read_tokens(members: Sequence[Member], config: FusionConfig) -> list[Canonic
     ]
 
 
-def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFrame, config: FusionConfig) -> Stepper:
-    """What takes the ensemble's steps."""
+def build_stepper(
+    members: Sequence[GuardedMember],
+    main: int,
+    frame: FusionFrame,
+    config: FusionConfig,
+    *,
+    prefill_tokens: int | None = None,
+) -> Stepper:
+    """What takes the ensemble's steps; `prefill_tokens` as in `EnsembleConfig`."""
     gate = FuseWhenUnsure(config.confidence) if config.fuse == "safe" else FuseAlways()
     projector = words = None
     if config.fuse != "drawn" and len(members) > 1 and config.projects and isinstance(config, ProjectingConfig):
         limits = ExpansionLimits(config.min_mass, config.max_rows, config.max_passes)
         projector = EnsembleProjector(members, main, frame, limits, align_eos=config.align_eos)
         words = WordWeigher([member.vocabulary for member in members], main)
-    return Stepper(members, main, frame, gate, projector, words)
+    return Stepper(members, main, frame, gate, projector, words, prefill=Prefill(prefill_tokens))
 
 
 def build_drawing(

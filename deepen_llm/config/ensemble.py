@@ -37,6 +37,9 @@ class EnsembleConfig(Settings):
     """How the members' distributions become one."""
     max_batch_size: int = Field(default=32, ge=1)
     """The most sequences that run at the same time; further ones wait."""
+    prefill_tokens: int | None = Field(default=None, ge=1)
+    """The most tokens of prompts that each member reads in a step while others are being answered; longer prompts take
+    several steps. None: as many as take about one and a half times as long as a step without."""
 
     @model_validator(mode="before")
     @classmethod

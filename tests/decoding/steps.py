@@ -17,10 +17,11 @@ def make_members(vocabularies, kinds=("bpe", "sentencepiece"), texts=(STORY,)):
     return [ScriptedMember(vocabularies[kind], texts, seed=at) for at, kind in enumerate(kinds)]
 
 
-def make_stepper(members, **fusion):
+def make_stepper(members, *, prefill_tokens=None, **fusion):
     config = FusionConfig(**fusion)
     frame = build_frame(members, 0, config)
-    return build_stepper([GuardedMember(member) for member in members], 0, frame, config)
+    guarded = [GuardedMember(member) for member in members]
+    return build_stepper(guarded, 0, frame, config, prefill_tokens=prefill_tokens)
 
 
 def make_sequence(members, prompt=STORY[:9], weights=None, timeout_s=None, *, begins=True, **params):
