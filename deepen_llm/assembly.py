@@ -12,6 +12,7 @@ from deepen_llm.decoding.drawing import Drawing
 from deepen_llm.decoding.gating import FuseAlways, FuseWhenUnsure
 from deepen_llm.decoding.prefill import Prefill
 from deepen_llm.decoding.projecting import EnsembleProjector
+from deepen_llm.decoding.speculation.speculator import Speculator
 from deepen_llm.decoding.step import Stepper
 from deepen_llm.errors import ConfigError, quote
 from deepen_llm.fusion.frame import FusionFrame
@@ -170,17 +171,20 @@ def build_stepper(
     main: int,
     frame: FusionFrame,
     config: FusionConfig,
+    num_speculative_tokens: int = 0,
     *,
     prefill_tokens: int | None = None,
 ) -> Stepper:
-    """What takes the ensemble's steps; `prefill_tokens` as in `EnsembleConfig`."""
+    """What takes the ensemble's steps; numbers of tokens as in `EnsembleConfig`."""
     gate = FuseWhenUnsure(config.confidence) if config.fuse == "safe" else FuseAlways()
     projector = words = None
     if config.fuse != "drawn" and len(members) > 1 and config.projects and isinstance(config, ProjectingConfig):
         limits = ExpansionLimits(config.min_mass, config.max_rows, config.max_passes)
         projector = EnsembleProjector(members, main, frame, limits, align_eos=config.align_eos)
         words = WordWeigher([member.vocabulary for member in members], main)
-    return Stepper(members, main, frame, gate, projector, words, prefill=Prefill(prefill_tokens))
+    has_speculator = num_speculative_tokens and config.fuse != "drawn"
+    speculator = Speculator(members, main, num_speculative_tokens) if has_speculator else None
+    return Stepper(members, main, frame, gate, projector, words, speculator, prefill=Prefill(prefill_tokens))
 
 
 def build_drawing(

@@ -78,7 +78,12 @@ class Ensemble:
         """Taken by each step: see `__init__`."""
         self._engine = Engine(
             build_stepper(
-                self._guarded, self._main, frame, self.config.fusion, prefill_tokens=self.config.prefill_tokens
+                self._guarded,
+                self._main,
+                frame,
+                self.config.fusion,
+                self.config.num_speculative_tokens,
+                prefill_tokens=self.config.prefill_tokens,
             ),
             weighting,
             self.config.max_batch_size,

@@ -37,9 +37,9 @@ class Prefill:
         """Whether this step has fed no prompt so far."""
 
     @contextmanager
-    def time_step(self) -> Iterator[None]:
-        """Learn from a step that reads no prompts how long one takes."""
-        self._is_plain = True
+    def time_step(self, *, is_pass: bool) -> Iterator[None]:
+        """Learn from a step that reads no prompts how long one takes, if it takes a pass at all."""
+        self._is_plain = is_pass
         begun_s = time.perf_counter()
         yield
         if self._is_plain:

@@ -53,8 +53,12 @@ class GuardedPass:
         start: Callable[[], Pending],
         measured: Mapping[int, int] | None = None,
         temperature: float = 1.0,
+        *,
+        tells_each: bool = False,
     ) -> None:
         """Start it: `start` begins a pass over rows, of which some are to be measured; see `GuardedMember`."""
+        self.tells_each = tells_each
+        """Whether a row is there once for every token after which its logits are told."""
         self._member = member
         self._rows = rows
         self._num_measured = measured or {}
@@ -168,6 +172,25 @@ class GuardedMember:
         """
         return GuardedPass(
             self.member, list(tokens), lambda: self._start_extend(tokens, measured), measured, self.temperature
+        )
+
+    @property
+    def tells_each(self) -> bool:
+        """Whether it tells the logits after each of several tokens."""
+        return self.member.tells_each
+
+    def start_extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> GuardedPass:
+        """Begin to feed rows, for the logits after several tokens of each: see `Member.start_extend_each`.
+
+        Raises nothing: `GuardedPass.result` does.
+        """
+        rows = [row for row in tokens for _ in range(num_told[row])]
+        return GuardedPass(
+            self.member,
+            rows,
+            lambda: self.member.start_extend_each(tokens, num_told),
+            temperature=self.temperature,
+            tells_each=True,
         )
 
     def start_peek(self, branches: Sequence[Branch]) -> GuardedPass:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -160,6 +162,11 @@ LONG = "Once upon a time there was a girl. " * 20
 DRAWN = FusionConfig(method="text", fuse="drawn")
 
 
+def go_on(end_id, text, logits):
+    """The logits with which the answer that the others run beside does not end."""
+    return logits.index_fill(0, torch.tensor([end_id]), -30.0) if text.startswith(STORY[:4].encode()) else logits
+
+
 @pytest.mark.parametrize("fusion", [FusionConfig(), FusionConfig(method="text", fuse="safe"), DRAWN])
 def test_answers_are_the_same_whoever_is_answered_meanwhile(make_ensemble, fusion):
     params = SamplingParams(temperature=1.0, seed=5, max_new_tokens=12)
@@ -171,6 +178,7 @@ def test_answers_are_the_same_whoever_is_answered_meanwhile(make_ensemble, fusio
         for member in ensemble.members:
             member.confidence = 4.0
             member.context_length = 4096
+            member.change = partial(go_on, member.vocabulary.eos_ids[0])
     prompts = [LONG[:300], LONG[:50], LONG[:401]]
     expected = [ensembles[0].generate(prompt, params).text for prompt in prompts]
     sizes_fed = []
@@ -180,7 +188,8 @@ def test_answers_are_the_same_whoever_is_answered_meanwhile(make_ensemble, fusio
 
     with ensembles[1].stream(STORY[:4], SamplingParams(temperature=1.0, seed=1, max_new_tokens=200)) as stream:
         next(iter(stream))
-        ensembles[1].members[0].before_pass = watch
+        for member in ensembles[1].members:
+            member.before_pass = watch
         answers = ensembles[1].generate(prompts, params)
     assert [answer.text for answer in answers] == expected
     assert 20 in sizes_fed

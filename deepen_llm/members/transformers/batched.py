@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -54,6 +54,8 @@ class BatchedRows(Rows, Generic[Cache]):
     pass of the rows that run already.
     """
 
+    tells_each = True
+
     def __init__(self, cache: Cache) -> None:
         """`cache` is empty."""
         self._cache = cache
@@ -84,6 +86,14 @@ class BatchedRows(Rows, Generic[Cache]):
         self._check_kept(tokens)
         with self._keep_even():
             return self._extend_all(tokens, Asked(measured, temperature))
+
+    def extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Tensor:
+        """See `Rows.extend_each`."""
+        self._check_kept(tokens)
+        with self._keep_even():
+            found: dict[int, Tensor] = {}
+            self._pass_all(tokens, lambda cache, rows: found.update(self._tell_each(cache, rows, tokens, num_told)))
+            return torch.cat([found[row] for row in tokens])
 
     def peek(self, branches: Sequence[Branch]) -> Tensor:
         """Logits after other tokens, from copies of the rows."""
@@ -134,17 +144,32 @@ class BatchedRows(Rows, Generic[Cache]):
         if list(tokens) == self._order:
             return self._extend(self._cache, self._order, tokens, asked)
         passes: list[tuple[list[int], Extended]] = []
-        new = [row for row in tokens if row not in self._order]
-        if len(new) < len(tokens):
-            passes.append((self._order, self._extend(self._cache, self._order, tokens, asked)))
-        if new:
-            begun = self._begin(new)
-            passes.append((new, self._extend(begun, new, tokens, asked)))
-            self._cache.merge(begun)
-            self._order = self._order + new
+        self._pass_all(tokens, lambda cache, rows: passes.append((rows, self._extend(cache, rows, tokens, asked))))
         logits = {row: one for rows, made in passes for row, one in zip(rows, made.logits, strict=True)}
         found = {row: one for _, made in passes for row, one in made.measured.items()}
         return Extended(torch.stack([logits[row] for row in tokens]), found)
+
+    def _pass_all(self, tokens: Iterable[int], run: Callable[[Cache, list[int]], object]) -> None:
+        """A pass for the rows that run, and one for those that begin, which then run too."""
+        new = [row for row in tokens if row not in self._order]
+        if any(row in self._order for row in tokens):
+            run(self._cache, self._order)
+        if new:
+            begun = self._begin(new)
+            run(begun, new)
+            self._cache.merge(begun)
+            self._order = self._order + new
+
+    def _tell_each(
+        self, cache: Cache, rows: Sequence[int], tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]
+    ) -> dict[int, Tensor]:
+        """One pass over all rows of a cache; by row the logits after its last tokens."""
+        fed = [tokens.get(row, ()) for row in rows]
+        told = {place: num_told[row] for place, row in enumerate(rows) if row in tokens}
+        kept = sorted({at for place, num in told.items() for at in range(len(fed[place]) - num, len(fed[place]))})
+        logits = self._run(cache, fed, kept)
+        ends = {place: kept.index(len(fed[place]) - 1) + 1 for place in told}
+        return {rows[place]: logits[place, ends[place] - num : ends[place]] for place, num in told.items()}
 
     def _extend(self, cache: Cache, rows: Sequence[int], tokens: Mapping[int, Sequence[int]], asked: Asked) -> Extended:
         """One pass over all rows of a cache, of which only some may have new tokens."""
