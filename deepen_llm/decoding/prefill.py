@@ -2,8 +2,8 @@
 
 A step that also reads prompts takes as long as both. So it reads no more tokens of them than take about `SHARE` times
 an ordinary step, in the order of arrival; a sequence joins the others once its members have read what they are to be
-asked for. How many tokens that is shows as they are read: the number is doubled or halved. Prompts beside which nothing
-is answered are not cut: a whole one is read fastest.
+asked for. How many tokens that is shows as they are read: twice as many are tried, or half as many. Prompts beside
+which nothing is answered are not cut: a whole one is read fastest.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ where a step takes longer than foreseen."""
 FIRST, LEAST, MOST = 64, 16, 4096
 """Tokens to begin with, and the fewest and most that a step reads. Fewer waste most of a pass over the weights."""
 INERTIA = 0.8
-"""How much of what is known of an ordinary step's time stays as it is with every further step."""
+"""How much of what is known of the time of a step, or of a piece, stays as it is with every further one."""
+NEARLY, FADING = 0.8, 0.995
+"""Twice as many tokens are tried where those so far take less than this share of what they may. Where that was too
+long, it is tried anew once what it took, faded by this with every piece, would do."""
 
 
 @final
@@ -33,6 +36,8 @@ class Prefill:
         self.num_tokens = FIRST if num_tokens is None else num_tokens
         self._is_fixed = num_tokens is not None
         self._step_s = 0.0
+        self._piece_s: dict[int, float] = {}
+        """How long pieces took, by their number of tokens; of those that took too long for a while only."""
         self._is_plain = True
         """Whether this step has fed no prompt so far."""
 
@@ -83,17 +88,24 @@ class Prefill:
 
     def note_step(self, seconds: float) -> None:
         """A step without prompts took so long."""
-        self._step_s = INERTIA * self._step_s + (1 - INERTIA) * seconds if self._step_s else seconds
+        self._step_s = _blend(self._step_s, seconds)
 
     def note_pieces(self, num_tokens: int, seconds: float) -> None:
         """So many tokens of prompts were read in so long, by the member that read most."""
-        if self._is_fixed or not self._step_s:
+        size = self.num_tokens
+        if self._is_fixed or not self._step_s or num_tokens != size:
             return
-        allowed_s = SHARE * self._step_s
-        if seconds > allowed_s:
-            self.num_tokens = max(self.num_tokens // 2, LEAST)
-        elif num_tokens == self.num_tokens and 2 * seconds < allowed_s:
-            self.num_tokens = min(self.num_tokens * 2, MOST)
+        self._piece_s[size] = _blend(self._piece_s.get(size, 0.0), seconds)
+        self._piece_s = {of: taken_s if of == size else taken_s * FADING for of, taken_s in self._piece_s.items()}
+        allowed_s, taken_s = SHARE * self._step_s, self._piece_s[size]
+        if taken_s > allowed_s and size > LEAST:
+            self.num_tokens = size // 2
+        elif taken_s < NEARLY * allowed_s and self._piece_s.get(2 * size, 0.0) <= allowed_s and size < MOST:
+            self.num_tokens = size * 2
+
+
+def _blend(before: float, seconds: float) -> float:
+    return INERTIA * before + (1 - INERTIA) * seconds if before else seconds
 
 
 def _unread(sequence: RunningSequence, members: Sequence[int]) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deepen_llm import FusionConfig, SamplingParams
-from deepen_llm.decoding.prefill import FIRST, LEAST, MOST, SHARE, Prefill
+from deepen_llm.decoding.prefill import FIRST, LEAST, MOST, Prefill
 from deepen_llm.errors import MemberError
 from tests.decoding.steps import STORY, make_members, make_sequence, make_stepper
 
@@ -205,31 +205,42 @@ def test_a_structure_holds_after_a_prompt_in_pieces(make_ensemble):
         assert ensemble.generate(LONG[:300], params).text.startswith('{"a":')
 
 
-@pytest.mark.parametrize(
-    ("num_read", "seconds", "expected"),
-    [
-        (FIRST, 2.0 * SHARE, FIRST // 2),
-        (FIRST, 0.9 * SHARE, FIRST),
-        (FIRST, 0.4 * SHARE, FIRST * 2),
-        (FIRST - 1, 0.4 * SHARE, FIRST),
-    ],
-)
-def test_a_step_reads_as_much_as_takes_a_given_share_of_a_step(num_read, seconds, expected):
-    prefill = Prefill()
+def read(prefill, cost, num):
+    """How many tokens a step reads, one after another, where so many tokens take `cost(num_tokens)` steps."""
     prefill.note_step(1.0)
-    prefill.note_pieces(num_read, seconds)
-    assert prefill.num_tokens == expected
+    found = []
+    for _ in range(num):
+        found.append(prefill.num_tokens)
+        prefill.note_pieces(prefill.num_tokens, cost(prefill.num_tokens))
+    return found
 
 
-def test_what_a_step_reads_has_a_least_and_a_most_and_is_not_changed_where_it_is_given():
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [
+        (lambda num: 0.01 * num, 128),
+        (lambda num: 0.03 * num, 32),
+        (lambda num: 1.0 + 0.001 * num, 512),
+        (lambda num: 0.001 * num, 1024),
+        (lambda num: 9.0, LEAST),
+        (lambda num: 1e-6, MOST),
+    ],
+    ids=["as it was", "slow", "any pass takes a step", "fast", "nothing fits", "nothing is too much"],
+)
+def test_a_step_reads_as_many_tokens_as_take_a_given_share_of_a_step(cost, expected):
+    found = read(Prefill(), cost, 60)
+    assert found[0] == FIRST
+    late = found[20:]
+    assert sum(num == expected for num in late) >= 0.9 * len(late)
+    assert max(late) <= 2 * expected
+
+
+def test_a_piece_that_is_not_whole_teaches_nothing_and_a_given_number_stays():
     prefill, fixed = Prefill(), Prefill(100)
-    for seconds, bound in ((1e3, LEAST), (1e-9, MOST)):
-        for one in (prefill, fixed):
-            one.note_step(1.0)
-            for _ in range(20):
-                one.note_pieces(one.num_tokens, seconds)
-        assert prefill.num_tokens == bound
-        assert fixed.num_tokens == 100
+    prefill.note_step(1.0)
+    prefill.note_pieces(FIRST - 1, 1e-6)
+    assert prefill.num_tokens == FIRST
+    assert set(read(fixed, lambda num: 9.0, 10)) == {100}
 
 
 def test_what_a_step_takes_is_learned_from_steps_without_prompts_only(vocabularies, monkeypatch):
