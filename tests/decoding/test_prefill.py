@@ -220,7 +220,7 @@ def read(prefill, cost, num):
     [
         (lambda num: 0.01 * num, 128),
         (lambda num: 0.03 * num, 32),
-        (lambda num: 1.0 + 0.001 * num, 512),
+        (lambda num: 1.0 + 0.001 * num, 256),
         (lambda num: 0.001 * num, 1024),
         (lambda num: 9.0, LEAST),
         (lambda num: 1e-6, MOST),
