@@ -18,7 +18,7 @@ from deepen_llm.decoding.sequence import RunningSequence
 SHARE = 1.5
 """How many ordinary steps the prompts of a step may take: so between two tokens of an answer pass at most 2.5, and 3
 where a step takes longer than foreseen."""
-FIRST, LEAST, MOST = 64, 16, 4096
+FIRST, LEAST, MOST = 16, 16, 4096
 """Tokens to begin with, and the fewest and most that a step reads. Fewer waste most of a pass over the weights."""
 INERTIA = 0.8
 """How much of what is known of the time of a step, or of a piece, stays as it is with every further one."""
@@ -39,16 +39,18 @@ class Prefill:
         self._piece_s: dict[int, float] = {}
         """How long pieces took, by their number of tokens; of those that took too long for a while only."""
         self._is_plain = True
-        """Whether this step has fed no prompt so far."""
+        """Whether nothing joins in this step, whose prompt would be counted as the step's own time."""
+        self._reading_s = 0.0
+        """How long pieces have been read in this step."""
 
     @contextmanager
     def time_step(self, *, is_pass: bool) -> Iterator[None]:
-        """Learn from a step that reads no prompts how long one takes, if it takes a pass at all."""
-        self._is_plain = is_pass
+        """Learn how long a step takes beside the pieces that it reads, if it takes a pass at all."""
+        self._is_plain, self._reading_s = is_pass, 0.0
         begun_s = time.perf_counter()
         yield
         if self._is_plain:
-            self.note_step(time.perf_counter() - begun_s)
+            self.note_step(time.perf_counter() - begun_s - self._reading_s)
 
     @contextmanager
     def time_pieces(self, sequences: Sequence[RunningSequence], members: Sequence[int]) -> Iterator[None]:
@@ -56,7 +58,9 @@ class Prefill:
         nums = (sum(len(s.tracks[index].next_ids) for s in sequences) for index in members)
         num_tokens, begun_s = max(nums), time.perf_counter()
         yield
-        self.note_pieces(num_tokens, time.perf_counter() - begun_s)
+        seconds = time.perf_counter() - begun_s
+        self._reading_s += seconds
+        self.note_pieces(num_tokens, seconds)
 
     def split(
         self, sequences: Sequence[RunningSequence], members: Sequence[int], *, is_waited_for: bool = False
@@ -73,8 +77,8 @@ class Prefill:
         for track in (track for sequence in sequences for track in sequence.tracks):
             track.take_piece(None)
         waiting = {s: _unread(s, members) for s in sequences}
-        self._is_plain &= not any(waiting.values())
         if not is_waited_for and all(waiting.values()):
+            self._is_plain &= not sequences
             return list(sequences), []
         room = dict.fromkeys(members, self.num_tokens)
         joining: list[RunningSequence] = []
@@ -84,10 +88,11 @@ class Prefill:
             (joining if fits else reading).append(sequence)
             for index in unread:
                 room[index] -= sequence.tracks[index].take_piece(room[index])
+        self._is_plain &= not any(waiting[sequence] for sequence in joining)
         return joining, reading
 
     def note_step(self, seconds: float) -> None:
-        """A step without prompts took so long."""
+        """A step took so long, the prompts that it read left aside."""
         self._step_s = _blend(self._step_s, seconds)
 
     def note_pieces(self, num_tokens: int, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import pytest
@@ -243,14 +244,23 @@ def test_a_piece_that_is_not_whole_teaches_nothing_and_a_given_number_stays():
     assert set(read(fixed, lambda num: 9.0, 10)) == {100}
 
 
-def test_what_a_step_takes_is_learned_from_steps_without_prompts_only(vocabularies, monkeypatch):
+def test_what_a_step_takes_is_learned_where_nothing_begins_in_it_and_pieces_are_left_aside(vocabularies, monkeypatch):
     members = make_members(vocabularies)
-    stepper = make_stepper(members)
+    stepper = make_stepper(members, prefill_tokens=16)
     noted = []
     monkeypatch.setattr(stepper._prefill, "note_step", noted.append)
-    sequence = make_sequence(members, STORY[:9])
-    stepper.run([sequence])
+    running, late = make_sequence(members, STORY[:9]), make_sequence(members, TALE[:200])
+    stepper.run([running])
     assert not noted
-    accept(stepper, sequence)
-    stepper.run([sequence])
+    accept(stepper, running)
+    stepper.run([running])
     assert len(noted) == 1
+
+    def sleep_over_pieces(fed):
+        if max(map(len, fed.values())) == 16:
+            time.sleep(0.3)
+
+    members[0].before_pass = sleep_over_pieces
+    accept(stepper, running)
+    stepper.run([running, late])
+    assert len(noted) == 2 and noted[-1] < 0.3
