@@ -40,7 +40,7 @@ class EnsembleConfig(Settings):
     prefill_tokens: int | None = Field(default=None, ge=1)
     """The most tokens of prompts that each member reads in a step while others are being answered; longer prompts take
     several steps. None: as many as take about one and a half times as long as a step without."""
-    num_speculative_tokens: int = Field(default=8, ge=0, le=64)
+    num_speculative_tokens: int = Field(default=16, ge=0, le=64)
     """How many tokens the members read ahead at most, written by the cheapest of them or looked up in the text, so that
     one pass serves several steps; the answers are the same. 0 turns it off."""
 

@@ -1,58 +1,56 @@
-"""How far to read ahead: as far as it pays, given how often what was written ahead came true.
-
-In units of what the step costs in which the tokens are checked, let a draft of k tokens be written for `write` each and
-checked for `check` each, and let each token come true with probability a. A step then yields on average
-
-    1 + a + ... + a^k  tokens for  1 + k (check + write),
-
-and k is the length with the most tokens for their cost; none where a step without a draft has more.
-"""
+"""How far to read ahead: as far as it pays, given how often what was drafted came true."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import NamedTuple, final
 
-PRIOR_TRUE, PRIOR_TESTED = 1.4, 2.0
-"""How a rate begins: as if so many tokens had come true of so many."""
-FORGETTING = 0.9
-"""How much what is known counts after the next draft."""
+FORGETTING = 0.98
+"""How much what is known counts after the next token."""
+BEGUN = 4.0
+"""How much what is taken to be so at first counts, in tokens."""
 
 
 class Cost(NamedTuple):
-    """Of one token of a draft, as shares of a step without one."""
+    """Of reading a token ahead, as shares of a step without any."""
 
     write: float
+    """A pass of the member that writes the draft."""
     check: float
+    """One more token in the passes of all."""
+
+    def pays_to_check(self, chance: float) -> bool:
+        """Whether a token that comes true with this chance is to be checked: by half more than it costs."""
+        return chance >= 1.5 * self.check
+
+    def pays_to_write_on(self, chance: float, share: float) -> bool:
+        """Whether another token is to be written behind those drafted.
+
+        The pass is wasted unless all of them come true, which they do with this chance; with this share of it the new
+        one does, too, and then a pass of all others is saved.
+        """
+        return chance * share * (1 - self.write) > (1 - chance) * self.write + self.check
 
 
 @final
 @dataclass(slots=True)
 class AcceptanceRate:
-    """How often the tokens of one kind of draft came true, of late."""
+    """How often the tokens of one source came true, of late, beside how often it said they would."""
 
-    num_true: float = PRIOR_TRUE
-    num_tested: float = PRIOR_TESTED
+    num_true: float
+    num_claimed: float = BEGUN
+
+    @classmethod
+    def begin(cls, share: float) -> AcceptanceRate:
+        """As if a few tokens were tested, of which this share came true."""
+        return cls(BEGUN * share)
 
     @property
     def share(self) -> float:
-        """The probability that a token comes true where all before it did."""
-        return self.num_true / self.num_tested
+        """What a claimed probability is worth: a factor, at most 1."""
+        return min(self.num_true / self.num_claimed, 1.0)
 
-    def note(self, num_true: int, num_tested: int) -> None:
-        """So many tokens of a draft came true, of those before which all had."""
-        self.num_true = self.num_true * FORGETTING + num_true
-        self.num_tested = self.num_tested * FORGETTING + num_tested
-
-
-def choose_length(share: float, cost: Cost, most: int) -> int:
-    """The length of a draft that pays best, from 0 to `most`."""
-    best, best_length = 1.0, 0
-    num_tokens, chance = 1.0, 1.0
-    for length in range(1, most + 1):
-        chance *= share
-        num_tokens += chance
-        pays = num_tokens / (1 + length * (cost.check + cost.write))
-        if pays > best:
-            best, best_length = pays, length
-    return best_length
+    def note(self, claimed: float, *, is_true: bool) -> None:
+        """A token before which all came true did, or did not, whose source gave it this probability."""
+        self.num_true = self.num_true * FORGETTING + is_true
+        self.num_claimed = self.num_claimed * FORGETTING + claimed

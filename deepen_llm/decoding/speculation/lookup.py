@@ -1,6 +1,6 @@
-"""What the text itself suggests: where its last tokens stood before, what came after them is likely to come again.
+"""What texts suggest: after tokens that stood somewhere before, what followed them there is likely to come again.
 
-Prompts are quoted, code and lists repeat themselves, and so do small models. The look-up costs nothing.
+Prompts are quoted, code and lists repeat themselves, answers resemble one another. Looking up costs next to nothing.
 """
 
 from __future__ import annotations
@@ -8,42 +8,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import final
 
-SIZES = (4, 3, 2)
+SIZES = (6, 4, 3, 2, 1)
 """How many of the last tokens are looked up, the most telling number first."""
 
 
 @final
 class TokenLookup:
-    """One text's tokens, by what stood before them."""
+    """What followed the last few tokens where they stood last."""
 
-    def __init__(self) -> None:
-        self._ids: list[int] = []
-        self._ends: dict[tuple[int, ...], int] = {}
-        """Where a few tokens stood last: the place behind them. Those at the very end are not in it yet."""
+    def __init__(self, max_contexts: int | None = None) -> None:
+        """Begin without any text; beyond so many contexts the older half is forgotten."""
+        self._next: dict[tuple[int, ...], int] = {}
+        self._older: dict[tuple[int, ...], int] = {}
+        self._most_young = None if max_contexts is None else max_contexts // 2
 
-    def extend(self, ids: Sequence[int]) -> None:
-        """Take in the tokens behind those that are there."""
-        for token_id in ids:
-            end = len(self._ids)
+    def note(self, ids: Sequence[int], begin: int) -> None:
+        """Take in the tokens of a text from a place on; those before it have been taken in."""
+        for end in range(begin, len(ids)):
             for size in SIZES:
                 if size <= end:
-                    self._ends[tuple(self._ids[end - size :])] = end
-            self._ids.append(token_id)
+                    self._next[tuple(ids[end - size : end])] = ids[end]
+        if self._most_young is not None and len(self._next) > self._most_young:
+            self._older, self._next = self._next, {}
 
-    @property
-    def num_tokens(self) -> int:
-        """Of the text, so far as it was taken in."""
-        return len(self._ids)
-
-    def find(self, num_tokens: int) -> tuple[int, list[int]]:
-        """What came after the last tokens where they stood before.
-
-        Returns:
-            How many of the last tokens stood there, 0 where none did, and at most `num_tokens` tokens behind them. What
-            overlaps the end goes on in a circle.
-        """
-        for size in SIZES:
-            if len(self._ids) >= size and (end := self._ends.get(tuple(self._ids[-size:]))) is not None:
-                period = self._ids[end:]
-                return size, [period[at % len(period)] for at in range(num_tokens)]
-        return 0, []
+    def find(self, last: tuple[int, ...]) -> int | None:
+        """What followed these tokens, of which there are as many as one of `SIZES`; None where they never stood."""
+        return self._next.get(last, self._older.get(last))

@@ -13,12 +13,13 @@ anew; here drafts are text, which each member has in its own tokens, and nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
 
 from deepen_llm.decoding.sequence import RunningSequence
-from deepen_llm.decoding.speculation.drafts import WRITTEN
+from deepen_llm.decoding.speculation.drafts import GIVEN, WRITTEN, Drafted, Sources
 from deepen_llm.decoding.speculation.length import Cost
 from deepen_llm.errors import DeepenError
 from deepen_llm.members.guarded import GuardedMember
@@ -29,11 +30,31 @@ CHECK_COST = 0.06
 """What one more token costs in a pass, as a share of it."""
 MOST_GIVEN = 32
 """Of a text that is given, so many tokens are read ahead."""
-SURE = 0.35
-"""A member goes on writing ahead while it gives its best token at least this much."""
-
 Feed = Callable[[Sequence[int], Sequence[RunningSequence]], None]
 """Feeds members, by position, the pending tokens of sequences."""
+
+
+@final
+@dataclass(eq=False)
+class _Writing:
+    """A text that a member goes on with."""
+
+    sequence: RunningSequence
+    most: int
+    """Tokens of the main model."""
+    ids: list[int] = field(default_factory=list)
+    """The writer's own tokens behind the text."""
+    draft: list[Drafted] = field(default_factory=list)
+    chance: float = 1.0
+    """That all of it comes true."""
+    claimed: float = 1.0
+    """The same, if the writer had its way."""
+
+    def begin(self, writer: int) -> bool:
+        """Go on from what the writer was fed already; whether it has the whole text."""
+        track = self.sequence.tracks[writer]
+        self.ids = list(track.ahead.ids)
+        return not track.alignment.missing
 
 
 @final
@@ -49,7 +70,8 @@ class Speculator:
         """Whose passes are to be saved."""
         writers = [index for index in able if index != self._costly]
         self._writer = min(writers, key=lambda index: costs[index]) if writers else None
-        self._able = able if self._costly in able else []
+        self._able = able
+        self._sources = Sources()
         total = sum(costs)
         self._looked_up = Cost(write=0.0, check=CHECK_COST)
         self._written = Cost(write=0 if self._writer is None else costs[self._writer] / total, check=CHECK_COST)
@@ -62,87 +84,81 @@ class Speculator:
         self, sequences: Sequence[RunningSequence], feed: Feed, failed: dict[RunningSequence, DeepenError]
     ) -> None:
         """Set what the members are to be fed beyond the pending tokens at this step."""
-        writing: dict[RunningSequence, int] = {}
+        writing: list[_Writing] = []
         for sequence in sequences:
             for track in sequence.tracks:
                 track.draft = []
             most = min(self._find_most(sequence), self._num_tokens)
             if most <= 0:
                 continue
-            sequence.drafts.settle(sequence.chosen_ids)
+            sequence.drafts.settle(self._sources, sequence.chosen_ids)
             if given := sequence.given_ids[:-1][:MOST_GIVEN]:
-                self._offer(sequence, None, list(given))
-                continue
-            source, ids = sequence.drafts.look_up(sequence.chosen_ids, self._looked_up, most)
-            if ids:
-                self._offer(sequence, source, ids)
-            elif length := self._find_length(sequence, most):
-                writing[sequence] = length
+                self._offer(sequence, [Drafted(token_id, GIVEN) for token_id in given])
+            elif draft := sequence.drafts.look_up(self._sources, self._looked_up, most):
+                self._offer(sequence, draft)
+            elif self._writer is not None and self._writer not in sequence.resting:
+                writing.append(_Writing(sequence, most))
         if writing and self._writer is not None:
             self._write(self._writer, writing, feed, failed)
 
     def _find_most(self, sequence: RunningSequence) -> int:
         """How many tokens may be read ahead of a sequence at this step."""
         costly = sequence.tracks[self._costly]
+        if self._costly not in self._able:
+            return 0
         begins = any(track.is_reading for track in sequence.tracks)
         if begins or costly.is_foreseen or not costly.pending or self._costly in sequence.resting:
             return 0
         return 0 if sequence.open_bytes else sequence.most_ahead
 
-    def _find_length(self, sequence: RunningSequence, most: int) -> int:
-        """How many tokens are to be written ahead; none where nobody can."""
-        if self._writer is None or self._writer in sequence.resting:
-            return 0
-        return sequence.drafts.choose_length(self._written, most)
-
-    def _offer(self, sequence: RunningSequence, source: int | None, ids: list[int], writer: int | None = None) -> None:
+    def _offer(self, sequence: RunningSequence, draft: Sequence[Drafted], writer: int | None = None) -> None:
         """Have the members check a draft, but for the one that wrote it."""
+        ids = [drafted.token_id for drafted in draft]
         vocabulary = self._members[self._main].vocabulary
         text = _decode(vocabulary.join(ids))
         for index in self._able:
             track = sequence.tracks[index]
-            if index != writer and index not in sequence.resting and not track.ahead.ids:
+            if index != writer and index not in sequence.resting and not track.is_foreseen:
                 ahead = ids if track.takes_main_tokens or index == self._main else track.foresee(text)
                 track.draft = ahead[: max(track.num_left, 0)]
-        sequence.drafts.begin(source, ids, len(sequence.chosen_ids))
+        sequence.drafts.begin(draft)
 
     def _write(
-        self,
-        writer: int,
-        writing: dict[RunningSequence, int],
-        feed: Feed,
-        failed: dict[RunningSequence, DeepenError],
+        self, writer: int, writing: Sequence[_Writing], feed: Feed, failed: dict[RunningSequence, DeepenError]
     ) -> None:
         """Have one member go on with the texts by itself, a token a pass, and offer what it writes to the others."""
-        feed([writer], list(writing))
-        active = [s for s in writing if s not in failed and not s.tracks[writer].alignment.missing]
-        written = {sequence: list(sequence.tracks[writer].ahead.ids) for sequence in active}
-        offers: dict[RunningSequence, list[int]] = {}
+        feed([writer], [one.sequence for one in writing])
+        active = [one for one in writing if one.sequence not in failed and one.begin(writer)]
         while active:
-            going: list[RunningSequence] = []
-            for sequence, token_id in zip(active, self._choose(writer, active), strict=True):
-                if token_id is not None:
-                    written[sequence].append(token_id)
-                offers[sequence] = self._translate(writer, written[sequence])
-                if token_id is not None and len(offers[sequence]) < writing[sequence]:
-                    sequence.tracks[writer].draft = [token_id]
-                    going.append(sequence)
+            going: list[_Writing] = []
+            for one, (token_id, claimed) in zip(active, self._choose(writer, active), strict=True):
+                if self._writes_on(writer, one, token_id, claimed):
+                    one.sequence.tracks[writer].draft = [token_id]
+                    going.append(one)
             if going:
-                feed([writer], going)
-            active = [sequence for sequence in going if sequence not in failed]
-        for sequence, ids in offers.items():
-            if ids and sequence not in failed:
-                self._offer(sequence, WRITTEN, ids[: self._num_tokens], writer)
+                feed([writer], [one.sequence for one in going])
+            active = [one for one in going if one.sequence not in failed]
+        for one in writing:
+            if one.draft and one.sequence not in failed:
+                self._offer(one.sequence, one.draft, writer)
 
-    def _choose(self, writer: int, sequences: Sequence[RunningSequence]) -> list[int | None]:
-        """The writer's best token for each text; None where it is not sure enough, or would end."""
-        logits = torch.stack([sequence.tracks[writer].last_logits for sequence in sequences]).float()
+    def _writes_on(self, writer: int, one: _Writing, token_id: int, claimed: float) -> bool:
+        """Draft one more token, if that pays; whether another is to be written behind it."""
+        share = self._sources.rates[WRITTEN].share * claimed
+        chance = one.chance * share
+        if not self._members[writer].vocabulary.tokens[token_id] or not self._written.pays_to_check(chance):
+            return False
+        one.ids.append(token_id)
+        one.chance, one.claimed = chance, one.claimed * claimed
+        found = self._translate(writer, one.ids)[: one.most]
+        one.draft = [Drafted(main_id, WRITTEN, one.claimed ** (1 / len(found))) for main_id in found]
+        return len(found) < one.most and self._written.pays_to_write_on(chance, share)
+
+    def _choose(self, writer: int, writing: Sequence[_Writing]) -> list[tuple[int, float]]:
+        """The writer's best token for each text, and its probability."""
+        logits = torch.stack([one.sequence.tracks[writer].last_logits for one in writing]).float()
         probs, ids = logits.softmax(dim=-1).max(dim=-1)
-        tokens = self._members[writer].vocabulary.tokens
-        return [
-            token_id if prob >= SURE and tokens[token_id] else None
-            for prob, token_id in zip(probs.tolist(), ids.tolist(), strict=True)
-        ]
+        return list(zip(ids.tolist(), probs.tolist(), strict=True))
 
     def _translate(self, writer: int, ids: Sequence[int]) -> list[int]:
         """A member's tokens as the main model's."""
