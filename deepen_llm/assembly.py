@@ -166,25 +166,24 @@ def read_tokens(members: Sequence[Member], config: FusionConfig) -> list[Canonic
     ]
 
 
-def build_stepper(
-    members: Sequence[GuardedMember],
-    main: int,
-    frame: FusionFrame,
-    config: FusionConfig,
-    num_speculative_tokens: int = 0,
-    *,
-    prefill_tokens: int | None = None,
-) -> Stepper:
-    """What takes the ensemble's steps; numbers of tokens as in `EnsembleConfig`."""
-    gate = FuseWhenUnsure(config.confidence) if config.fuse == "safe" else FuseAlways()
+def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFrame, config: EnsembleConfig) -> Stepper:
+    """What takes the ensemble's steps."""
+    fusion = config.fusion
+    gate = FuseWhenUnsure(fusion.confidence) if fusion.fuse == "safe" else FuseAlways()
     projector = words = None
-    if config.fuse != "drawn" and len(members) > 1 and config.projects and isinstance(config, ProjectingConfig):
-        limits = ExpansionLimits(config.min_mass, config.max_rows, config.max_passes)
-        projector = EnsembleProjector(members, main, frame, limits, align_eos=config.align_eos)
+    if fusion.fuse != "drawn" and len(members) > 1 and fusion.projects and isinstance(fusion, ProjectingConfig):
+        limits = ExpansionLimits(fusion.min_mass, fusion.max_rows, fusion.max_passes)
+        projector = EnsembleProjector(members, main, frame, limits, align_eos=fusion.align_eos)
         words = WordWeigher([member.vocabulary for member in members], main)
-    has_speculator = num_speculative_tokens and config.fuse != "drawn"
-    speculator = Speculator(members, main, num_speculative_tokens) if has_speculator else None
-    return Stepper(members, main, frame, gate, projector, words, speculator, prefill=Prefill(prefill_tokens))
+    speculator, prefill = _build_speculator(members, main, config), Prefill(config.prefill_tokens)
+    return Stepper(members, main, frame, gate, projector, words, speculator, prefill=prefill)
+
+
+def _build_speculator(members: Sequence[GuardedMember], main: int, config: EnsembleConfig) -> Speculator | None:
+    """What has the members read ahead; None where they do not, or where one is drawn, which nobody else checks."""
+    num_tokens, remembers = config.num_speculative_tokens, config.drafts_from_answers
+    is_drawn = config.fusion.fuse == "drawn" and len(members) > 1
+    return Speculator(members, main, num_tokens, remembers_answers=remembers) if num_tokens and not is_drawn else None
 
 
 def build_drawing(
