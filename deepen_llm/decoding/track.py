@@ -254,6 +254,12 @@ class Track:
         self.ahead = self.ahead.extended(self.draft, places)
         self.draft = []
 
+    def measure_ahead(self) -> list[float]:
+        """The natural-log probability of each of the tokens that were read ahead, by the member's logits before it."""
+        if not self.ahead.ids or self.batch is None:
+            return []
+        return measure([Place(self.batch, self.place), *self.ahead.places[:-1]], self.ahead.ids)
+
     def drop_ahead(self) -> None:
         """Forget what was read ahead: the text went on in another way.
 
