@@ -79,6 +79,18 @@ class Track:
         self.num_extra_rows = self.num_extra_passes = self.num_abstained = 0
         self.truncated_mass = 0.0
         """Summed over steps."""
+        self.measures_text = True
+        """Whether what the member gives the tokens of an answer is measured as they are fed."""
+        self._held: list[str] | None = None
+        """While the member writes: the text that its alignment has not been told of."""
+        self._held_bytes = b""
+        self.is_reading = True
+        """Whether some of the prompt has not been fed yet."""
+        self._num_next: int | None = None
+        """How many of the pending tokens the next pass feeds; None: all."""
+        self._read: list[int] = []
+        self._prompt_logprobs: list[float] | None = []
+        """The prompt's tokens that were fed, and what was measured of the last of them; None where that is not told."""
         self._row: int | None = None
         if len(self.pending) >= member.context_length:
             raise self.context_error()
@@ -154,21 +166,57 @@ class Track:
             self._num_measured = max(num_tokens, self._num_measured)
 
     @property
+    def next_ids(self) -> list[int]:
+        """The pending tokens that the next pass feeds: mostly all."""
+        return self.pending[: self._num_next]
+
+    def take_piece(self, most: int | None) -> int:
+        """Have the next pass feed no more of the pending tokens than so many, None for all; how many it feeds."""
+        self._num_next = most
+        return len(self.next_ids)
+
+    @property
     def num_measured(self) -> int:
-        """How many of the pending tokens are to be measured as they are fed."""
-        wanted = 0 if self._is_main else len(self.pending)
-        if not self.num_fed:
-            wanted = self._num_measured + len(self.pending) - self._num_prompt if self._num_measured else 0
-        return max(min(wanted, len(self.pending) - 1), 0)
+        """How many of the tokens that the next pass feeds are to be measured: their last ones, never the first."""
+        num_next = len(self.next_ids)
+        wanted = num_next if self.measures_text and not self._is_main else 0
+        if self.is_reading:
+            wanted = num_next - self._num_unmeasured
+        return max(min(wanted, num_next - 1), 0)
+
+    @property
+    def _num_unmeasured(self) -> int:
+        """How many of the prompt's pending tokens come before those to be measured; negative where some were fed."""
+        num_more = self.num_fed + len(self.pending) - self._num_prompt
+        return len(self.pending) - (self._num_measured + num_more if self._num_measured else 0)
 
     def note_fed(self, batch: Tensor, place: int, measured: Sequence[float] | None = None) -> None:
-        """Record that the pending tokens went through a forward pass, as one row of it; and what was measured."""
-        if measured is not None and not self.num_fed:
-            self.prompt = MeasuredPrompt(self.member.vocabulary, tuple(self.pending), measured)
-        self.own.feed(self.num_fed, self.pending, measured or ())
-        self.num_fed += len(self.pending)
-        self.pending = []
+        """Record that tokens went through a forward pass, as one row of it; and what was measured."""
+        ids = self.next_ids
+        if self.is_reading:
+            measured = self._note_prompt(ids, measured)
+        self.own.feed(self.num_fed, ids, measured or ())
+        self.num_fed += len(ids)
+        self.pending, self._num_next = self.pending[len(ids) :], None
+        self.is_reading = self.is_reading and bool(self.pending)
         self.batch, self.place = batch, place
+
+    def _note_prompt(self, ids: Sequence[int], measured: Sequence[float] | None) -> Sequence[float] | None:
+        """Record a piece of the prompt, all of it mostly; what was measured of it.
+
+        What the first token was given is known from the pass before it.
+        """
+        if self.num_measured and measured is None:
+            self._prompt_logprobs = None  # the member does not tell
+        if self._num_unmeasured <= 0 and self.logits is not None:
+            measured = [float(self.logits.float().log_softmax(dim=-1)[ids[0]]), *(measured or ())]
+        self._read += ids
+        if self._prompt_logprobs is None:
+            return None
+        self._prompt_logprobs += measured or ()
+        if len(ids) == len(self.pending) and self._prompt_logprobs:
+            self.prompt = MeasuredPrompt(self.member.vocabulary, tuple(self._read), self._prompt_logprobs)
+        return measured
 
     @property
     def is_foreseen(self) -> bool:
@@ -252,8 +300,11 @@ class Track:
         self.projection = None
         if self.takes_main_tokens:
             self.pending.append(token_id)
-        else:
+        elif self._held is None:
             self._push_text(text, open_bytes)
+        else:
+            self._held.append(text)
+            self._held_bytes = open_bytes
 
     def _push_text(self, text: str, open_bytes: bytes) -> None:
         """Continue with text, which may change how the last tokens are cut: roll back to what is unchanged."""
@@ -270,6 +321,38 @@ class Track:
             self.drop_ahead()
             self.member.rollback(self.row, self.num_fed - kept)
             self.num_fed = kept
+        self.pending = ids[self.num_fed :]
+
+    def rewind(self, num_tokens: int) -> None:
+        """Take back what the row holds beyond so many tokens.
+
+        Raises:
+            MemberError: The member failed.
+        """
+        if num_tokens < self.num_fed:
+            self.drop_ahead()
+            self.own.keep(num_tokens)
+            self.member.rollback(self.row, self.num_fed - num_tokens)
+            self.num_fed = num_tokens
+
+    def begin_writing(self) -> None:
+        """The member writes: its row goes on with tokens of its own, and text waits until it has ended."""
+        self._held, self._held_bytes = [], b""
+
+    def end_writing(self, fed: Sequence[int]) -> None:
+        """Read again, with the text that came meanwhile.
+
+        Args:
+            fed: What the row holds. It keeps that as far as the tokenizer cuts the text so.
+
+        Raises:
+            MemberError: The member failed.
+        """
+        held, self._held = "".join(self._held or ()), None
+        self.alignment.append(held, self._held_bytes)
+        ids = self.alignment.ids
+        kept = next((at for at, (a, b) in enumerate(zip(fed, ids, strict=False)) if a != b), min(len(fed), len(ids)))
+        self.rewind(kept - 1 if kept == len(ids) < self.num_fed else kept)
         self.pending = ids[self.num_fed :]
 
     def branch(self, path: Path) -> Branch:

@@ -114,7 +114,7 @@ class Speculator:
         costly = sequence.tracks[self._costly]
         if self._costly not in self._able:
             return 0
-        begins = any(not track.num_fed for track in sequence.tracks)
+        begins = any(track.is_reading for track in sequence.tracks)
         if begins or costly.is_foreseen or not costly.pending or self._costly in sequence.resting:
             return 0
         return 0 if sequence.open_bytes else sequence.most_ahead

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -51,8 +51,9 @@ class Asked(NamedTuple):
 class BatchedRows(Rows, Generic[Cache]):
     """Running rows of one model in one cache.
 
-    Rows that begin are prefilled in a batch of their own and then join, so that a long prompt does not widen the
-    pass of the rows that run already.
+    Rows that begin are prefilled in a batch of their own, so that a long prompt does not widen the pass of the rows
+    that run already, and join these once they are fed together with them: a prompt that is read in pieces costs them
+    nothing.
     """
 
     tells_each = True
@@ -61,6 +62,8 @@ class BatchedRows(Rows, Generic[Cache]):
         """`cache` is empty."""
         self._cache = cache
         self._order: list[int] = []
+        self._apart: list[tuple[list[int], Cache]] = []
+        """Rows that have not joined the others yet, and what they have in memory, by the pass in which they began."""
         self._lost: set[int] = set()
 
     @abstractmethod
@@ -100,6 +103,8 @@ class BatchedRows(Rows, Generic[Cache]):
         """Logits after other tokens, from copies of the rows."""
         self._check_kept(row for row, _, _ in branches)
         leaves, places = find_leaves(branches)
+        with self._keep_even():
+            self._join({row for row, _, _ in leaves})
         cache = self._cache.copy_rows([self._order.index(row) for row, _, _ in leaves])
         for index, (_, num_back, _) in enumerate(leaves):
             if num_back:
@@ -112,12 +117,17 @@ class BatchedRows(Rows, Generic[Cache]):
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last `num_tokens` tokens of a row."""
         self._check_kept([row])
+        rows, cache = self._find(row)
         if num_tokens:
-            self._cache.rollback(self._order.index(row), num_tokens)
+            cache.rollback(rows.index(row), num_tokens)
 
     def release(self, row: int) -> None:
         """Free a row; a row that never ran has nothing to free."""
         self._lost.discard(row)
+        self._apart = [(rows, cache) for rows, cache in self._apart if rows != [row]]
+        if any(row in rows for rows, _ in self._apart):
+            with self._keep_even():
+                self._join({row})
         if row in self._order:
             index = self._order.index(row)
             self._order.remove(row)
@@ -155,15 +165,45 @@ class BatchedRows(Rows, Generic[Cache]):
         return Extended(torch.stack([logits[row] for row in tokens]), found)
 
     def _pass_all(self, tokens: Iterable[int], run: Callable[[Cache, list[int]], object]) -> None:
-        """A pass for the rows that run, and one for those that begin, which then run too."""
-        new = [row for row in tokens if row not in self._order]
-        if any(row in self._order for row in tokens):
+        """A pass for the rows that run, and one for those that begin, or have begun and go on by themselves."""
+        fed = set(tokens)
+        new = [row for row in tokens if row not in self._order and not any(row in rows for rows, _ in self._apart)]
+        touched = [(rows, cache) for rows, cache in self._apart if not fed.isdisjoint(rows)]
+        if len(touched) == 1 and fed == set(touched[0][0]):
+            self._run_apart(*touched[0], run)
+            return
+        self._join(fed)
+        if not fed.isdisjoint(self._order):
             run(self._cache, self._order)
         if new:
             begun = self._begin(new)
             run(begun, new)
-            self._cache.merge(begun)
-            self._order = self._order + new
+            self._apart.append((new, begun))
+            if not self._order or len(new) < len(fed):
+                self._join(fed)
+
+    def _run_apart(self, rows: list[int], cache: Cache, run: Callable[[Cache, list[int]], object]) -> None:
+        """A pass for rows that have begun and not joined the others; where it fails, they are lost."""
+        try:
+            run(cache, rows)
+        except BaseException:
+            self._apart = [one for one in self._apart if one[0] is not rows]
+            self._lost.update(rows)
+            raise
+
+    def _join(self, fed: Collection[int]) -> None:
+        """Those of some rows that are apart join the others, and so do those with which they began."""
+        for rows, cache in list(self._apart):
+            if not set(fed).isdisjoint(rows):
+                self._apart = [one for one in self._apart if one[0] is not rows]
+                self._lost.update(rows)  # unless they come through
+                self._cache.merge(cache)
+                self._lost.difference_update(rows)
+                self._order = [*self._order, *rows]
+
+    def _find(self, row: int) -> tuple[list[int], Cache]:
+        """The rows among which one is, and what they have in memory."""
+        return next(((rows, cache) for rows, cache in self._apart if row in rows), (self._order, self._cache))
 
     def _tell_each(
         self, cache: Cache, rows: Sequence[int], tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import starmap
 from typing import NamedTuple
 
 from deepen_llm.members.base import Branch
@@ -21,8 +22,7 @@ def find_leaves(branches: Sequence[Branch]) -> Leaves:
     """Find the branches to run."""
     leaves: list[Branch] = []
     places = [(0, 0)] * len(branches)
-    for at in sorted(range(len(branches)), key=lambda at: -len(branches[at].ids)):
-        branch = branches[at]
+    for at, branch in sorted(enumerate(starmap(Branch, branches)), key=lambda pair: -len(pair[1].ids)):
         number = next((number for number, leaf in enumerate(leaves) if _goes_on(leaf, branch)), len(leaves))
         if number == len(leaves):
             leaves.append(branch)
