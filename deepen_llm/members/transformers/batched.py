@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
@@ -29,6 +30,13 @@ class RowCache(Protocol):
     def drop(self, index: int) -> None:
         """Remove a row."""
 
+    def compact(self) -> None:
+        """Let go of what no row needs."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+
     def clear(self) -> None:
         """Remove every row."""
 
@@ -37,6 +45,17 @@ class RowCache(Protocol):
 
 
 Cache = TypeVar("Cache", bound=RowCache)
+
+
+@dataclass(frozen=True, slots=True)
+class Aside(Generic[Cache]):
+    """A row that is in no batch: the only one of a cache that nobody changes, without some of its last tokens.
+
+    Rows that begin with the same tokens share the cache, until they are fed.
+    """
+
+    cache: Cache
+    num_back: int = 0
 
 
 class Asked(NamedTuple):
@@ -58,6 +77,9 @@ class BatchedRows(Rows, Generic[Cache]):
         """`cache` is empty."""
         self._cache = cache
         self._order: list[int] = []
+        self._aside: dict[int, Aside[Cache]] = {}
+        self._copied: tuple[int, Aside[Cache]] | None = None
+        """A row of the batch that was copied, until something changes: several may begin with what it holds."""
         self._lost: set[int] = set()
 
     @abstractmethod
@@ -82,12 +104,13 @@ class BatchedRows(Rows, Generic[Cache]):
     ) -> Extended:
         """See `Rows.extend`."""
         self._check_kept(tokens)
+        self._copied = None
         with self._keep_even():
             return self._extend_all(tokens, Asked(measured, temperature))
 
     def peek(self, branches: Sequence[Branch]) -> Tensor:
         """Logits after other tokens, from copies of the rows."""
-        self._check_kept(row for row, _, _ in branches)
+        self._join([row for row, _, _ in branches])
         cache = self._cache.copy_rows([self._order.index(row) for row, _, _ in branches])
         for index, (_, num_back, _) in enumerate(branches):
             if num_back:
@@ -96,13 +119,29 @@ class BatchedRows(Rows, Generic[Cache]):
 
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last `num_tokens` tokens of a row."""
-        self._check_kept([row])
+        self._join([row])
+        self._copied = None
         if num_tokens:
             self._cache.rollback(self._order.index(row), num_tokens)
+
+    def fork(self, row: int, new: int, num_back: int) -> int:
+        """Begin a row outside the batch, which it joins when it is fed."""
+        source = self._set_aside(row)
+        self._aside[new] = Aside(source.cache, source.num_back + num_back)
+        return num_back
+
+    def park(self, row: int) -> int:
+        """Take a row out of the batch; how many bytes it takes."""
+        aside = self._set_aside(row)
+        self.release(row)
+        self._aside[row] = aside
+        return aside.cache.nbytes
 
     def release(self, row: int) -> None:
         """Free a row; a row that never ran has nothing to free."""
         self._lost.discard(row)
+        self._aside.pop(row, None)
+        self._copied = None
         if row in self._order:
             index = self._order.index(row)
             self._order.remove(row)
@@ -137,14 +176,54 @@ class BatchedRows(Rows, Generic[Cache]):
         new = [row for row in tokens if row not in self._order]
         if len(new) < len(tokens):
             passes.append((self._order, self._extend(self._cache, self._order, tokens, asked)))
-        if new:
-            begun = self._begin(new)
-            passes.append((new, self._extend(begun, new, tokens, asked)))
-            self._cache.merge(begun)
-            self._order = self._order + new
+        for rows, begun in self._begin_groups(new):
+            passes.append((rows, self._extend(begun, rows, tokens, asked)))
+            self._merge(rows, begun)
         logits = {row: one for rows, made in passes for row, one in zip(rows, made.logits, strict=True)}
         found = {row: one for _, made in passes for row, one in made.measured.items()}
         return Extended(torch.stack([logits[row] for row in tokens]), found)
+
+    def _begin_groups(self, rows: Sequence[int]) -> Iterator[tuple[list[int], Cache]]:
+        """Rows that are not in the batch yet, with what they hold: the empty ones, and those that share a cache."""
+        if empty := [row for row in rows if row not in self._aside]:
+            yield empty, self._begin(empty)
+        groups: dict[int, list[int]] = {}
+        for row in rows:
+            if row in self._aside:
+                groups.setdefault(id(self._aside[row].cache), []).append(row)
+        for group in groups.values():
+            asides = [self._aside[row] for row in group]
+            cache = asides[0].cache.copy_rows([0] * len(group))
+            for index, aside in enumerate(asides):
+                if aside.num_back:
+                    cache.rollback(index, aside.num_back)
+            yield group, cache
+
+    def _merge(self, rows: Sequence[int], cache: Cache) -> None:
+        """Take rows into the batch."""
+        self._cache.merge(cache)
+        self._order = [*self._order, *rows]
+        for row in rows:
+            self._aside.pop(row, None)
+
+    def _join(self, rows: Sequence[int]) -> None:
+        """Take those of some rows into the batch that are outside it and hold something."""
+        self._check_kept(rows)
+        if outside := [row for row in dict.fromkeys(rows) if row in self._aside]:
+            with self._keep_even():
+                for group, cache in self._begin_groups(outside):
+                    self._merge(group, cache)
+
+    def _set_aside(self, row: int) -> Aside[Cache]:
+        """What a row holds, in a cache of its own."""
+        self._check_kept([row])
+        if row in self._aside:
+            return self._aside[row]
+        if self._copied is None or self._copied[0] != row:
+            cache = self._cache.copy_rows([self._order.index(row)])
+            cache.compact()
+            self._copied = (row, Aside(cache))
+        return self._copied[1]
 
     def _extend(self, cache: Cache, rows: Sequence[int], tokens: Mapping[int, Sequence[int]], asked: Asked) -> Extended:
         """One pass over all rows of a cache, of which only some may have new tokens."""
