@@ -9,6 +9,7 @@ from typing import Any
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, WeightingConfig
 from deepen_llm.config.fusion import ProjectingConfig
 from deepen_llm.decoding.gating import FuseAlways, FuseWhenUnsure
+from deepen_llm.decoding.prefixes import Prefixes
 from deepen_llm.decoding.projecting import EnsembleProjector
 from deepen_llm.decoding.step import Stepper
 from deepen_llm.errors import ConfigError, quote
@@ -163,7 +164,14 @@ def read_tokens(members: Sequence[Member], config: FusionConfig) -> list[Canonic
     ]
 
 
-def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFrame, config: FusionConfig) -> Stepper:
+def build_stepper(
+    members: Sequence[GuardedMember],
+    main: int,
+    frame: FusionFrame,
+    config: FusionConfig,
+    *,
+    prefix_cache_bytes: int = 0,
+) -> Stepper:
     """What takes the ensemble's steps."""
     gate = FuseAlways() if config.fuse == "always" else FuseWhenUnsure(config.confidence)
     projector = words = None
@@ -171,7 +179,8 @@ def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFram
         limits = ExpansionLimits(config.min_mass, config.max_rows, config.max_passes)
         projector = EnsembleProjector(members, main, frame, limits, align_eos=config.align_eos)
         words = WordWeigher([member.vocabulary for member in members], main)
-    return Stepper(members, main, frame, gate, projector, words)
+    prefixes = Prefixes(members, prefix_cache_bytes)
+    return Stepper(members, main, frame, gate, projector, words, prefixes=prefixes)
 
 
 def build_weighting(members: Sequence[GuardedMember], config: EnsembleConfig) -> Weighting:

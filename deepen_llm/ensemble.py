@@ -76,7 +76,13 @@ class Ensemble:
         self.turns = turns or Turns()
         """Taken by each step: see `__init__`."""
         self._engine = Engine(
-            build_stepper(self._guarded, self._main, frame, self.config.fusion),
+            build_stepper(
+                self._guarded,
+                self._main,
+                frame,
+                self.config.fusion,
+                prefix_cache_bytes=self.config.prefix_cache_bytes,
+            ),
             weighting,
             self.config.max_batch_size,
             num_threads=choose_num_threads(self._guarded),

@@ -15,6 +15,8 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = field(default=0, compare=False)
+    """How many of the prompt's the main model had read before, and was not fed again."""
 
     @property
     def total_tokens(self) -> int:
@@ -63,6 +65,8 @@ class FusionReport:
     """The members' weights as they were last, in their order, summing to 1."""
     num_forced: int = 0
     """Steps at which a structure left no choice: no member was asked."""
+    num_cached: tuple[int, ...] = ()
+    """How many tokens of the prompt each member had read before, in an earlier request or another that runs."""
 
     @property
     def share_fused(self) -> float:
@@ -156,7 +160,8 @@ class Generation:
     @property
     def total_usage(self) -> Usage:
         """That of this answer and its alternatives: the prompt once, and what was generated for each."""
-        return Usage(self.usage.prompt_tokens, sum(answer.usage.completion_tokens for answer in self.answers))
+        num_completed = sum(answer.usage.completion_tokens for answer in self.answers)
+        return Usage(self.usage.prompt_tokens, num_completed, self.usage.cached_tokens)
 
     @staticmethod
     def join(answers: Sequence[Generation]) -> Generation:

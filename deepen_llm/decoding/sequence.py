@@ -182,6 +182,7 @@ class RunningSequence(ABC):
             num_abstained=sum(track.num_abstained for track in self.tracks),
             weights=() if self._word is None else self._word.weights.current,
             num_forced=self._num_forced,
+            num_cached=tuple(track.num_reused for track in self.tracks),
         )
 
     def restrict(self, logprobs: Tensor) -> Tensor:

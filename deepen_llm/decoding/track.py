@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deepen_llm.decoding.alignment import Alignment
 from deepen_llm.decoding.own_probability import OwnProbability
+from deepen_llm.decoding.past import LEAST_TOKENS, Past
 from deepen_llm.decoding.prompt_words import MeasuredPrompt
 from deepen_llm.decoding.token_boundary import TokenBoundary
 from deepen_llm.errors import ContextLengthError
@@ -53,8 +54,12 @@ class Track:
         self.takes_main_tokens = takes_main_tokens
         self.alignment = Alignment(member.vocabulary, prompt, num_spaces=num_spaces)
         self.pending = list(prompt.ids)
-        self.num_fed = 0
-        """Tokens in the member's cache."""
+        self.fed: list[int] = []
+        """The tokens in the member's cache."""
+        self.num_reused = 0
+        """How many of them another row had read before."""
+        self.has_begun = False
+        """Whether the member has been fed."""
         self.batch: Tensor | None = None
         """Next-token logits `(rows, num_logits)` of the last pass that the track was part of."""
         self.place = 0
@@ -119,6 +124,11 @@ class Track:
         return self._row
 
     @property
+    def num_fed(self) -> int:
+        """How many tokens are in the member's cache."""
+        return len(self.fed)
+
+    @property
     def num_left(self) -> int:
         """Tokens for which the member's context has room after the pending ones; negative where they do not fit."""
         return self.member.context_length - self.num_fed - len(self.pending)
@@ -148,18 +158,60 @@ class Track:
     def num_measured(self) -> int:
         """How many of the pending tokens are to be measured as they are fed."""
         wanted = 0 if self._is_main else len(self.pending)
-        if not self.num_fed:
-            wanted = self._num_measured + len(self.pending) - self._num_prompt if self._num_measured else 0
+        if not self.has_begun:
+            wanted = self._num_to_measure
         return max(min(wanted, len(self.pending) - 1), 0)
+
+    @property
+    def _num_to_measure(self) -> int:
+        """Of how many of its last tokens a track that has not begun is to know how probable they were."""
+        num_tokens = len(self.fed) + len(self.pending)
+        wanted = self._num_measured + num_tokens - self._num_prompt if self._num_measured else 0
+        return max(min(wanted, num_tokens - 1), 0)
+
+    @property
+    def past(self) -> Past:
+        """What the row holds."""
+        return Past(self.fed, self.own.first(self.num_fed))
+
+    @property
+    def coming(self) -> Past:
+        """What the row of a track that has not begun will hold once it is fed, if the member tells what is measured."""
+        ids, num_due = [*self.fed, *self.pending], self._num_to_measure
+        known = [*self.own.first(len(ids)), *[math.nan] * len(ids)]
+        return Past(ids, [*known[: len(ids) - num_due], *[0.0] * num_due], num_due)
+
+    def begin_behind(self, row: int, past: Past, num_tokens: int) -> None:
+        """Take a row that holds so many of another's tokens, at most as many as `Past.count_usable` says."""
+        self._row, self.num_reused = row, num_tokens
+        self.own.begin(past.logprobs[: min(num_tokens + 1, self.coming.count_common(past))])
+        self.fed, self.pending = self.pending[:num_tokens], self.pending[num_tokens:]
+
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether the row holds enough that another may begin with."""
+        return self._row is not None and self.has_begun and self.num_fed >= LEAST_TOKENS and not self._source_ids
+
+    def detach(self) -> int:
+        """Hand the row over: it is no longer the track's to release."""
+        row, self._row = self.row, None
+        return row
 
     def note_fed(self, batch: Tensor, place: int, measured: Sequence[float] | None = None) -> None:
         """Record that the pending tokens went through a forward pass, as one row of it; and what was measured."""
-        if measured is not None and not self.num_fed:
-            self.prompt = MeasuredPrompt(self.member.vocabulary, tuple(self.pending), measured)
         self.own.feed(self.num_fed, self.pending, measured or ())
-        self.num_fed += len(self.pending)
+        if not self.has_begun:
+            self._note_prompt()
+        self.fed += self.pending
         self.pending = []
         self.batch, self.place = batch, place
+
+    def _note_prompt(self) -> None:
+        """Keep what the prompt was given, if that is known of all tokens of which it is asked."""
+        num, self.has_begun = self._num_to_measure, True
+        logprobs = self.own.last(num)
+        if num and not any(map(math.isnan, logprobs)):
+            self.prompt = MeasuredPrompt(self.member.vocabulary, (*self.fed, *self.pending), logprobs)
 
     def push(self, token_id: int, text: str, open_bytes: bytes) -> None:
         """Continue with a token of the main model.
@@ -187,7 +239,7 @@ class Track:
             kept -= 1  # the last one that stays tells what the first new one is given
         if kept < self.num_fed:
             self.member.rollback(self.row, self.num_fed - kept)
-            self.num_fed = kept
+            del self.fed[kept:]
         self.pending = ids[self.num_fed :]
 
     def branch(self, path: Path) -> Branch:

@@ -81,7 +81,8 @@ class Member(ABC):
 
     A forward pass has a start and a result, so that members elsewhere run at the same time: the engine starts a pass in
     every member and then takes the results. Passes take effect in the order in which they were started, and every
-    result is taken. Between the start and the result of a pass none of its rows is rolled back, forked, parked or released.
+    result is taken. Between the start and the result of a pass none of its rows is rolled back, forked, parked or
+    released.
     """
 
     name: str
@@ -242,7 +243,9 @@ class Member(ABC):
             ClosedError: The member was closed.
             TypeError: The member cannot do so.
         """
-        raise TypeError(f"a member of kind {self.kind!r} cannot begin a row with the tokens of row {row}")
+        raise TypeError(
+            f"a member of kind {self.kind!r} cannot begin a row with all tokens of row {row} but the last {num_back}"
+        )
 
     def park(self, row: int) -> int:
         """Set a row aside, which is then good for `fork` and `release` only; for members that `can_fork`.
