@@ -128,6 +128,11 @@ class Member(ABC):
         return None
 
     @property
+    def tells_each(self) -> bool:
+        """Whether it has `start_extend_each`, with which the engine reads ahead; where not, it takes a token a pass."""
+        return False
+
+    @property
     def num_parameters(self) -> int | None:
         """How large the model is, in parameters; None where the member cannot say."""
         return None
@@ -198,6 +203,26 @@ class Member(ABC):
         Raises:
             ClosedError: The member was closed.
         """
+
+    def start_extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Pending:
+        """As `start_extend`, with logits after several tokens of a row; for members with `tells_each`.
+
+        Args:
+            tokens: The new tokens, by row.
+            num_told: By row, after how many of its last new tokens the logits are to come: at least one, at most all.
+
+        Returns:
+            Logits to come, (sum of num_told, num_logits): the rows in the order of `tokens`, those of one row in the
+            order of its tokens.
+
+        Raises:
+            ClosedError: The member was closed.
+            TypeError: The member cannot tell them.
+        """
+        raise TypeError(
+            f"a member of kind {self.kind!r} tells no more than the logits after a row's last token; asked for "
+            f"{sum(num_told.values())} of {len(tokens)} rows"
+        )
 
     @abstractmethod
     def start_peek(self, branches: Sequence[Branch]) -> Pending:

@@ -104,6 +104,15 @@ class BorrowedMember(Member):
         """As the lender does it."""
         return self._lender.start_extend(tokens, measured, temperature=temperature)
 
+    @property
+    def tells_each(self) -> bool:
+        """Whether the lender does."""
+        return self._lender.tells_each
+
+    def start_extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Pending:
+        """As the lender does it."""
+        return self._lender.start_extend_each(tokens, num_told)
+
     def start_peek(self, branches: Sequence[Branch]) -> Pending:
         """As the lender does it."""
         return self._lender.start_peek(branches)

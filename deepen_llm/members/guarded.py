@@ -180,6 +180,24 @@ class GuardedMember:
             self.member, list(tokens), lambda: self._start_extend(tokens, measured), measured, self.temperature
         )
 
+    @property
+    def tells_each(self) -> bool:
+        """Whether it tells the logits after each of several tokens."""
+        return self.member.tells_each
+
+    def start_extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> GuardedPass:
+        """Begin to feed rows, for the logits after several tokens of each: see `Member.start_extend_each`.
+
+        Raises nothing: `GuardedPass.result` does.
+        """
+        rows = [row for row in tokens for _ in range(num_told[row])]
+        return GuardedPass(
+            self.member,
+            rows,
+            lambda: self.member.start_extend_each(tokens, num_told),
+            temperature=self.temperature,
+        )
+
     def start_peek(self, branches: Sequence[Branch]) -> GuardedPass:
         """Begin to compute what would come after other tokens. Raises nothing: `GuardedPass.result` does."""
         return GuardedPass(

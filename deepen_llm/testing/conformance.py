@@ -277,6 +277,30 @@ class MemberConformance(ABC):
             close = got == due or abs(got - due) <= limit
             assert close, f"`measured` gives place {place} {got} nats, `extend` {due}: further apart than {limit}"
 
+    def test_logits_after_each_token_equal_those_of_a_token_a_pass(self) -> None:
+        """Of rows that run and rows that begin, of all their tokens or some; or the member does not tell them."""
+        if not self.member.tells_each:
+            with suppress(TypeError):
+                self.member.start_extend_each({self.member.open(): self.ids[:2]}, {0: 2})
+                raise AssertionError("`start_extend_each` of a member without `tells_each` must raise a TypeError")
+            return
+        runs, begins, idle = (self.member.open() for _ in range(3))
+        self.member.extend({idle: self.others[:2]})
+        self.member.extend({runs: self.ids[:2]})
+        tokens = {runs: self.ids[2:6], begins: self.others[:3]}
+        logits = self.member.start_extend_each(tokens, {runs: 3, begins: 2}).result()
+        expected = [self.ids[:4], self.ids[:5], self.ids[:6], self.others[:2], self.others[:3]]
+        self._check_all(logits, [self._after(ids) for ids in expected], "after each of several tokens")
+        self.member.rollback(runs, 3)
+        self._check_equal(
+            self.member.extend({runs: self.ids[3:5]})[0],
+            self._after(self.ids[:5]),
+            "of tokens that were taken back after they were fed together",
+        )
+        self._check_equal(
+            self.member.extend({idle: self.others[2:3]})[0], self._after(self.others[:3]), "of a row that took no part"
+        )
+
     def test_passes_take_effect_in_the_order_of_their_start(self) -> None:
         """Passes that are started one after the other and whose results are taken later, in order."""
         row, other = self.member.open(), self.member.open()

@@ -111,6 +111,15 @@ class FaultyMember(Member):
         """Begin to feed each row its new tokens."""
         return self._start("start_extend", lambda: self.member.start_extend(tokens, measured, temperature=temperature))
 
+    @property
+    def tells_each(self) -> bool:
+        """Whether the member does."""
+        return self.member.tells_each
+
+    def start_extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Pending:
+        """Begin to feed each row its new tokens: a `start_extend` as well."""
+        return self._start("start_extend", lambda: self.member.start_extend_each(tokens, num_told))
+
     def start_peek(self, branches: Sequence[Branch]) -> Pending:
         """Begin to compute what would come after other tokens."""
         return self._start("start_peek", lambda: self.member.start_peek(branches))

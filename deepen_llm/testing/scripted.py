@@ -37,6 +37,7 @@ class ScriptedMember(Member):
         context_length: int = 512,
         confidence: float = 8.0,
         seed: int = 0,
+        tells_each: bool = False,
     ) -> None:
         """Learn the texts.
 
@@ -47,6 +48,7 @@ class ScriptedMember(Member):
             confidence: The logit of the next token; all others have 0.
             seed: Of the embeddings of special tokens. Tokens with the same bytes have the same embedding in all
             members.
+            tells_each: Whether it tells the logits after each of several tokens, so that the engine reads ahead.
         """
         self.name = vocabulary.name
         self.vocabulary = vocabulary
@@ -60,6 +62,7 @@ class ScriptedMember(Member):
         self.measured: list[list[int]] = []
         self.rows: dict[int, list[int]] = {}
         self.num_rolled_back = 0
+        self._tells_each = tells_each
         self.is_closed = False
         # Common tokens get common directions, so that the members' relative spaces agree.
         self._embeddings = torch.stack([_direction(token, seed) for token in vocabulary.tokens])
@@ -78,6 +81,11 @@ class ScriptedMember(Member):
     def weight_bytes(self) -> int:
         """Memory of the embeddings."""
         return self._embeddings.nbytes
+
+    @property
+    def tells_each(self) -> bool:
+        """As it was made."""
+        return self._tells_each
 
     @property
     def cache_bytes_per_token(self) -> int | None:
@@ -104,16 +112,18 @@ class ScriptedMember(Member):
         temperature: float = 1.0,
     ) -> Pending:
         """Note the tokens; logits (len(tokens), num_logits)."""
-        self._check_open()
-        fed = {row: list(ids) for row, ids in tokens.items()}
-        assert all(fed.values()), "every row of a pass has new tokens"
-        self.before_pass(fed)
-        self.passes.append(fed)
-        for row, ids in fed.items():
-            self.rows[row] += ids
+        fed = self._feed(tokens)
         found = {row: self._measure(self.rows[row], num, temperature) for row, num in (measured or {}).items()}
         self.measured += [self.rows[row][-num:] for row, num in (measured or {}).items()]
         return Ready(torch.stack([self._logits(self.rows[row]) for row in fed]), found)
+
+    def start_extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Pending:
+        """Note the tokens; logits after the last ones of each row (sum of num_told, num_logits)."""
+        if not self.tells_each:
+            return super().start_extend_each(tokens, num_told)
+        rows = {row: len(self.rows[row]) for row in self._feed(tokens)}
+        ends = [(row, end + 1) for row, size in rows.items() for end in range(size - num_told[row], size)]
+        return Ready(torch.stack([self._logits(self.rows[row][:end]) for row, end in ends]))
 
     def start_peek(self, branches: Sequence[Branch]) -> Pending:
         """What it would say after other tokens, (len(branches), num_logits); no row is changed."""
@@ -141,6 +151,17 @@ class ScriptedMember(Member):
         """A row's text, without the dummy space of a SentencePiece tokenizer."""
         joined = self.vocabulary.join(ids)
         return joined[1:] if self.vocabulary.adds_prefix_space else joined
+
+    def _feed(self, tokens: Mapping[int, Sequence[int]]) -> dict[int, list[int]]:
+        """A pass over rows, noted."""
+        self._check_open()
+        fed = {row: list(ids) for row, ids in tokens.items()}
+        assert all(fed.values()), "every row of a pass has new tokens"
+        self.before_pass(fed)
+        self.passes.append(fed)
+        for row, ids in fed.items():
+            self.rows[row] += ids
+        return fed
 
     def _measure(self, ids: Sequence[int], num: int, temperature: float) -> Tensor:
         """The natural-log probability of each of the last tokens, `(num,)`."""

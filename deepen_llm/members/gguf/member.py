@@ -67,13 +67,13 @@ class GGUFMember(Member):
             raise
         self._context = context
         self.context_length = size.context
-        is_recurrent = library.llama_model_is_recurrent(self._model.pointer)
+        self._is_recurrent = bool(library.llama_model_is_recurrent(self._model.pointer))
         self._worker = Worker(f"deepen-gguf-{self.name}")
         self._rows = LlamaRows(
             context,
             num_rows=config.rows,
             num_logits=len(self.vocabulary),
-            bytes_per_token=None if is_recurrent else size.bytes_per_token or None,
+            bytes_per_token=None if self._is_recurrent else size.bytes_per_token or None,
             on_computing=self._worker.is_computing.set,
         )
         self._weight_bytes = int(library.llama_model_size(self._model.pointer))
@@ -160,6 +160,19 @@ class GGUFMember(Member):
         self._check_open()
         fed = {row: list(ids) for row, ids in tokens.items()}
         return self._worker.start(lambda: self._rows.extend(fed, measured or {}, temperature=temperature))
+
+    @property
+    def tells_each(self) -> bool:
+        """It does, but for a recurrent model, whose state cannot be taken back."""
+        return not self._is_recurrent
+
+    def start_extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Pending:
+        """Logits after several tokens of a row (sum of num_told, num_logits), float32."""
+        self._check_open()
+        if not self.tells_each:
+            return super().start_extend_each(tokens, num_told)
+        fed, told = {row: list(ids) for row, ids in tokens.items()}, dict(num_told)
+        return self._worker.start(lambda: Extended(self._rows.extend_each(fed, told), {}))
 
     def start_peek(self, branches: Sequence[Branch]) -> Pending:
         """Logits after other tokens (len(branches), num_logits); no row is changed."""

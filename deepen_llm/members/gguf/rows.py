@@ -79,16 +79,17 @@ class LlamaRows(Rows):
         self, tokens: Mapping[int, Sequence[int]], measured: Mapping[int, int], *, temperature: float = 1.0
     ) -> Extended:
         """Feed the rows their tokens; see `Rows.extend`."""
-        fed = []
-        for handle, ids in tokens.items():
-            row = self._row(handle)
-            row.ids.extend(ids)
-            fed.append(Fed(row.sequence, row.num_cached, row.ids[row.num_cached :], measured.get(handle, 0) + 1))
+        fed = self._append(tokens, {handle: measured.get(handle, 0) + 1 for handle in tokens})
         extended = self._decode(fed, temperature)
-        for handle in tokens:
-            self._rows[handle].num_cached = len(self._rows[handle].ids)
+        self._note_cached(tokens)
         handles = list(tokens)
         return Extended(extended.logits, {handles[place]: found for place, found in extended.measured.items()})
+
+    def extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Tensor:
+        """See `Rows.extend_each`."""
+        told = [one.logits.clone() for one in self._decoder.decode(self._append(tokens, num_told))]
+        self._note_cached(tokens)
+        return torch.cat(told)
 
     def peek(self, branches: Sequence[Branch]) -> Tensor:
         """Logits after other tokens, each branch in a sequence of its own that is dropped at once."""
@@ -135,6 +136,19 @@ class LlamaRows(Rows):
         if state is not None:
             self._clear([state.sequence])
             self._free.append(state.sequence)
+
+    def _append(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> list[Fed]:
+        """New tokens of rows, and what of them the cache lacks."""
+        fed = []
+        for handle, ids in tokens.items():
+            row = self._row(handle)
+            row.ids.extend(ids)
+            fed.append(Fed(row.sequence, row.num_cached, row.ids[row.num_cached :], num_told[handle]))
+        return fed
+
+    def _note_cached(self, handles: Iterable[int]) -> None:
+        for handle in handles:
+            self._rows[handle].num_cached = len(self._rows[handle].ids)
 
     def _row(self, handle: int) -> _Row:
         """A row, which begins when it is first fed."""

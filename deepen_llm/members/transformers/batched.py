@@ -3,59 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple
 
 import torch
 from torch import Tensor
 
 from deepen_llm.members.base import Branch
+from deepen_llm.members.transformers.aside import Aside, AsideRows
+from deepen_llm.members.transformers.row_cache import Cache
 from deepen_llm.members.transformers.rows import Extended, Rows, measure
-
-
-class RowCache(Protocol):
-    """What the rows of one batch have in a model's memory, by their place in it; see `RaggedCache`."""
-
-    def copy_rows(self, indices: Sequence[int]) -> Self:
-        """A cache of its own that holds copies of these rows."""
-
-    def merge(self, other: Self) -> None:
-        """Take over the rows of `other`, after one's own. `other` is used up."""
-
-    def rollback(self, index: int, num_tokens: int) -> None:
-        """Take back the last tokens of a row."""
-
-    def drop(self, index: int) -> None:
-        """Remove a row."""
-
-    def compact(self) -> None:
-        """Let go of what no row needs."""
-
-    @property
-    def nbytes(self) -> int:
-        """Memory that it takes."""
-
-    def clear(self) -> None:
-        """Remove every row."""
-
-    def restore(self) -> bool:
-        """Take back what failed halfway; whether that could be done."""
-
-
-Cache = TypeVar("Cache", bound=RowCache)
-
-
-@dataclass(frozen=True, slots=True)
-class Aside(Generic[Cache]):
-    """A row that is in no batch: the only one of a cache that nobody changes, without some of its last tokens.
-
-    Rows that begin with the same tokens share the cache, until they are fed.
-    """
-
-    cache: Cache
-    num_back: int = 0
 
 
 class Asked(NamedTuple):
@@ -73,11 +31,13 @@ class BatchedRows(Rows, Generic[Cache]):
     pass of the rows that run already.
     """
 
+    tells_each = True
+
     def __init__(self, cache: Cache) -> None:
         """`cache` is empty."""
         self._cache = cache
         self._order: list[int] = []
-        self._aside: dict[int, Aside[Cache]] = {}
+        self._aside: AsideRows[Cache] = AsideRows()
         self._copied: tuple[int, Aside[Cache]] | None = None
         """A row of the batch that was copied, until something changes: several may begin with what it holds."""
         self._lost: set[int] = set()
@@ -108,6 +68,15 @@ class BatchedRows(Rows, Generic[Cache]):
         with self._keep_even():
             return self._extend_all(tokens, Asked(measured, temperature))
 
+    def extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Tensor:
+        """See `Rows.extend_each`."""
+        self._check_kept(tokens)
+        self._copied = None
+        with self._keep_even():
+            found: dict[int, Tensor] = {}
+            self._pass_all(tokens, lambda cache, rows: found.update(self._tell_each(cache, rows, tokens, num_told)))
+            return torch.cat([found[row] for row in tokens])
+
     def peek(self, branches: Sequence[Branch]) -> Tensor:
         """Logits after other tokens, from copies of the rows."""
         self._join([row for row, _, _ in branches])
@@ -126,21 +95,20 @@ class BatchedRows(Rows, Generic[Cache]):
 
     def fork(self, row: int, new: int, num_back: int) -> int:
         """Begin a row outside the batch, which it joins when it is fed."""
-        source = self._set_aside(row)
-        self._aside[new] = Aside(source.cache, source.num_back + num_back)
+        self._aside.put(new, self._set_aside(row).without(num_back))
         return num_back
 
     def park(self, row: int) -> int:
         """Take a row out of the batch; how many bytes it takes."""
         aside = self._set_aside(row)
         self.release(row)
-        self._aside[row] = aside
+        self._aside.put(row, aside)
         return aside.cache.nbytes
 
     def release(self, row: int) -> None:
         """Free a row; a row that never ran has nothing to free."""
         self._lost.discard(row)
-        self._aside.pop(row, None)
+        self._aside.drop([row])
         self._copied = None
         if row in self._order:
             index = self._order.index(row)
@@ -173,49 +141,53 @@ class BatchedRows(Rows, Generic[Cache]):
         if list(tokens) == self._order:
             return self._extend(self._cache, self._order, tokens, asked)
         passes: list[tuple[list[int], Extended]] = []
-        new = [row for row in tokens if row not in self._order]
-        if len(new) < len(tokens):
-            passes.append((self._order, self._extend(self._cache, self._order, tokens, asked)))
-        for rows, begun in self._begin_groups(new):
-            passes.append((rows, self._extend(begun, rows, tokens, asked)))
-            self._merge(rows, begun)
+        self._pass_all(tokens, lambda cache, rows: passes.append((rows, self._extend(cache, rows, tokens, asked))))
         logits = {row: one for rows, made in passes for row, one in zip(rows, made.logits, strict=True)}
         found = {row: one for _, made in passes for row, one in made.measured.items()}
         return Extended(torch.stack([logits[row] for row in tokens]), found)
 
-    def _begin_groups(self, rows: Sequence[int]) -> Iterator[tuple[list[int], Cache]]:
-        """Rows that are not in the batch yet, with what they hold: the empty ones, and those that share a cache."""
+    def _pass_all(self, tokens: Iterable[int], run: Callable[[Cache, list[int]], object]) -> None:
+        """A pass for the rows that run, and one for each group of those that begin, which then run too."""
+        new = [row for row in tokens if row not in self._order]
+        if any(row in self._order for row in tokens):
+            run(self._cache, self._order)
+        for rows, begun in self._begin_all(new):
+            run(begun, rows)
+            self._merge(rows, begun)
+
+    def _tell_each(
+        self, cache: Cache, rows: Sequence[int], tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]
+    ) -> dict[int, Tensor]:
+        """One pass over all rows of a cache; by row the logits after its last tokens."""
+        fed = [tokens.get(row, ()) for row in rows]
+        told = {place: num_told[row] for place, row in enumerate(rows) if row in tokens}
+        kept = sorted({at for place, num in told.items() for at in range(len(fed[place]) - num, len(fed[place]))})
+        logits = self._run(cache, fed, kept)
+        ends = {place: kept.index(len(fed[place]) - 1) + 1 for place in told}
+        return {rows[place]: logits[place, ends[place] - num : ends[place]] for place, num in told.items()}
+
+    def _begin_all(self, rows: Sequence[int]) -> Iterator[tuple[list[int], Cache]]:
+        """Rows that are not in the batch, with what they hold: the empty ones, and those that hold something."""
         if empty := [row for row in rows if row not in self._aside]:
             yield empty, self._begin(empty)
-        groups: dict[int, list[int]] = {}
-        for row in rows:
-            if row in self._aside:
-                groups.setdefault(id(self._aside[row].cache), []).append(row)
-        for group in groups.values():
-            asides = [self._aside[row] for row in group]
-            cache = asides[0].cache.copy_rows([0] * len(group))
-            for index, aside in enumerate(asides):
-                if aside.num_back:
-                    cache.rollback(index, aside.num_back)
-            yield group, cache
+        yield from self._aside.copy(rows)
 
     def _merge(self, rows: Sequence[int], cache: Cache) -> None:
         """Take rows into the batch."""
         self._cache.merge(cache)
         self._order = [*self._order, *rows]
-        for row in rows:
-            self._aside.pop(row, None)
+        self._aside.drop(rows)
 
     def _join(self, rows: Sequence[int]) -> None:
         """Take those of some rows into the batch that are outside it and hold something."""
         self._check_kept(rows)
         if outside := [row for row in dict.fromkeys(rows) if row in self._aside]:
             with self._keep_even():
-                for group, cache in self._begin_groups(outside):
+                for group, cache in self._begin_all(outside):
                     self._merge(group, cache)
 
     def _set_aside(self, row: int) -> Aside[Cache]:
-        """What a row holds, in a cache of its own."""
+        """What a row holds, outside the batch."""
         self._check_kept([row])
         if row in self._aside:
             return self._aside[row]

@@ -133,6 +133,16 @@ class PretrainedMember(Member):
         self._check_open()
         return Ready(*self._rows.extend(tokens, measured or {}, temperature=temperature))
 
+    @property
+    def tells_each(self) -> bool:
+        """It does, but for recurrent models, whose rows go forwards a token a pass."""
+        return self._rows.tells_each
+
+    def start_extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Pending:
+        """Logits after several tokens of a row (sum of num_told, num_logits)."""
+        self._check_open()
+        return Ready(self._rows.extend_each(tokens, num_told))
+
     def start_peek(self, branches: Sequence[Branch]) -> Pending:
         """Logits after other tokens (len(branches), num_logits); no row is changed."""
         self._check_open()

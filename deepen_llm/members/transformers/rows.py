@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,6 +43,13 @@ class Rows(ABC):
             measured: By row, how many of its last tokens are measured: see `Member.start_extend`.
             temperature: They are measured at.
         """
+
+    tells_each: ClassVar[bool] = False
+    """Whether rows are fed several tokens in one pass, and taken back, for little more than one."""
+
+    def extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Tensor:
+        """See `Member.start_extend_each`; for rows with `tells_each`."""
+        raise TypeError(f"these rows tell one place each; asked for {dict(num_told)} of {list(tokens)}")
 
     @abstractmethod
     def peek(self, branches: Sequence[Branch]) -> Tensor:
