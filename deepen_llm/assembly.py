@@ -11,6 +11,7 @@ from deepen_llm.config.fusion import ProjectingConfig
 from deepen_llm.decoding.gating import FuseAlways, FuseWhenUnsure
 from deepen_llm.decoding.prefixes import Prefixes
 from deepen_llm.decoding.projecting import EnsembleProjector
+from deepen_llm.decoding.speculation.speculator import Speculator
 from deepen_llm.decoding.step import Stepper
 from deepen_llm.errors import ConfigError, quote
 from deepen_llm.fusion.frame import FusionFrame
@@ -169,6 +170,7 @@ def build_stepper(
     main: int,
     frame: FusionFrame,
     config: FusionConfig,
+    num_speculative_tokens: int = 0,
     *,
     prefix_cache_bytes: int = 0,
 ) -> Stepper:
@@ -179,8 +181,9 @@ def build_stepper(
         limits = ExpansionLimits(config.min_mass, config.max_rows, config.max_passes)
         projector = EnsembleProjector(members, main, frame, limits, align_eos=config.align_eos)
         words = WordWeigher([member.vocabulary for member in members], main)
+    speculator = Speculator(members, main, num_speculative_tokens) if num_speculative_tokens else None
     prefixes = Prefixes(members, prefix_cache_bytes)
-    return Stepper(members, main, frame, gate, projector, words, prefixes=prefixes)
+    return Stepper(members, main, frame, gate, projector, words, speculator, prefixes=prefixes)
 
 
 def build_weighting(members: Sequence[GuardedMember], config: EnsembleConfig) -> Weighting:

@@ -81,6 +81,7 @@ class Ensemble:
                 self._main,
                 frame,
                 self.config.fusion,
+                self.config.num_speculative_tokens,
                 prefix_cache_bytes=self.config.prefix_cache_bytes,
             ),
             weighting,

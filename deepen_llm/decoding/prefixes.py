@@ -102,6 +102,10 @@ class Prefixes:
 
     def _keep(self, index: int, track: Track) -> None:
         """Set one row aside, in place of those of which it holds everything, unless another holds all of it."""
+        try:
+            track.drop_ahead()
+        except MemberError:
+            return
         past = track.past
         for kept in list(self._alike(index, past)):
             num_common = kept.past.count_common(past)
