@@ -6,7 +6,6 @@ that is to tell more of them begins before what it does not know.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,8 +15,6 @@ from deepen_llm.decoding.past import LEAST_TOKENS, Past
 from deepen_llm.decoding.track import Track
 from deepen_llm.errors import MemberError
 from deepen_llm.members.guarded import GuardedMember
-
-logger = logging.getLogger(__name__)
 
 
 @final
@@ -71,12 +68,12 @@ class Prefixes:
         """
         if not self._max_bytes or not self._members[index].can_fork:
             return set()
-        others = [track for track in running if track.has_begun and track.num_fed >= LEAST_TOKENS]
+        begun = [(track.row, track.past) for track in running if track.has_begun and track.num_fed >= LEAST_TOKENS]
         waiting: set[Track] = set()
         coming: list[Past] = []
         for track in tracks:
             mine = track.coming
-            place = self._find_place(index, mine, others)
+            place = self._find_place(index, mine, begun)
             num_tokens = 0 if place is None else place.num_tokens
             if any(mine.count_usable(past) >= num_tokens + LEAST_TOKENS for past in coming):
                 waiting.add(track)
@@ -122,14 +119,12 @@ class Prefixes:
         else:
             self._kept[_Kept(index, row, past, num_bytes)] = None
 
-    def _find_place(self, index: int, coming: Past, running: Sequence[Track]) -> _Place | None:
-        """The row that holds most of what another begins with."""
+    def _find_place(self, index: int, coming: Past, begun: Sequence[tuple[int, Past]]) -> _Place | None:
+        """The row that holds most of what another begins with: a kept one, or one of those that run."""
         places = [
             _Place(coming.count_usable(kept.past), kept.row, kept.past, kept) for kept in self._alike(index, coming)
         ]
-        for track in running:
-            past = track.past
-            places.append(_Place(coming.count_usable(past), track.row, past))
+        places += [_Place(coming.count_usable(past), row, past) for row, past in begun if past.head == coming.head]
         return max(places, key=lambda place: place.num_tokens, default=None)
 
     def _put(self, index: int, track: Track, place: _Place) -> None:
