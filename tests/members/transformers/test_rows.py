@@ -110,7 +110,7 @@ def test_rows_that_begin_with_the_same_row_are_fed_in_one_pass_and_widen_no_othe
 
 @torch.inference_mode()
 def test_a_parked_row_takes_its_own_tokens_memory_and_no_part_in_passes():
-    model, rows = make_rows("llama")
+    _, rows = make_rows("llama")
     rows.extend({0: list(range(1, 41)), 1: [5, 6]}, {})
     rows.extend({1: [7]}, {})
     assert rows.park(1) == 3 * rows.bytes_per_token
