@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import NamedTuple, final
 
 from deepen_llm.decoding.speculation.length import AcceptanceRate, Cost
@@ -50,7 +51,9 @@ class Drafts:
         self._draft: list[Drafted] = []
         self._begin = 0
         """Where the draft that is being checked begins in what was chosen."""
-        self.num_drafted = self.num_accepted = 0
+        self.num_drafted = 0
+        self._num_accepted = 0
+        """Of the drafts before."""
 
     def look_up(self, sources: Sources, cost: Cost, most: int) -> list[Drafted]:
         """What the texts suggest, as far as it pays to check it; at most `most` tokens."""
@@ -78,14 +81,22 @@ class Drafts:
         self._lookup.note(self._ids, self._num_noted)
         sources.answers.note(self._ids, max(self._num_noted, self._num_prompt))
         self._num_noted = len(self._ids)
+        self._num_accepted += self._count_true(self._ids[self._begin :])
         for drafted, token_id in zip(self._draft, self._ids[self._begin :], strict=False):
             is_true = drafted.token_id == token_id
-            self.num_accepted += is_true
             if drafted.source != GIVEN:
                 sources.rates[drafted.source].note(drafted.claimed, is_true=is_true)
             if not is_true:
                 break
         self._draft = []
+
+    def count_accepted(self, chosen_ids: Sequence[int]) -> int:
+        """How many drafted tokens are among those that were chosen, in their place."""
+        return self._num_accepted + self._count_true(chosen_ids[self._begin - self._num_prompt :])
+
+    def _count_true(self, said: Sequence[int]) -> int:
+        pairs = zip(self._draft, said, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0].token_id == pair[1], pairs))
 
     def _find(self, sources: Sources, last: Sequence[int]) -> Drafted | None:
         """What is likely to follow these tokens."""
