@@ -16,6 +16,9 @@ from deepen_llm.decoding.track import Track
 from deepen_llm.errors import MemberError
 from deepen_llm.members.guarded import GuardedMember
 
+NEARLY_SAME = 16
+"""So many tokens are read again rather than copied from another row."""
+
 
 @final
 @dataclass(frozen=True, eq=False, slots=True)
@@ -120,12 +123,15 @@ class Prefixes:
             self._kept[_Kept(index, row, past, num_bytes)] = None
 
     def _find_place(self, index: int, coming: Past, begun: Sequence[tuple[int, Past]]) -> _Place | None:
-        """The row that holds most of what another begins with: a kept one, or one of those that run."""
-        places = [
+        """The row that holds most of what another begins with: one that runs, or the kept one that was used last.
+
+        Some tokens more do not count: rows that begin with the same one are fed in one pass.
+        """
+        places = [_Place(coming.count_usable(past), row, past) for row, past in begun if past.head == coming.head]
+        places += [
             _Place(coming.count_usable(kept.past), kept.row, kept.past, kept) for kept in self._alike(index, coming)
         ]
-        places += [_Place(coming.count_usable(past), row, past) for row, past in begun if past.head == coming.head]
-        return max(places, key=lambda place: place.num_tokens, default=None)
+        return max(reversed(places), key=lambda place: place.num_tokens // NEARLY_SAME, default=None)
 
     def _put(self, index: int, track: Track, place: _Place) -> None:
         """Have a track begin behind tokens of a row; where that cannot be, it reads them itself."""
