@@ -64,7 +64,7 @@ def make_both(loaded):
 
 def chat_twice(ensemble, **params):
     """A chat of three turns, and another one that begins alike."""
-    params = SamplingParams(**{"max_new_tokens": 12, "trace": True, **params})
+    params = SamplingParams(**{"max_new_tokens": 8, "trace": True, **params})
     messages = [{"role": "user", "content": STORY + "What did the fox do?"}]
     answers = []
     for question in ("And who saw it?", "Why?"):
@@ -120,7 +120,7 @@ PARAMS = {
 
 @pytest.mark.parametrize("name", PARAMS)
 def test_answers_of_every_kind_are_the_same(make_both, name):
-    kept, plain = (chat_twice(ensemble, **PARAMS[name]) for ensemble in make_both())
+    kept, plain = (chat_twice(ensemble, **PARAMS[name]) for ensemble in make_both(2))
     check_equal(kept, plain)
     assert kept[-1].usage.cached_tokens > 60
 
@@ -207,6 +207,19 @@ def test_a_row_takes_the_place_of_those_whose_tokens_it_holds(make):
         ask(ensemble, max_new_tokens=num)
     assert [len(rows) for rows in held(ensemble)] == [1, 1]
     assert all(len(rows[0]) > 60 for rows in held(ensemble))
+
+
+def test_requests_that_begin_nearly_alike_begin_behind_the_same_row(make):
+    ensemble = make()
+    ends = (" they", " the", " all")
+    for end in ends:
+        ask(ensemble, PROMPT + end, max_new_tokens=1)
+    for member in ensemble.members:
+        member.member.forks.clear()
+    ensemble.generate([PROMPT + end + " sat" for end in ends], SamplingParams(max_new_tokens=1))
+    for member in ensemble.members:
+        assert len(member.member.forks) == 3
+        assert len({row for row, _ in member.member.forks}) == 1
 
 
 def test_the_rows_that_were_used_last_stay_within_the_limit(make):
