@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deepen_llm.cli.bench import decode, fusion, gguf, prefix, retrieval, serve, soak, structure
+from deepen_llm.cli.bench import decode, fusion, gguf, prefix, retrieval, serve, soak, speculation, structure
 
 bench = typer.Typer(
     name="bench",
@@ -21,6 +21,7 @@ for command in (
     prefix.prefix,
     retrieval.retrieval,
     serve.serve,
+    speculation.speculation,
     structure.structure,
     soak.soak,
 ):

@@ -42,7 +42,7 @@ def decode(
     """
     check_figures_file(json_file)
     if source.is_starter:
-        source = dataclasses.replace(source, model=_first_two_starters())
+        source = dataclasses.replace(source, model=two_starters())
     with open_ensemble(source) as ensemble:
         check_several(ensemble)
         with loading("each member once more"):
@@ -87,7 +87,8 @@ def report(ensemble: Ensemble, findings: Sequence[Finding]) -> dict[str, Any]:
     return {"ensemble": ensemble.identity, "findings": entries}
 
 
-def _first_two_starters() -> list[str | Path | MemberConfig]:
+def two_starters() -> list[str | Path | MemberConfig]:
+    """The first two of the bundled models."""
     from deepen_llm.starter import model_paths
 
     return [*model_paths()[:2]]

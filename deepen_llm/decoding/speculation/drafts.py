@@ -33,8 +33,9 @@ class Drafted(NamedTuple):
 class Sources:
     """What all sequences of an engine share: what their answers say, and how far each kind of draft can be trusted."""
 
-    def __init__(self) -> None:
-        self.answers = TokenLookup(MAX_CONTEXTS)
+    def __init__(self, *, remembers_answers: bool = True) -> None:
+        """Begin with nothing; answers are only looked up where they are remembered."""
+        self.answers = TokenLookup(MAX_CONTEXTS) if remembers_answers else None
         self.rates = {source: AcceptanceRate.begin(share) for source, share in FIRST_SHARES.items()}
 
 
@@ -79,7 +80,8 @@ class Drafts:
         num_known = len(self._ids) - self._num_prompt
         self._ids += chosen_ids[num_known:]
         self._lookup.note(self._ids, self._num_noted)
-        sources.answers.note(self._ids, max(self._num_noted, self._num_prompt))
+        if sources.answers is not None:
+            sources.answers.note(self._ids, max(self._num_noted, self._num_prompt))
         self._num_noted = len(self._ids)
         self._num_accepted += self._count_true(self._ids[self._begin :])
         for drafted, token_id in zip(self._draft, self._ids[self._begin :], strict=False):
@@ -104,6 +106,6 @@ class Drafts:
             context = tuple(last[-size:])
             if len(context) == size:
                 for lookup in (self._lookup, sources.answers):
-                    if (token_id := lookup.find(context)) is not None:
+                    if lookup is not None and (token_id := lookup.find(context)) is not None:
                         return Drafted(token_id, size)
         return None

@@ -59,8 +59,10 @@ class _Writing:
 class Speculator:
     """Reads ahead for an ensemble's sequences."""
 
-    def __init__(self, members: Sequence[GuardedMember], main: int, num_tokens: int) -> None:
-        """`num_tokens` are written ahead at most."""
+    def __init__(
+        self, members: Sequence[GuardedMember], main: int, num_tokens: int, *, remembers_answers: bool = True
+    ) -> None:
+        """`num_tokens` are read ahead at most; what earlier answers said is looked up where they are remembered."""
         self._members, self._main, self._num_tokens = tuple(members), main, num_tokens
         costs = [member.member.weight_bytes + FIXED_BYTES for member in members]
         able = [index for index, member in enumerate(members) if member.tells_each]
@@ -69,7 +71,7 @@ class Speculator:
         writers = [index for index in able if index != self._costly]
         self._writer = min(writers, key=lambda index: costs[index]) if writers else None
         self._able = able
-        self._sources = Sources()
+        self._sources = Sources(remembers_answers=remembers_answers)
         total = sum(costs)
         check = sum(cost * member.member.token_cost for cost, member in zip(costs, members, strict=True)) / total
         self._looked_up = Cost(write=0.0, check=check)

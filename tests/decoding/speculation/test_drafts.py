@@ -72,3 +72,11 @@ def test_nothing_is_learnt_from_a_text_that_is_given():
     drafts.settle(sources, [2, 5])
     assert drafts.count_accepted([2, 5]) == 1
     assert [(rate.num_true, rate.num_claimed) for rate in sources.rates.values()] == before
+
+
+def test_answers_are_not_remembered_where_that_is_not_wanted():
+    sources = Sources(remembers_answers=False)
+    Drafts([30]).settle(sources, [10, 11, 12, 13])
+    other = Drafts([50])
+    other.settle(sources, [10, 11])
+    assert other.look_up(sources, CHEAP, 2) == []
