@@ -14,11 +14,11 @@ from torch import Tensor
 
 from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.step import Stepper, StepResult
-from deepen_llm.decoding.threads import use_threads
 from deepen_llm.decoding.tracing import trace_step
 from deepen_llm.decoding.turns import Turns
 from deepen_llm.errors import ClosedError, DeepenError, EngineError
 from deepen_llm.results import StepTimes
+from deepen_llm.threads import use_threads
 from deepen_llm.weighting.base import Weighting
 
 logger = logging.getLogger(__name__)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.decoding.gating import Gate
+from deepen_llm.decoding.prefill import Prefill
 from deepen_llm.decoding.prefixes import Prefixes
 from deepen_llm.decoding.projecting import Asked, EnsembleProjector
 from deepen_llm.decoding.resting import is_certain
@@ -76,6 +77,7 @@ class Stepper:
         words: WordWeigher | None = None,
         speculator: Speculator | None = None,
         *,
+        prefill: Prefill | None = None,
         prefixes: Prefixes | None = None,
     ) -> None:
         """Take the parts.
@@ -88,9 +90,11 @@ class Stepper:
             projector: Projects the other members' distributions as text; None fuses them token by token.
             words: Weighs what was projected word by word; None where nothing is.
             speculator: Has the members fed what may come next; None: they are fed the text alone.
+            prefill: Says how much of prompts a step reads beside answers; None: as its time allows.
             prefixes: Where rows begin, and what becomes of them; None: with nothing, and nothing is kept.
         """
         self._members = tuple(members)
+        self._prefill = prefill or Prefill()
         self._main, self._frame, self._gate, self._projector, self._words = main, frame, gate, projector, words
         self._speculator = speculator
         # Work on accelerators is asynchronous: what is started there first runs beside what the CPU computes after.
@@ -109,24 +113,37 @@ class Stepper:
         return foreseen or sequences
 
     def run(self, sequences: Sequence[RunningSequence]) -> StepResult:
-        """The distributions to choose the next token of every sequence from, for one at least."""
-        failed: dict[RunningSequence, DeepenError] = {}
+        """The distributions to choose the next token of every sequence from, for one at least.
+
+        A sequence that still reads a long prompt beside answers is neither among those that go on nor failed.
+        """
         self.num_steps += 1
+        is_foreseen = self._speculator is not None and all(map(self._speculator.is_foreseen, sequences))
+        with self._prefill.time_step(is_pass=not is_foreseen):
+            return self._run(sequences)
+
+    def _run(self, sequences: Sequence[RunningSequence]) -> StepResult:
+        failed: dict[RunningSequence, DeepenError] = {}
         if not self._gate.asks_main_first:
             for sequence in sequences:
                 sequence.choose_resting()
         if self._speculator is not None:
             self._speculator.prepare(sequences, lambda members, those: self._feed(members, those, failed), failed)
             sequences = [sequence for sequence in sequences if sequence not in failed]
-        self._feed((self._main,) if self._gate.asks_main_first else self._order, sequences, failed)
-        running = [sequence for sequence in sequences if sequence not in failed]
+        running = self._feed_in_pieces((self._main,) if self._gate.asks_main_first else self._order, sequences, failed)
+        drawn = [sequence for sequence in running if sequence.drawn is not None]
+        _draw(drawn, failed)
+        running = [sequence for sequence in running if sequence.drawn is None]
         if not running:
             return StepResult([], torch.empty(0, 0), failed)
         logprobs = self._frame.read_main(self._gather(self._main, running))
         chosen = self._gate.choose(running, logprobs) if self._others else []
         if self._gate.asks_main_first:
-            self._feed(self._others, [running[place] for place in chosen], failed)
-            chosen = [place for place in chosen if running[place] not in failed]
+            asked = [running[place] for place in chosen]
+            fed = self._feed_in_pieces(self._others, asked, failed, is_waited_for=len(asked) < len(running))
+            kept = [place for place, s in enumerate(running) if s in fed or s in failed or s not in asked]
+            running, logprobs = [running[place] for place in kept], logprobs[kept]
+            chosen = [place for place, sequence in enumerate(running) if sequence in fed]
         result = StepResult(running, logprobs, failed)
         for sequence in running:
             sequence.is_fused = False
@@ -210,6 +227,29 @@ class Stepper:
         factors = [sequence.word.weigh(share) for sequence, share in zip(sequences, shares, strict=True)]
         return self._frame.fuse(self._words.weigh(given, places, factors), given.logprobs), given
 
+    def _feed_in_pieces(
+        self,
+        indices: Sequence[int],
+        sequences: Sequence[RunningSequence],
+        failed: dict[RunningSequence, DeepenError],
+        *,
+        is_waited_for: bool = False,
+    ) -> list[RunningSequence]:
+        """Feed members, and return the sequences that can go on: long prompts take more steps. See `Prefill.split`.
+
+        Before, rows begin behind what others hold, so that what is left of their prompts counts.
+        """
+        for index in indices:
+            asked = [s for s in sequences if index not in s.resting and s.tracks[index].pending]
+            with self._clock(index):
+                self._begin(index, asked, sequences)
+        joining, reading = self._prefill.split(sequences, indices, is_waited_for=is_waited_for)
+        if reading:
+            with self._prefill.time_pieces(reading, indices):
+                self._feed(indices, reading, failed)
+        self._feed(indices, joining, failed)
+        return [sequence for sequence in joining if sequence not in failed]
+
     def _feed(
         self, indices: Iterable[int], sequences: Sequence[RunningSequence], failed: dict[RunningSequence, DeepenError]
     ) -> None:
@@ -241,7 +281,7 @@ class Stepper:
                 fed, waiting[index] = self._begin(index, fed, [s for s in sequences if s not in failed])
             fed = _make_ready(index, fed, failed)
             for begins in (False, True):
-                if those := [s for s in fed if s.tracks[index].has_begun != begins]:
+                if those := [s for s in fed if s.tracks[index].is_reading == begins]:
                     with self._clock(index):
                         started.append((index, those, self._start(index, those)))
         for index, fed, running in started:
@@ -269,7 +309,7 @@ class Stepper:
         self, index: int, sequences: Sequence[RunningSequence], running: Sequence[RunningSequence]
     ) -> tuple[list[RunningSequence], list[RunningSequence]]:
         """Those to be fed now, begun behind what the member has read already, and those to be fed after them."""
-        tracks = [s.tracks[index] for s in sequences if not s.tracks[index].has_begun]
+        tracks = [s.tracks[index] for s in sequences if not s.tracks[index].fed]
         waiting = self.prefixes.begin(index, tracks, [s.tracks[index] for s in running]) if tracks else ()
         return (
             [s for s in sequences if s.tracks[index] not in waiting],
@@ -292,7 +332,7 @@ class Stepper:
             tokens = {track.row: [*track.pending, *track.draft] for track in tracks}
             return self._members[index].start_extend_each(tokens, {track.row: track.num_told for track in tracks})
         measured = {track.row: track.num_measured for track in tracks if track.num_measured}
-        return self._members[index].start_extend({track.row: track.pending for track in tracks}, measured)
+        return self._members[index].start_extend({track.row: track.next_ids for track in tracks}, measured)
 
     def _gather(self, index: int, sequences: Sequence[RunningSequence]) -> Tensor:
         """A member's logits `(len(sequences), num_logits)`: mostly the batch that it returned, as it is."""
@@ -308,7 +348,7 @@ def _needs_pass(track: Track) -> bool:
     """Whether a track has tokens to be fed; those that were foreseen are taken in."""
     if track.is_foreseen:
         track.take_foreseen()
-    return bool(track.pending or track.draft)
+    return bool(track.next_ids or track.draft)
 
 
 def _make_ready(
@@ -327,6 +367,15 @@ def _make_ready(
         else:
             ready.append(sequence)
     return ready
+
+
+def _draw(sequences: Sequence[RunningSequence], failed: dict[RunningSequence, DeepenError]) -> None:
+    """Have sequences that one member at a time writes draw what comes next, which they take in before another step."""
+    for sequence in sequences:
+        try:
+            sequence.draw()
+        except DeepenError as error:
+            failed[sequence] = error
 
 
 def _silence(given: list[float], resting: Collection[int]) -> list[float]:

@@ -81,6 +81,15 @@ class Track:
         self.num_extra_rows = self.num_extra_passes = self.num_abstained = 0
         self.truncated_mass = 0.0
         """Summed over steps."""
+        self.measures_text = True
+        """Whether what the member gives the tokens of an answer is measured as they are fed."""
+        self._held: list[str] | None = None
+        """While the member writes: the text that its alignment has not been told of."""
+        self._held_bytes = b""
+        self.is_reading = True
+        """Whether some of the prompt has not been fed yet."""
+        self._num_next: int | None = None
+        """How many of the pending tokens the next pass feeds; None: all."""
         self._row: int | None = None
         if len(self.pending) >= member.context_length:
             raise self.context_error()
@@ -160,12 +169,29 @@ class Track:
             self._num_measured = max(num_tokens, self._num_measured)
 
     @property
+    def next_ids(self) -> list[int]:
+        """The pending tokens that the next pass feeds: mostly all."""
+        return self.pending[: self._num_next]
+
+    def take_piece(self, most: int | None) -> int:
+        """Have the next pass feed no more of the pending tokens than so many, None for all; how many it feeds."""
+        self._num_next = most
+        return len(self.next_ids)
+
+    @property
     def num_measured(self) -> int:
-        """How many of the pending tokens are to be measured as they are fed."""
-        wanted = 0 if self._is_main else len(self.pending)
-        if not self.has_begun:
-            wanted = self._num_to_measure
-        return max(min(wanted, len(self.pending) - 1), 0)
+        """How many of the tokens that the next pass feeds are to be measured: their last ones, never the first."""
+        num_next = len(self.next_ids)
+        wanted = num_next if self.measures_text and not self._is_main else 0
+        if self.is_reading:
+            wanted = num_next - self._num_unmeasured
+        return max(min(wanted, num_next - 1), 0)
+
+    @property
+    def _num_unmeasured(self) -> int:
+        """How many of the prompt's pending tokens come before those to be measured; negative where some were fed."""
+        num_more = self.num_fed + len(self.pending) - self._num_prompt
+        return len(self.pending) - (self._num_measured + num_more if self._num_measured else 0)
 
     @property
     def _num_to_measure(self) -> int:
@@ -204,20 +230,28 @@ class Track:
         return row
 
     def note_fed(self, batch: Tensor, place: int, measured: Sequence[float] | None = None) -> None:
-        """Record that the pending tokens went through a forward pass, as one row of it; and what was measured."""
-        self.own.feed(self.num_fed, self.pending, measured or ())
-        if not self.has_begun:
+        """Record that tokens went through a forward pass, as one row of it; and what was measured.
+
+        What the first token of a further piece of the prompt was given is known from the pass before it.
+        """
+        ids = self.next_ids
+        is_told = measured is not None or not self.num_measured
+        if self.is_reading and self._num_unmeasured <= 0 and self.logits is not None and is_told:
+            measured = [float(self.logits.float().log_softmax(dim=-1)[ids[0]]), *(measured or ())]
+        self.own.feed(self.num_fed, ids, measured or ())
+        self.fed += ids
+        self.pending, self._num_next = self.pending[len(ids) :], None
+        self.has_begun = True
+        if self.is_reading and not self.pending:
             self._note_prompt()
-        self.fed += self.pending
-        self.pending = []
         self.batch, self.place = batch, place
 
     def _note_prompt(self) -> None:
-        """Keep what the prompt was given, if that is known of all tokens of which it is asked."""
-        num, self.has_begun = self._num_to_measure, True
+        """The prompt was read: keep what it was given, if that is known of all tokens of which it is asked."""
+        num, self.is_reading = self._num_to_measure, False
         logprobs = self.own.last(num)
         if num and not any(map(math.isnan, logprobs)):
-            self.prompt = MeasuredPrompt(self.member.vocabulary, (*self.fed, *self.pending), logprobs)
+            self.prompt = MeasuredPrompt(self.member.vocabulary, tuple(self.fed), logprobs)
 
     @property
     def is_foreseen(self) -> bool:
@@ -259,6 +293,12 @@ class Track:
         self.ahead = self.ahead.extended(self.draft, places)
         self.draft = []
 
+    def measure_ahead(self) -> list[float]:
+        """The natural-log probability of each of the tokens that were read ahead, by the member's logits before it."""
+        if not self.ahead.ids or self.batch is None:
+            return []
+        return measure([Place(self.batch, self.place), *self.ahead.places[:-1]], self.ahead.ids)
+
     def drop_ahead(self) -> None:
         """Forget what was read ahead: the text went on in another way.
 
@@ -287,8 +327,11 @@ class Track:
         self.projection = None
         if self.takes_main_tokens:
             self.pending.append(token_id)
-        else:
+        elif self._held is None:
             self._push_text(text, open_bytes)
+        else:
+            self._held.append(text)
+            self._held_bytes = open_bytes
 
     def _push_text(self, text: str, open_bytes: bytes) -> None:
         """Continue with text, which may change how the last tokens are cut: roll back to what is unchanged."""
@@ -304,6 +347,38 @@ class Track:
             self.drop_ahead()
             self.member.rollback(self.row, self.num_fed - kept)
             del self.fed[kept:]
+        self.pending = ids[self.num_fed :]
+
+    def rewind(self, num_tokens: int) -> None:
+        """Take back what the row holds beyond so many tokens.
+
+        Raises:
+            MemberError: The member failed.
+        """
+        if num_tokens < self.num_fed:
+            self.drop_ahead()
+            self.own.keep(num_tokens)
+            self.member.rollback(self.row, self.num_fed - num_tokens)
+            del self.fed[num_tokens:]
+
+    def begin_writing(self) -> None:
+        """The member writes: its row goes on with tokens of its own, and text waits until it has ended."""
+        self._held, self._held_bytes = [], b""
+
+    def end_writing(self, fed: Sequence[int]) -> None:
+        """Read again, with the text that came meanwhile.
+
+        Args:
+            fed: What the row holds. It keeps that as far as the tokenizer cuts the text so.
+
+        Raises:
+            MemberError: The member failed.
+        """
+        held, self._held = "".join(self._held or ()), None
+        self.alignment.append(held, self._held_bytes)
+        ids = self.alignment.ids
+        kept = next((at for at, (a, b) in enumerate(zip(fed, ids, strict=False)) if a != b), min(len(fed), len(ids)))
+        self.rewind(kept - 1 if kept == len(ids) < self.num_fed else kept)
         self.pending = ids[self.num_fed :]
 
     def branch(self, path: Path) -> Branch:

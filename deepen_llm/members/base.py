@@ -133,6 +133,11 @@ class Member(ABC):
         return False
 
     @property
+    def computes_beside(self) -> bool:
+        """Whether passes take this machine's processor in threads of their own, while other members' passes run."""
+        return False
+
+    @property
     def token_cost(self) -> float:
         """What one more token costs in a pass, as a share of a pass of one: how far to read ahead depends on it."""
         return 0.05

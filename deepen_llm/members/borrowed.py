@@ -42,6 +42,11 @@ class BorrowedMember(Member):
         return self._lender.device
 
     @property
+    def computes_beside(self) -> bool:
+        """The lender's."""
+        return self._lender.computes_beside
+
+    @property
     def weight_bytes(self) -> int:
         """The lender's."""
         return self._lender.weight_bytes

@@ -67,6 +67,11 @@ class FaultyMember(Member):
         return self.member.shared_weight_bytes
 
     @property
+    def computes_beside(self) -> bool:
+        """The member's."""
+        return self.member.computes_beside
+
+    @property
     def num_parameters(self) -> int | None:
         """The member's."""
         return self.member.num_parameters

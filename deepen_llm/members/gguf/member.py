@@ -112,6 +112,11 @@ class GGUFMember(Member):
         return self._weight_bytes
 
     @property
+    def computes_beside(self) -> bool:
+        """In llama.cpp's threads."""
+        return True
+
+    @property
     def num_parameters(self) -> int | None:
         """Of the whole model."""
         return self._num_parameters

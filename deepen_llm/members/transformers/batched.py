@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Generic, NamedTuple
 
@@ -27,8 +27,9 @@ class Asked(NamedTuple):
 class BatchedRows(Rows, Generic[Cache]):
     """Running rows of one model in one cache.
 
-    Rows that begin are prefilled in a batch of their own and then join, so that a long prompt does not widen the
-    pass of the rows that run already.
+    Rows that begin are prefilled in a batch of their own, so that a long prompt does not widen the pass of the rows
+    that run already, and join these once they are fed together with them: a prompt that is read in pieces costs them
+    nothing.
     """
 
     tells_each = True
@@ -37,9 +38,11 @@ class BatchedRows(Rows, Generic[Cache]):
         """`cache` is empty."""
         self._cache = cache
         self._order: list[int] = []
+        self._apart: list[tuple[list[int], Cache]] = []
+        """Rows that have not joined the others yet, and what they have in memory, by the pass in which they began."""
         self._aside: AsideRows[Cache] = AsideRows()
         self._copied: tuple[int, Aside[Cache]] | None = None
-        """A row of the batch that was copied, until something changes: several may begin with what it holds."""
+        """A row that was copied, until something changes: several may begin with what it holds."""
         self._lost: set[int] = set()
 
     @abstractmethod
@@ -79,7 +82,9 @@ class BatchedRows(Rows, Generic[Cache]):
 
     def peek(self, branches: Sequence[Branch]) -> Tensor:
         """Logits after other tokens, from copies of the rows."""
-        self._join([row for row, _, _ in branches])
+        self._bring_in([row for row, _, _ in branches])
+        with self._keep_even():
+            self._join({row for row, _, _ in branches})
         cache = self._cache.copy_rows([self._order.index(row) for row, _, _ in branches])
         for index, (_, num_back, _) in enumerate(branches):
             if num_back:
@@ -88,10 +93,11 @@ class BatchedRows(Rows, Generic[Cache]):
 
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last `num_tokens` tokens of a row."""
-        self._join([row])
+        self._bring_in([row])
         self._copied = None
+        rows, cache = self._find(row)
         if num_tokens:
-            self._cache.rollback(self._order.index(row), num_tokens)
+            cache.rollback(rows.index(row), num_tokens)
 
     def fork(self, row: int, new: int, num_back: int) -> int:
         """Begin a row outside the batch, which it joins when it is fed."""
@@ -110,6 +116,10 @@ class BatchedRows(Rows, Generic[Cache]):
         self._lost.discard(row)
         self._aside.drop([row])
         self._copied = None
+        self._apart = [(rows, cache) for rows, cache in self._apart if rows != [row]]
+        if any(row in rows for rows, _ in self._apart):
+            with self._keep_even():
+                self._join({row})
         if row in self._order:
             index = self._order.index(row)
             self._order.remove(row)
@@ -147,13 +157,44 @@ class BatchedRows(Rows, Generic[Cache]):
         return Extended(torch.stack([logits[row] for row in tokens]), found)
 
     def _pass_all(self, tokens: Iterable[int], run: Callable[[Cache, list[int]], object]) -> None:
-        """A pass for the rows that run, and one for each group of those that begin, which then run too."""
-        new = [row for row in tokens if row not in self._order]
-        if any(row in self._order for row in tokens):
+        """A pass for the rows that run, and one for each group of those that begin, or have begun and go on apart."""
+        fed = set(tokens)
+        new = [row for row in tokens if row not in self._order and not any(row in rows for rows, _ in self._apart)]
+        touched = [(rows, cache) for rows, cache in self._apart if not fed.isdisjoint(rows)]
+        if len(touched) == 1 and fed == set(touched[0][0]):
+            self._run_apart(*touched[0], run)
+            return
+        self._join(fed)
+        if not fed.isdisjoint(self._order):
             run(self._cache, self._order)
         for rows, begun in self._begin_all(new):
             run(begun, rows)
-            self._merge(rows, begun)
+            self._set_apart(rows, begun)
+        if new and (not self._order or len(new) < len(fed)):
+            self._join(fed)
+
+    def _run_apart(self, rows: list[int], cache: Cache, run: Callable[[Cache, list[int]], object]) -> None:
+        """A pass for rows that have begun and not joined the others; where it fails, they are lost."""
+        try:
+            run(cache, rows)
+        except BaseException:
+            self._apart = [one for one in self._apart if one[0] is not rows]
+            self._lost.update(rows)
+            raise
+
+    def _join(self, fed: Collection[int]) -> None:
+        """Those of some rows that are apart join the others, and so do those with which they began."""
+        for rows, cache in list(self._apart):
+            if not set(fed).isdisjoint(rows):
+                self._apart = [one for one in self._apart if one[0] is not rows]
+                self._lost.update(rows)  # unless they come through
+                self._cache.merge(cache)
+                self._lost.difference_update(rows)
+                self._order = [*self._order, *rows]
+
+    def _find(self, row: int) -> tuple[list[int], Cache]:
+        """The rows among which one is, and what they have in memory."""
+        return next(((rows, cache) for rows, cache in self._apart if row in rows), (self._order, self._cache))
 
     def _tell_each(
         self, cache: Cache, rows: Sequence[int], tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]
@@ -172,19 +213,16 @@ class BatchedRows(Rows, Generic[Cache]):
             yield empty, self._begin(empty)
         yield from self._aside.copy(rows)
 
-    def _merge(self, rows: Sequence[int], cache: Cache) -> None:
-        """Take rows into the batch."""
-        self._cache.merge(cache)
-        self._order = [*self._order, *rows]
+    def _set_apart(self, rows: list[int], cache: Cache) -> None:
+        """Rows that have begun, and join the others later."""
+        self._apart.append((rows, cache))
         self._aside.drop(rows)
 
-    def _join(self, rows: Sequence[int]) -> None:
-        """Take those of some rows into the batch that are outside it and hold something."""
+    def _bring_in(self, rows: Sequence[int]) -> None:
+        """Have those of some rows that are outside hold what they do in a cache of their own."""
         self._check_kept(rows)
-        if outside := [row for row in dict.fromkeys(rows) if row in self._aside]:
-            with self._keep_even():
-                for group, cache in self._begin_all(outside):
-                    self._merge(group, cache)
+        for group, cache in self._aside.copy(list(dict.fromkeys(rows))):
+            self._set_apart(group, cache)
 
     def _set_aside(self, row: int) -> Aside[Cache]:
         """What a row holds, outside the batch."""
@@ -192,7 +230,8 @@ class BatchedRows(Rows, Generic[Cache]):
         if row in self._aside:
             return self._aside[row]
         if self._copied is None or self._copied[0] != row:
-            cache = self._cache.copy_rows([self._order.index(row)])
+            rows, held = self._find(row)
+            cache = held.copy_rows([rows.index(row)])
             cache.compact()
             self._copied = (row, Aside(cache))
         return self._copied[1]
