@@ -11,6 +11,7 @@ from deepen_llm.config.fusion import ProjectingConfig
 from deepen_llm.decoding.drawing import Drawing
 from deepen_llm.decoding.gating import FuseAlways, FuseWhenUnsure
 from deepen_llm.decoding.prefill import Prefill
+from deepen_llm.decoding.prefixes import Prefixes
 from deepen_llm.decoding.projecting import EnsembleProjector
 from deepen_llm.decoding.speculation.speculator import Speculator
 from deepen_llm.decoding.step import Stepper
@@ -176,7 +177,8 @@ def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFram
         projector = EnsembleProjector(members, main, frame, limits, align_eos=fusion.align_eos)
         words = WordWeigher([member.vocabulary for member in members], main)
     speculator, prefill = _build_speculator(members, main, config), Prefill(config.prefill_tokens)
-    return Stepper(members, main, frame, gate, projector, words, speculator, prefill=prefill)
+    prefixes = Prefixes(members, config.prefix_cache_bytes)
+    return Stepper(members, main, frame, gate, projector, words, speculator, prefill=prefill, prefixes=prefixes)
 
 
 def _build_speculator(members: Sequence[GuardedMember], main: int, config: EnsembleConfig) -> Speculator | None:

@@ -46,6 +46,10 @@ class EnsembleConfig(Settings):
     drafts_from_answers: bool = True
     """Whether what earlier answers said is looked up, too. How long an answer takes then tells something of them: turn
     it off where those who ask must learn nothing of one another."""
+    prefix_cache_bytes: int = Field(default=1 << 30, ge=0)
+    """How much memory the members' caches of requests that are done may take, all members together: a request that
+    begins with the same tokens, such as the next turn of a chat, starts behind them. With 0 nothing is kept, and how
+    soon an answer begins tells nobody what others asked."""
 
     @model_validator(mode="before")
     @classmethod

@@ -286,7 +286,8 @@ class GeneratingSequence(RunningSequence):
 
     def _usage(self) -> Usage:
         num_prompt = len(self._prompt.source_ids) + len(self._prompt.ids)
-        return Usage(prompt_tokens=num_prompt, completion_tokens=len(self._token_ids))
+        num_cached = self.tracks[self.main].num_reused
+        return Usage(prompt_tokens=num_prompt, completion_tokens=len(self._token_ids), cached_tokens=num_cached)
 
     def _emit(self, text: str) -> None:
         """Keep a piece and stream it, with all tokens since the last one. Only the last piece may be empty."""

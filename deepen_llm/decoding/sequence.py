@@ -205,6 +205,7 @@ class RunningSequence(ABC):
             num_forced=self._num_forced,
             num_drafted=self.drafts.num_drafted,
             num_accepted=self.drafts.count_accepted(self.chosen_ids),
+            num_cached=tuple(track.num_reused for track in self.tracks),
         )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from deepen_llm.decoding.gating import Gate
 from deepen_llm.decoding.prefill import Prefill
+from deepen_llm.decoding.prefixes import Prefixes
 from deepen_llm.decoding.projecting import Asked, EnsembleProjector
 from deepen_llm.decoding.resting import is_certain
 from deepen_llm.decoding.sequence import RunningSequence, name_step
@@ -26,6 +27,8 @@ from deepen_llm.fusion.base import Distributions, Step
 from deepen_llm.fusion.frame import FusionFrame
 from deepen_llm.fusion.words import WordWeigher
 from deepen_llm.members.guarded import GuardedMember, GuardedPass
+
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 
 
 @final
@@ -75,6 +78,7 @@ class Stepper:
         speculator: Speculator | None = None,
         *,
         prefill: Prefill | None = None,
+        prefixes: Prefixes | None = None,
     ) -> None:
         """Take the parts.
 
@@ -87,6 +91,7 @@ class Stepper:
             words: Weighs what was projected word by word; None where nothing is.
             speculator: Has the members fed what may come next; None: they are fed the text alone.
             prefill: Says how much of prompts a step reads beside answers; None: as its time allows.
+            prefixes: Where rows begin, and what becomes of them; None: with nothing, and nothing is kept.
         """
         self._members = tuple(members)
         self._prefill = prefill or Prefill()
@@ -96,6 +101,8 @@ class Stepper:
         order = sorted(range(len(members)), key=lambda index: members[index].device.type == "cpu")
         self._order = tuple(order)
         self._others = tuple(index for index in order if index != main)
+        self.prefixes = prefixes or Prefixes(members, 0)
+        """What rows of requests that are done hold for others."""
         self.num_steps = 0
         self.seconds = [0.0] * len(members)
         """How long each member's passes that feed rows have been waited for, at their start and for their result."""
@@ -228,7 +235,14 @@ class Stepper:
         *,
         is_waited_for: bool = False,
     ) -> list[RunningSequence]:
-        """Feed members, and return the sequences that can go on: long prompts take more steps. See `Prefill.split`."""
+        """Feed members, and return the sequences that can go on: long prompts take more steps. See `Prefill.split`.
+
+        Before, rows begin behind what others hold, so that what is left of their prompts counts.
+        """
+        for index in indices:
+            asked = [s for s in sequences if index not in s.resting and s.tracks[index].pending]
+            with self._clock(index):
+                self._begin(index, asked, sequences)
         joining, reading = self._prefill.split(sequences, indices, is_waited_for=is_waited_for)
         if reading:
             with self._prefill.time_pieces(reading, indices):
@@ -241,12 +255,30 @@ class Stepper:
     ) -> None:
         """Feed members the tokens that they have not seen, all members at the same time.
 
+        Of sequences with the same beginning one is fed first; the others then begin behind what it has read.
+        """
+        waiting = {
+            index: [s for s in sequences if index not in s.resting and _needs_pass(s.tracks[index])]
+            for index in indices
+        }
+        while any(waiting.values()):
+            waiting = self._feed_first(waiting, sequences, failed)
+
+    def _feed_first(
+        self,
+        wanted: Mapping[int, Sequence[RunningSequence]],
+        sequences: Sequence[RunningSequence],
+        failed: dict[RunningSequence, DeepenError],
+    ) -> dict[int, list[RunningSequence]]:
+        """Feed the sequences of every member but those that had better wait; these come back.
+
         Rows that begin go in a pass of their own: a prompt for which there is no memory, say, fails no answer that
         runs.
         """
-        started = []
-        for index in indices:
-            fed = [s for s in sequences if index not in s.resting and _needs_pass(s.tracks[index])]
+        started, waiting = [], {}
+        for index, fed in wanted.items():
+            with self._clock(index):
+                fed, waiting[index] = self._begin(index, fed, [s for s in sequences if s not in failed])
             fed = _make_ready(index, fed, failed)
             for begins in (False, True):
                 if those := [s for s in fed if s.tracks[index].is_reading == begins]:
@@ -262,6 +294,8 @@ class Stepper:
                     logits = running.result(partial(name_step, rows))
             except DeepenError as error:
                 failed.update(dict.fromkeys(fed, error))
+                if isinstance(error.__cause__, OUT_OF_MEMORY):
+                    self.prefixes.clear()  # whoever tries again finds more of it
                 continue
             failed.update({rows[place]: error for place, error in logits.errors.items()})
             for track, end, num in zip(tracks, ends, num_told, strict=True):
@@ -269,6 +303,18 @@ class Stepper:
                     track.note_read_ahead(logits.tensor, end - num)
                 else:
                     track.note_fed(logits.tensor, end - 1, logits.measured.get(track.row))
+        return {index: [s for s in those if s not in failed] for index, those in waiting.items()}
+
+    def _begin(
+        self, index: int, sequences: Sequence[RunningSequence], running: Sequence[RunningSequence]
+    ) -> tuple[list[RunningSequence], list[RunningSequence]]:
+        """Those to be fed now, begun behind what the member has read already, and those to be fed after them."""
+        tracks = [s.tracks[index] for s in sequences if not s.tracks[index].fed]
+        waiting = self.prefixes.begin(index, tracks, [s.tracks[index] for s in running]) if tracks else ()
+        return (
+            [s for s in sequences if s.tracks[index] not in waiting],
+            [s for s in sequences if s.tracks[index] in waiting],
+        )
 
     @contextmanager
     def _clock(self, index: int) -> Iterator[None]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deepen_llm.decoding.alignment import Alignment
 from deepen_llm.decoding.own_probability import OwnProbability
+from deepen_llm.decoding.past import LEAST_TOKENS, Past
 from deepen_llm.decoding.prompt_words import MeasuredPrompt
 from deepen_llm.decoding.speculation.read_ahead import Place, ReadAhead, measure
 from deepen_llm.decoding.token_boundary import TokenBoundary
@@ -54,8 +55,12 @@ class Track:
         self.takes_main_tokens = takes_main_tokens
         self.alignment = Alignment(member.vocabulary, prompt, num_spaces=num_spaces)
         self.pending = list(prompt.ids)
-        self.num_fed = 0
+        self.fed: list[int] = []
         """Tokens of the text in the member's cache."""
+        self.num_reused = 0
+        """How many of them another row had read before."""
+        self.has_begun = False
+        """Whether the member has been fed."""
         self.ahead = ReadAhead()
         """Those behind them."""
         self.draft: list[int] = []
@@ -88,9 +93,6 @@ class Track:
         """Whether some of the prompt has not been fed yet."""
         self._num_next: int | None = None
         """How many of the pending tokens the next pass feeds; None: all."""
-        self._read: list[int] = []
-        self._prompt_logprobs: list[float] | None = []
-        """The prompt's tokens that were fed, and what was measured of the last of them; None where that is not told."""
         self._row: int | None = None
         if len(self.pending) >= member.context_length:
             raise self.context_error()
@@ -138,6 +140,11 @@ class Track:
         if self._row is None:
             self._row = self.member.open(self._source_ids)
         return self._row
+
+    @property
+    def num_fed(self) -> int:
+        """How many tokens of the text are in the member's cache."""
+        return len(self.fed)
 
     @property
     def num_left(self) -> int:
@@ -190,33 +197,65 @@ class Track:
         num_more = self.num_fed + len(self.pending) - self._num_prompt
         return len(self.pending) - (self._num_measured + num_more if self._num_measured else 0)
 
+    @property
+    def _num_to_measure(self) -> int:
+        """Of how many of its last tokens a track that has not begun is to know how probable they were."""
+        num_tokens = len(self.fed) + len(self.pending)
+        wanted = self._num_measured + num_tokens - self._num_prompt if self._num_measured else 0
+        return max(min(wanted, num_tokens - 1), 0)
+
+    @property
+    def past(self) -> Past:
+        """What the row holds, what was read ahead included."""
+        ids = [*self.fed, *self.ahead.ids]
+        return Past(ids, [*self.own.first(self.num_fed), *[math.nan] * len(self.ahead.ids)])
+
+    @property
+    def coming(self) -> Past:
+        """What the row of a track that has not begun will hold once it is fed, if the member tells what is measured."""
+        ids, num_due = [*self.fed, *self.pending], self._num_to_measure
+        known = [*self.own.first(len(ids)), *[math.nan] * len(ids)]
+        return Past(ids, [*known[: len(ids) - num_due], *[0.0] * num_due], num_due)
+
+    def begin_behind(self, row: int, past: Past, num_tokens: int) -> None:
+        """Take a row that holds so many of another's tokens, at most as many as `Past.count_usable` says."""
+        self._row, self.num_reused = row, num_tokens
+        self.own.begin(past.logprobs[: min(num_tokens + 1, self.coming.count_common(past))])
+        self.fed, self.pending = self.pending[:num_tokens], self.pending[num_tokens:]
+
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether the row holds enough that another may begin with."""
+        return self._row is not None and self.has_begun and self.num_fed >= LEAST_TOKENS and not self._source_ids
+
+    def detach(self) -> int:
+        """Hand the row over: it is no longer the track's to release."""
+        row, self._row = self.row, None
+        return row
+
     def note_fed(self, batch: Tensor, place: int, measured: Sequence[float] | None = None) -> None:
-        """Record that tokens went through a forward pass, as one row of it; and what was measured."""
+        """Record that tokens went through a forward pass, as one row of it; and what was measured.
+
+        What the first token of a further piece of the prompt was given is known from the pass before it.
+        """
         ids = self.next_ids
-        if self.is_reading:
-            measured = self._note_prompt(ids, measured)
+        is_told = measured is not None or not self.num_measured
+        if self.is_reading and self._num_unmeasured <= 0 and self.logits is not None and is_told:
+            measured = [float(self.logits.float().log_softmax(dim=-1)[ids[0]]), *(measured or ())]
         self.own.feed(self.num_fed, ids, measured or ())
-        self.num_fed += len(ids)
+        self.fed += ids
         self.pending, self._num_next = self.pending[len(ids) :], None
-        self.is_reading = self.is_reading and bool(self.pending)
+        self.has_begun = True
+        if self.is_reading and not self.pending:
+            self._note_prompt()
         self.batch, self.place = batch, place
 
-    def _note_prompt(self, ids: Sequence[int], measured: Sequence[float] | None) -> Sequence[float] | None:
-        """Record a piece of the prompt, all of it mostly; what was measured of it.
-
-        What the first token was given is known from the pass before it.
-        """
-        if self.num_measured and measured is None:
-            self._prompt_logprobs = None  # the member does not tell
-        if self._num_unmeasured <= 0 and self.logits is not None:
-            measured = [float(self.logits.float().log_softmax(dim=-1)[ids[0]]), *(measured or ())]
-        self._read += ids
-        if self._prompt_logprobs is None:
-            return None
-        self._prompt_logprobs += measured or ()
-        if len(ids) == len(self.pending) and self._prompt_logprobs:
-            self.prompt = MeasuredPrompt(self.member.vocabulary, tuple(self._read), self._prompt_logprobs)
-        return measured
+    def _note_prompt(self) -> None:
+        """The prompt was read: keep what it was given, if that is known of all tokens of which it is asked."""
+        num, self.is_reading = self._num_to_measure, False
+        logprobs = self.own.last(num)
+        if num and not any(map(math.isnan, logprobs)):
+            self.prompt = MeasuredPrompt(self.member.vocabulary, tuple(self.fed), logprobs)
 
     @property
     def is_foreseen(self) -> bool:
@@ -320,7 +359,7 @@ class Track:
         if kept < self.num_fed:
             self.drop_ahead()
             self.member.rollback(self.row, self.num_fed - kept)
-            self.num_fed = kept
+            del self.fed[kept:]
         self.pending = ids[self.num_fed :]
 
     def rewind(self, num_tokens: int) -> None:
@@ -333,7 +372,7 @@ class Track:
             self.drop_ahead()
             self.own.keep(num_tokens)
             self.member.rollback(self.row, self.num_fed - num_tokens)
-            self.num_fed = num_tokens
+            del self.fed[num_tokens:]
 
     def begin_writing(self) -> None:
         """The member writes: its row goes on with tokens of its own, and text waits until it has ended."""
