@@ -9,6 +9,7 @@ from typing import Any
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, WeightingConfig
 from deepen_llm.config.fusion import ProjectingConfig
 from deepen_llm.decoding.drawing import Drawing
+from deepen_llm.decoding.feeding import Feeder
 from deepen_llm.decoding.gating import FuseAlways, FuseWhenUnsure
 from deepen_llm.decoding.prefill import Prefill
 from deepen_llm.decoding.prefixes import Prefixes
@@ -176,9 +177,13 @@ def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFram
         limits = ExpansionLimits(fusion.min_mass, fusion.max_rows, fusion.max_passes)
         projector = EnsembleProjector(members, main, frame, limits, align_eos=fusion.align_eos)
         words = WordWeigher([member.vocabulary for member in members], main)
-    speculator, prefill = _build_speculator(members, main, config), Prefill(config.prefill_tokens)
-    prefixes = Prefixes(members, config.prefix_cache_bytes)
-    return Stepper(members, main, frame, gate, projector, words, speculator, prefill=prefill, prefixes=prefixes)
+    feeder = Feeder(
+        members,
+        are_projected=projector is not None,
+        prefill=Prefill(config.prefill_tokens),
+        prefixes=Prefixes(members, config.prefix_cache_bytes),
+    )
+    return Stepper(members, main, feeder, frame, gate, projector, words, _build_speculator(members, main, config))
 
 
 def _build_speculator(members: Sequence[GuardedMember], main: int, config: EnsembleConfig) -> Speculator | None:

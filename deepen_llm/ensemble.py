@@ -208,7 +208,7 @@ class Ensemble:
         """
         prompts, params = check_prompts(prompt), check_params(params)
         deadline = Deadline(params.timeout_s)
-        answers = _join(wait(self._submit_prompts(prompts, params, deadline), deadline), params.n)
+        answers = Generation.join_each(wait(self._submit_prompts(prompts, params, deadline), deadline), params.n)
         return answers if isinstance(prompt, (list, tuple)) else answers[0]
 
     def stream(self, prompt: str | TokenPrompt, params: SamplingParams | None = None) -> Stream:
@@ -228,7 +228,7 @@ class Ensemble:
         submitted = await submit_aside(
             lambda: self._submit_prompts(prompts, params, deadline), is_slow=takes_long(params, prompts)
         )
-        answers = _join(await gather(submitted, deadline), params.n)
+        answers = Generation.join_each(await gather(submitted, deadline), params.n)
         return answers if isinstance(prompt, (list, tuple)) else answers[0]
 
     def astream(self, prompt: str | TokenPrompt, params: SamplingParams | None = None) -> AsyncStream:
@@ -389,11 +389,6 @@ class Ensemble:
         self, prompts: Sequence[str | TokenPrompt], params: SamplingParams, deadline: Deadline
     ) -> list[Future[Generation]]:
         return submit_all(lambda prompt: self._intake.submit_prompt(prompt, params, deadline), prompts)
-
-
-def _join(answers: Sequence[Generation], num_each: int) -> list[Generation]:
-    """The answers to each prompt as one, the first with the others as its alternatives."""
-    return [Generation.join(answers[begin : begin + num_each]) for begin in range(0, len(answers), num_each)]
 
 
 def _close(engine: Engine, members: Sequence[Member]) -> None:

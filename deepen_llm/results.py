@@ -172,6 +172,11 @@ class Generation:
         """The first of several answers to one prompt, one at least, with the others as its alternatives."""
         return replace(answers[0], alternatives=tuple(answers[1:]))
 
+    @classmethod
+    def join_each(cls, answers: Sequence[Generation], num_each: int) -> list[Generation]:
+        """The answers to each prompt as one, the first with the others as its alternatives."""
+        return [cls.join(answers[begin : begin + num_each]) for begin in range(0, len(answers), num_each)]
+
 
 @dataclass(frozen=True, slots=True)
 class Score:

@@ -12,6 +12,7 @@ from deepen_llm.assembly import read_tokens
 from deepen_llm.bench.decode import SENTENCES
 from deepen_llm.config import SamplingParams
 from deepen_llm.decoding.engine import Engine
+from deepen_llm.decoding.feeding import Feeder
 from deepen_llm.decoding.gating import FuseAlways
 from deepen_llm.decoding.generation import GeneratingSequence
 from deepen_llm.decoding.step import Stepper
@@ -61,7 +62,7 @@ def record_steps(ensemble: Ensemble, prompts: Sequence[str] = SENTENCES) -> list
     ]
     frame = FusionFrame(method, read_tokens(ensemble.members, ensemble.config.fusion), main)
     params = SamplingParams(max_new_tokens=TOKENS_EACH)
-    stepper = Stepper(members, main, frame, FuseAlways())
+    stepper = Stepper(members, main, Feeder(members, are_projected=False), frame, FuseAlways())
     engine = Engine(stepper, FixedWeighting(ensemble.config.fixed_weights), ensemble.config.max_batch_size)
     try:
         sequences = [

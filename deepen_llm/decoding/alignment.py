@@ -14,7 +14,7 @@ where its tokens do not depend on what stands before:
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import Self, final
 
@@ -65,7 +65,7 @@ class Alignment:
         self._num_open = len(opened)
         self.missing = open_bytes[len(opened) :]
         tail = tail + opened
-        num_kept = first + _num_equal(self.ids[first:], tail)
+        num_kept = first + num_equal(self.ids[first:], tail)
         self.ids[first:] = tail
         return num_kept
 
@@ -74,6 +74,12 @@ class Alignment:
         copied = copy.copy(self)
         copied.ids, copied._starts = list(self.ids), list(self._starts)
         return copied
+
+    def foresee(self, text: str) -> list[int]:
+        """The tokens of text that may come next; none where it would change how the last ones are cut."""
+        copied = self.copy()
+        copied.append(text)
+        return copied.ids[len(self.ids) :] if num_equal(copied.ids, self.ids) == len(self.ids) else []
 
     @property
     def ends_unknown(self) -> bool:
@@ -138,7 +144,7 @@ class Alignment:
         return [token_id for token_id in takewhile(lambda token_id: token_id is not None, ids) if token_id is not None]
 
 
-def _num_equal(left: list[int], right: list[int]) -> int:
+def num_equal(left: Sequence[int], right: Sequence[int]) -> int:
     """How many leading entries are equal."""
     pairs = enumerate(zip(left, right, strict=False))
     return next((index for index, (a, b) in pairs if a != b), min(len(left), len(right)))

@@ -76,7 +76,7 @@ class Engine:
     @property
     def step_times(self) -> StepTimes:
         """How many steps were taken, and how long each member was waited for in them."""
-        return StepTimes(self._stepper.num_steps, tuple(self._stepper.seconds))
+        return StepTimes(self._stepper.num_steps, tuple(self._stepper.feeder.seconds))
 
     @property
     def has_ended(self) -> bool:
@@ -156,7 +156,7 @@ class Engine:
                 self._ended = end
         with self._turns:
             self._fail([*self._running, *self._waiting], end)
-            self._stepper.prefixes.clear()
+            self._stepper.feeder.prefixes.clear()
         self._waiting.clear()
 
     def _run(self) -> None:
@@ -186,7 +186,8 @@ class Engine:
         """One token for every running sequence."""
         cancelled = [sequence for sequence in self._running if sequence.future.cancelled()]
         for sequence in cancelled:
-            self._stepper.prefixes.keep(sequence.tracks)  # of an answer that was stopped, the next turn begins as well
+            # With an answer that was stopped, the next turn begins as well.
+            self._stepper.feeder.prefixes.keep(sequence.tracks)
         self._drop(cancelled)
         for sequence in [sequence for sequence in self._running if sequence.deadline.is_over]:
             self._fail([sequence], sequence.deadline.error)
@@ -250,7 +251,7 @@ class Engine:
             self._fail([sequence], error)
 
     def _finish(self, sequence: RunningSequence) -> None:
-        self._stepper.prefixes.keep(sequence.tracks)
+        self._stepper.feeder.prefixes.keep(sequence.tracks)
         self._drop([sequence])
         sequence.resolve()
 

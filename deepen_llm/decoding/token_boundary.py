@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import final
 
 from torch import Tensor
 
-from deepen_llm.decoding.alignment import Alignment
+from deepen_llm.decoding.alignment import Alignment, num_equal
+from deepen_llm.members.base import Branch
 from deepen_llm.projection.results import Path
 from deepen_llm.vocabulary import Vocabulary
 
@@ -62,3 +63,21 @@ class TokenBoundary:
         """Whether a path may lie on the way through the pending bytes, or beyond them."""
         text = self._vocabulary.join(path)
         return text.startswith(self.pending) or self.pending.startswith(text)
+
+    def branch(self, row: int, path: Path, fed: Sequence[int], ahead: Sequence[int]) -> Branch:
+        """What `Member.peek` needs to tell what comes after a path from the boundary.
+
+        Of the path only what the row does not hold is fed, but for a token at least.
+
+        Args:
+            row: Of the member.
+            path: Tokens from the boundary on.
+            fed: Those of the text that the row holds, the ones before the boundary among them.
+            ahead: What it holds behind them.
+        """
+        before = self.num_before
+        if not path:
+            return Branch(row, len(fed) + len(ahead) - before + 1, fed[before - 1 : before])
+        held = (*fed[before:], *ahead)
+        num_kept = num_equal(path[:-1], held)
+        return Branch(row, len(held) - num_kept, path[num_kept:])

@@ -9,7 +9,7 @@ from typing import final
 
 from torch import Tensor
 
-from deepen_llm.decoding.alignment import Alignment
+from deepen_llm.decoding.alignment import Alignment, num_equal
 from deepen_llm.decoding.own_probability import OwnProbability
 from deepen_llm.decoding.past import LEAST_TOKENS, Past
 from deepen_llm.decoding.prompt_words import MeasuredPrompt
@@ -165,10 +165,7 @@ class Track:
         )
 
     def measure_prompt(self, num_tokens: int) -> None:
-        """Have the prompt's last tokens measured when it is fed, as many as there are of this number.
-
-        What an encoder reads its member does not predict.
-        """
+        """Have so many of the prompt's last tokens measured when it is fed; what an encoder reads is not predicted."""
         if not self._source_ids:
             self._num_measured = max(num_tokens, self._num_measured)
 
@@ -271,13 +268,9 @@ class Track:
         self.note_fed(*ahead.places[num_taken - 1], measured)
 
     @property
-    def last_logits(self) -> Tensor:
+    def last_logits(self) -> Tensor | None:
         """Next-token logits `(num_logits,)` after everything in the row, what was read ahead included."""
-        place = self.ahead.places[-1] if self.ahead.ids else None
-        logits = self.logits if place is None else place.logits
-        if logits is None:
-            raise RuntimeError("nothing was fed yet")
-        return logits
+        return self.ahead.places[-1].logits if self.ahead.ids else self.logits
 
     @property
     def num_told(self) -> int:
@@ -305,12 +298,6 @@ class Track:
             begin = self.num_fed + len(self.pending) - num_last + 1
             self.told |= dict(enumerate(places, start=begin))
 
-    def measure_ahead(self) -> list[float]:
-        """The natural-log probability of each of the tokens that were read ahead, by the member's logits before it."""
-        if not self.ahead.ids or self.batch is None:
-            return []
-        return measure([Place(self.batch, self.place), *self.ahead.places[:-1]], self.ahead.ids)
-
     def drop_ahead(self) -> None:
         """Forget what was read ahead: the text went on in another way.
 
@@ -320,13 +307,6 @@ class Track:
         if num_tokens := len(self.ahead.ids):
             self.ahead = ReadAhead()
             self.member.rollback(self.row, num_tokens)
-
-    def foresee(self, text: str) -> list[int]:
-        """The member's tokens for text that may come next; none where that would change how the text is cut."""
-        alignment = self.alignment.copy()
-        alignment.append(text)
-        num_known = len(self.alignment.ids)
-        return alignment.ids[num_known:] if alignment.ids[:num_known] == self.alignment.ids else []
 
     def push(self, token_id: int, text: str, open_bytes: bytes) -> None:
         """Continue with a token of the main model.
@@ -390,22 +370,13 @@ class Track:
         held, self._held = "".join(self._held or ()), None
         self.alignment.append(held, self._held_bytes)
         ids = self.alignment.ids
-        kept = next((at for at, (a, b) in enumerate(zip(fed, ids, strict=False)) if a != b), min(len(fed), len(ids)))
+        kept = num_equal(fed, ids)
         self.rewind(kept - 1 if kept == len(ids) < self.num_fed else kept)
         self.pending = ids[self.num_fed :]
 
     def branch(self, path: Path) -> Branch:
-        """What `Member.peek` needs to tell what comes after a path from the boundary.
-
-        Of the path only what the row does not hold is fed, but for a token at least.
-        """
-        before, num_held = self.boundary.num_before, self.num_fed + len(self.ahead.ids)
-        if not path:
-            return Branch(self.row, num_held - before + 1, self.alignment.ids[before - 1 : before])
-        held = (*self.alignment.ids[before : self.num_fed], *self.ahead.ids)
-        num_equal = next((at for at, (a, b) in enumerate(zip(path[:-1], held, strict=False)) if a != b), len(path) - 1)
-        num_kept = min(num_equal, len(held))
-        return Branch(self.row, len(held) - num_kept, path[num_kept:])
+        """What `Member.peek` needs to tell what comes after a path from the boundary."""
+        return self.boundary.branch(self.row, path, self.alignment.ids[: self.num_fed], self.ahead.ids)
 
     def note_projection(self, projection: Projection) -> None:
         """Record what expanding the member's tokens came to at this step."""

@@ -248,7 +248,7 @@ def test_what_a_step_takes_is_learned_where_nothing_begins_in_it_and_pieces_are_
     members = make_members(vocabularies)
     stepper = make_stepper(members, prefill_tokens=16)
     noted = []
-    monkeypatch.setattr(stepper._prefill, "note_step", noted.append)
+    monkeypatch.setattr(stepper.feeder._prefill, "note_step", noted.append)
     running, late = make_sequence(members, STORY[:9]), make_sequence(members, TALE[:200])
     stepper.run([running])
     assert not noted

@@ -227,11 +227,11 @@ def test_the_rows_that_were_used_last_stay_within_the_limit(make):
     ensemble = make()
     for text in texts[:2]:
         ask(ensemble, text, max_new_tokens=1)
-    limit = ensemble._engine._stepper.prefixes.num_bytes + 60  # of other digits there may be more tokens
+    limit = ensemble._engine._stepper.feeder.prefixes.num_bytes + 60  # of other digits there may be more tokens
     ensemble = make(prefix_cache_bytes=limit)
     for at in (0, 1, 0, 2):
         ask(ensemble, texts[at], max_new_tokens=1)
-    assert ensemble._engine._stepper.prefixes.num_bytes <= limit
+    assert ensemble._engine._stepper.feeder.prefixes.num_bytes <= limit
     cached = [ask(ensemble, texts[at], max_new_tokens=1).usage.cached_tokens for at in (0, 2, 1)]
     assert cached[0] > 60 and cached[1] > 60 and cached[2] == 0
 

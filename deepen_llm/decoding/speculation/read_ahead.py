@@ -49,6 +49,10 @@ class ReadAhead:
         places = range(len(ids) - num_tokens, len(ids))
         return measure([self.places[at - 1] for at in places], [ids[at] for at in places])
 
+    def measure_all(self, before: Place) -> list[float]:
+        """The natural-log probability of each token, the first given what comes after the text."""
+        return measure([before, *self.places[:-1]], self.ids)
+
 
 def measure(places: Sequence[Place], ids: Sequence[int]) -> list[float]:
     """The natural-log probability of each token, given the logits that it was chosen from."""

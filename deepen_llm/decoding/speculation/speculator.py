@@ -22,6 +22,7 @@ import torch
 from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.speculation.drafts import GIVEN, WRITTEN, Drafted, Sources
 from deepen_llm.decoding.speculation.length import Cost
+from deepen_llm.decoding.speculation.read_ahead import Place
 from deepen_llm.decoding.track import Track
 from deepen_llm.errors import DeepenError
 from deepen_llm.members.guarded import GuardedMember
@@ -53,7 +54,8 @@ class _Writing:
     def begin(self, track: Track) -> bool:
         """Go on from what the writer has written already; whether it has the whole text."""
         self.ids = list(track.ahead.ids)
-        self.claimed = math.exp(sum(track.measure_ahead()))
+        if track.batch is not None and self.ids:
+            self.claimed = math.exp(sum(track.ahead.measure_all(Place(track.batch, track.place))))
         return not track.alignment.missing
 
     def take(self, found: Sequence[int]) -> None:
@@ -127,7 +129,7 @@ class Speculator:
         for index in self._able:
             track = sequence.tracks[index]
             if index != writer and index not in sequence.resting and not track.is_foreseen:
-                ahead = ids if track.takes_main_tokens or index == self._main else track.foresee(text)
+                ahead = ids if track.takes_main_tokens or index == self._main else track.alignment.foresee(text)
                 track.draft = ahead[: max(track.num_left, 0)]
         sequence.drafts.begin(draft)
 
@@ -166,8 +168,9 @@ class Speculator:
 
     def _choose(self, writer: int, writing: Sequence[_Writing]) -> list[tuple[int, float]]:
         """The writer's best token for each text, and its probability."""
-        logits = torch.stack([one.sequence.tracks[writer].last_logits for one in writing]).float()
-        probs, ids = logits.softmax(dim=-1).max(dim=-1)
+        said = (one.sequence.tracks[writer].last_logits for one in writing)
+        logits = torch.stack([one for one in said if one is not None])
+        probs, ids = logits.float().softmax(dim=-1).max(dim=-1)
         return list(zip(ids.tolist(), probs.tolist(), strict=True))
 
     def _translate(self, writer: int, ids: Sequence[int]) -> list[int]:
