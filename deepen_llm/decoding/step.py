@@ -94,9 +94,8 @@ class Stepper:
         self.num_steps = 0
 
     def choose_next(self, sequences: Sequence[RunningSequence]) -> Sequence[RunningSequence]:
-        """Those of the sequences that take the next step: all, or those that need no pass for it, where there are."""
-        foreseen = [] if self._speculator is None else list(filter(self._speculator.is_foreseen, sequences))
-        return foreseen or sequences
+        """Those of the sequences that take the next step, at least one: see `Speculator.choose_next`."""
+        return sequences if self._speculator is None else self._speculator.choose_next(sequences)
 
     def run(self, sequences: Sequence[RunningSequence]) -> StepResult:
         """The distributions to choose the next token of every sequence from, for one at least.

@@ -29,6 +29,8 @@ from deepen_llm.members.guarded import GuardedMember
 
 FIXED_BYTES = 20 << 20
 """What a pass takes beside reading the weights, in the time that it takes to read so many bytes of them."""
+FEW = 2
+"""Of members whose passes cost little more than a step beside them, drafts are checked for so many answers at once."""
 MOST_GIVEN = 32
 """Of a text that is given, so many tokens are read ahead."""
 Feed = Callable[[Sequence[int], Sequence[RunningSequence]], None]
@@ -77,6 +79,7 @@ class Speculator:
         able = [index for index, member in enumerate(members) if member.tells_each]
         self._costly = max(range(len(members)), key=lambda index: (costs[index], index == main))
         """Whose passes are to be saved."""
+        self._saves_much = costs[self._costly] >= 4 * FIXED_BYTES
         writers = [index for index in able if index != self._costly]
         self._writer = min(writers, key=lambda index: costs[index]) if writers else None
         self._able = able
@@ -89,6 +92,15 @@ class Speculator:
     def is_foreseen(self, sequence: RunningSequence) -> bool:
         """Whether the next step of a sequence takes no pass that costs much."""
         return sequence.tracks[self._costly].is_foreseen
+
+    def choose_next(self, sequences: Sequence[RunningSequence]) -> Sequence[RunningSequence]:
+        """Those of the sequences that take the next step: all, or those for which it was foreseen.
+
+        Where passes are dear, the others wait, so that all that need one share it. Where a step by itself costs nearly
+        as much, nobody waits.
+        """
+        foreseen = list(filter(self.is_foreseen, sequences)) if self._saves_much else ()
+        return foreseen or sequences
 
     def prepare(
         self, sequences: Sequence[RunningSequence], feed: Feed, failed: dict[RunningSequence, DeepenError]
@@ -104,6 +116,8 @@ class Speculator:
             sequence.drafts.settle(self._sources, sequence.chosen_ids)
             if given := sequence.given_ids[:-1][:MOST_GIVEN]:
                 self._offer(sequence, [Drafted(token_id, GIVEN) for token_id in given])
+            elif not self._saves_much and len(sequences) > FEW:
+                continue
             elif draft := sequence.drafts.look_up(self._sources, self._looked_up, most):
                 self._offer(sequence, draft)
             elif self._writer is not None and self._writer not in sequence.resting:

@@ -193,3 +193,33 @@ def test_a_member_that_fails_while_it_reads_ahead_fails_the_answer_and_no_other(
         again = ensemble.generate(STORY[:5], SamplingParams(max_new_tokens=200))
     assert again.text == first.text
     assert not any(member.num_open for member in faulty)
+
+
+class Large(ScriptedMember):
+    """Of weights that take a while to read."""
+
+    weight_bytes = 1 << 30
+
+
+def make_engine_sequences(kind, num_tokens=40):
+    """Three answers to the same engine, of members of a kind, and how many tokens each had at every step."""
+    vocabulary = Vocabulary.from_tokenizer(TOKENIZERS["bpe"](), name="bpe")
+    member = kind(vocabulary, [STORY, STORY[4:], STORY[10:]], tells_each=True)
+    with Ensemble([member], EnsembleConfig(members=("bpe",))) as ensemble:
+        prompts = [STORY[:9], STORY[4:12], STORY[10:20]]
+        answers = ensemble.generate(prompts, SamplingParams(max_new_tokens=num_tokens))
+        num_steps = ensemble.step_times.num_steps
+    return answers, num_steps
+
+
+def test_where_passes_are_dear_answers_that_were_foreseen_go_first():
+    answers, num_steps = make_engine_sequences(Large)
+    assert [STORY[9:], STORY[12:], STORY[20:]] == [answer.text for answer in answers]
+    assert sum(answer.fusion.num_accepted for answer in answers) > 5
+    assert num_steps > max(answer.usage.completion_tokens for answer in answers)
+
+
+def test_where_passes_are_cheap_many_answers_step_together_and_draft_nothing():
+    answers, num_steps = make_engine_sequences(ScriptedMember)
+    assert [STORY[9:], STORY[12:], STORY[20:]] == [answer.text for answer in answers]
+    assert num_steps <= max(answer.usage.completion_tokens for answer in answers) + 3
