@@ -151,8 +151,7 @@ def test_rows_that_were_lost_say_so_and_do_not_begin_anew(call, monkeypatch):
     drop = rows._cache.drop
 
     def fail(index):
-        keys = rows._cache.keys_values.layers[0].keys
-        rows._cache.keys_values.layers[0].keys = keys[1:]
+        rows._cache.keys_values.layers[0].keep_rows([1])
         raise OutOfMemory
 
     monkeypatch.setattr(rows._cache, "drop", fail)
