@@ -14,19 +14,22 @@ from deepen_llm.members.transformers.batched import BatchedRows
 from deepen_llm.members.transformers.cache import RaggedCache
 from deepen_llm.members.transformers.cache_argument import find_cache_argument
 from deepen_llm.members.transformers.placement import input_device
+from deepen_llm.members.transformers.recorded import RecordedPasses
 
 
 @final
 class AttentionRows(BatchedRows[RaggedCache]):
     """Running rows of one attention model in one ragged cache."""
 
-    def __init__(self, model: PreTrainedModel, sliding_window: int | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, sliding_window: int | None = None, *, records: bool = True) -> None:
+        """Rows of a model; its short passes are recorded where that can be done, unless `records` is False."""
         super().__init__(RaggedCache())
         self._model = model
         self._device = input_device(model)
         self._sliding_window = sliding_window
         self._cache_argument = find_cache_argument(model)
         self._accepts = frozenset(inspect.signature(model.forward).parameters)
+        self._recorded = RecordedPasses.find(model, self._accepts, sliding_window) if records else None
 
     @property
     def bytes_per_token(self) -> int:
@@ -49,9 +52,13 @@ class AttentionRows(BatchedRows[RaggedCache]):
             cache.compact()
         mask = cache.mask_with(num_new)
         inputs = self._inputs(cache, fed, mask, kept)
-        outputs = self._model(**inputs, **{self._cache_argument: cache.keys_values}, use_cache=True)
+
+        def call() -> Tensor:
+            logits: Tensor = self._model(**inputs, **{self._cache_argument: cache.keys_values}, use_cache=True).logits
+            return logits
+
+        logits = call() if self._recorded is None else self._recorded.run(cache, inputs, call)
         cache.note_appended(num_new, mask)
-        logits: Tensor = outputs.logits
         return logits if logits.shape[1] == len(kept) else logits[:, list(kept)]
 
     def _inputs(

@@ -69,6 +69,17 @@ class RaggedCache:
         self.num_slots += max(num_new)
         self.lengths = [length + new for length, new in zip(self.lengths or [0] * len(num_new), num_new, strict=True)]
 
+    @property
+    def held(self) -> list[Tensor]:
+        """Every layer's keys and then every layer's values, (rows, heads, slots, head_dim) each."""
+        return [*(layer.keys for layer in self._layers), *(layer.values for layer in self._layers)]
+
+    def open_slots(self, width: int) -> list[Tensor]:
+        """`held` with so many slots more, which the caller writes."""
+        for layer in self._layers:
+            layer.open_slots(width)
+        return self.held
+
     def rollback(self, index: int, num_tokens: int) -> None:
         """Take back the last `num_tokens` tokens of the row at `index`."""
         live = self.mask[index].nonzero().flatten()

@@ -51,11 +51,15 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         """Write a pass's keys and values (rows, heads, width, head_dim) behind the others; all that are held then."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        end = self.num_slots + key_states.shape[2]
-        self._reserve(self.num_rows, end)
-        for room, states in zip(self._rooms, (key_states, value_states), strict=True):
-            room[: self.num_rows, :, self.num_slots : end] = states.detach()
-        self._show(self.num_rows, end)
+        begin, width = self.num_slots, key_states.shape[2]
+        for room, states in zip(self.open_slots(width), (key_states, value_states), strict=True):
+            room[:, :, begin:] = states.detach()
+        return self.keys, self.values
+
+    def open_slots(self, width: int) -> tuple[Tensor, Tensor]:
+        """Hold so many slots more, which the caller writes: all keys and values, those to be written at their end."""
+        self._reserve(self.num_rows, self.num_slots + width)
+        self._show(self.num_rows, self.num_slots + width)
         return self.keys, self.values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
