@@ -10,6 +10,7 @@ from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, Weight
 from deepen_llm.config.fusion import ProjectingConfig
 from deepen_llm.decoding.gating import FuseAlways, FuseWhenUnsure
 from deepen_llm.decoding.projecting import EnsembleProjector
+from deepen_llm.decoding.speculation.speculator import Speculator
 from deepen_llm.decoding.step import Stepper
 from deepen_llm.errors import ConfigError, quote
 from deepen_llm.fusion.frame import FusionFrame
@@ -163,7 +164,13 @@ def read_tokens(members: Sequence[Member], config: FusionConfig) -> list[Canonic
     ]
 
 
-def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFrame, config: FusionConfig) -> Stepper:
+def build_stepper(
+    members: Sequence[GuardedMember],
+    main: int,
+    frame: FusionFrame,
+    config: FusionConfig,
+    num_speculative_tokens: int = 0,
+) -> Stepper:
     """What takes the ensemble's steps."""
     gate = FuseAlways() if config.fuse == "always" else FuseWhenUnsure(config.confidence)
     projector = words = None
@@ -171,7 +178,8 @@ def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFram
         limits = ExpansionLimits(config.min_mass, config.max_rows, config.max_passes)
         projector = EnsembleProjector(members, main, frame, limits, align_eos=config.align_eos)
         words = WordWeigher([member.vocabulary for member in members], main)
-    return Stepper(members, main, frame, gate, projector, words)
+    speculator = Speculator(members, main, num_speculative_tokens) if num_speculative_tokens else None
+    return Stepper(members, main, frame, gate, projector, words, speculator)
 
 
 def build_weighting(members: Sequence[GuardedMember], config: EnsembleConfig) -> Weighting:

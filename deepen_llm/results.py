@@ -63,6 +63,10 @@ class FusionReport:
     """The members' weights as they were last, in their order, summing to 1."""
     num_forced: int = 0
     """Steps at which a structure left no choice: no member was asked."""
+    num_drafted: int = 0
+    """Tokens that were read ahead of the text: written by a member, or looked up in it."""
+    num_accepted: int = 0
+    """Those of them that were chosen: at so many steps the members were asked in the pass of an earlier one."""
 
     @property
     def share_fused(self) -> float:

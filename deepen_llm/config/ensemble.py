@@ -37,6 +37,9 @@ class EnsembleConfig(Settings):
     """How the members' distributions become one."""
     max_batch_size: int = Field(default=32, ge=1)
     """The most sequences that run at the same time; further ones wait."""
+    num_speculative_tokens: int = Field(default=16, ge=0, le=64)
+    """How many tokens the members read ahead at most, written by the cheapest of them or looked up in the text, so that
+    one pass serves several steps; the answers are the same. 0 turns it off."""
 
     @model_validator(mode="before")
     @classmethod

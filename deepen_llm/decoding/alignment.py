@@ -13,9 +13,10 @@ where its tokens do not depend on what stands before:
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from itertools import takewhile
-from typing import final
+from typing import Self, final
 
 from deepen_llm.vocabulary import EncodedText, Vocabulary
 from deepen_llm.vocabulary.prefixes import TokenPrefixes
@@ -67,6 +68,12 @@ class Alignment:
         num_kept = first + _num_equal(self.ids[first:], tail)
         self.ids[first:] = tail
         return num_kept
+
+    def copy(self) -> Self:
+        """The same, which goes its own way."""
+        copied = copy.copy(self)
+        copied.ids, copied._starts = list(self.ids), list(self._starts)
+        return copied
 
     @property
     def ends_unknown(self) -> bool:

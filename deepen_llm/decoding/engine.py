@@ -189,7 +189,7 @@ class Engine:
         self._for_each(self._running, self._prepare)
         self._end_full()
         if self._running:
-            result = self._stepper.run(self._running)
+            result = self._stepper.run(self._stepper.choose_next(self._running))
             for sequence, error in result.failed.items():
                 self._fail([sequence], error)
             self._choose(result)

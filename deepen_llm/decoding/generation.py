@@ -80,6 +80,11 @@ class GeneratingSequence(RunningSequence):
         return is_plain and not self.wants_trace and self.params.logprobs is None
 
     @property
+    def most_ahead(self) -> int:
+        """Also no more than may still come."""
+        return min(super().most_ahead, self.params.max_new_tokens - len(self._token_ids) - 1)
+
+    @property
     def _restricts_nothing(self) -> bool:
         """Whether a token is chosen from the fused logprobs as they are, but for those that may not come."""
         return self._constraint is None and self._penalties is None and not self._ends.has_special

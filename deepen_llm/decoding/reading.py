@@ -56,6 +56,11 @@ class ReadingSequence(RunningSequence):
         """The next of the tokens, whatever is best."""
         return self._ids[self.num_steps]
 
+    @property
+    def given_ids(self) -> Sequence[int]:
+        """The tokens that are left to read."""
+        return self._ids[self.num_steps :]
+
     def accept(self, token_id: int, logprobs: Tensor, trace: StepTrace | None) -> None:
         """Note what the token was given."""
         self._count_step()

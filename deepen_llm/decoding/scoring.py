@@ -36,6 +36,11 @@ class ScoringSequence(RunningSequence):
         self._is_greedy &= token_id == best
         return token_id
 
+    @property
+    def given_ids(self) -> Sequence[int]:
+        """What is left of the continuation."""
+        return self._forced[self.num_steps :]
+
     def accept(self, token_id: int, logprobs: Tensor, trace: StepTrace | None) -> None:
         """Add the token's log-probability."""
         self._count_step()

@@ -16,6 +16,7 @@ from deepen_llm.decoding.detokenizer import Detokenizer
 from deepen_llm.decoding.open_word import OpenWord, Said
 from deepen_llm.decoding.prompt_words import given_words, num_to_measure
 from deepen_llm.decoding.resting import MOST, MOST_CHECKED, Rest, choose_resting
+from deepen_llm.decoding.speculation.drafts import Drafts
 from deepen_llm.decoding.track import Track
 from deepen_llm.errors import MemberError
 from deepen_llm.members.guarded import GuardedMember
@@ -70,6 +71,7 @@ class RunningSequence(ABC):
         """The main model's tokens after the prompt."""
         self.main = main
         """The main model's position."""
+        self.drafts = Drafts(prompts[main].ids)
         self._prompt = prompts[main]
         self._vocabulary = vocabulary
         self._detokenizer = Detokenizer(num_spaces=num_spaces)
@@ -182,7 +184,24 @@ class RunningSequence(ABC):
             num_abstained=sum(track.num_abstained for track in self.tracks),
             weights=() if self._word is None else self._word.weights.current,
             num_forced=self._num_forced,
+            num_drafted=self.drafts.num_drafted,
+            num_accepted=self.drafts.num_accepted,
         )
+
+    @property
+    def open_bytes(self) -> bytes:
+        """The bytes of a character that is not complete yet, at the end of the text."""
+        return self._detokenizer.open_bytes
+
+    @property
+    def most_ahead(self) -> int:
+        """How many tokens it is of use to read ahead at most, the next one not among them."""
+        return min(track.num_left for track in self.tracks)
+
+    @property
+    def given_ids(self) -> Sequence[int]:
+        """The tokens that will be chosen, as far as that is known; here nothing is."""
+        return ()
 
     def restrict(self, logprobs: Tensor) -> Tensor:
         """The fused logprobs (num_logits,) with the tokens left out that may not come; here they all may."""

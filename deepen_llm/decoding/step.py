@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 from typing import final
 
 import torch
@@ -17,6 +18,8 @@ from deepen_llm.decoding.gating import Gate
 from deepen_llm.decoding.projecting import Asked, EnsembleProjector
 from deepen_llm.decoding.resting import is_certain
 from deepen_llm.decoding.sequence import RunningSequence, name_step
+from deepen_llm.decoding.speculation.speculator import Speculator
+from deepen_llm.decoding.track import Track
 from deepen_llm.errors import DeepenError
 from deepen_llm.fusion.base import Distributions, Step
 from deepen_llm.fusion.frame import FusionFrame
@@ -68,6 +71,7 @@ class Stepper:
         gate: Gate,
         projector: EnsembleProjector | None = None,
         words: WordWeigher | None = None,
+        speculator: Speculator | None = None,
     ) -> None:
         """Take the parts.
 
@@ -78,9 +82,11 @@ class Stepper:
             gate: Chooses the sequences to fuse.
             projector: Projects the other members' distributions as text; None fuses them token by token.
             words: Weighs what was projected word by word; None where nothing is.
+            speculator: Has the members fed what may come next; None: they are fed the text alone.
         """
         self._members = tuple(members)
         self._main, self._frame, self._gate, self._projector, self._words = main, frame, gate, projector, words
+        self._speculator = speculator
         # Work on accelerators is asynchronous: what is started there first runs beside what the CPU computes after.
         order = sorted(range(len(members)), key=lambda index: members[index].device.type == "cpu")
         self._order = tuple(order)
@@ -89,6 +95,11 @@ class Stepper:
         self.seconds = [0.0] * len(members)
         """How long each member's passes that feed rows have been waited for, at their start and for their result."""
 
+    def choose_next(self, sequences: Sequence[RunningSequence]) -> Sequence[RunningSequence]:
+        """Those of the sequences that take the next step: all, or those that need no pass for it, where there are."""
+        foreseen = [] if self._speculator is None else list(filter(self._speculator.is_foreseen, sequences))
+        return foreseen or sequences
+
     def run(self, sequences: Sequence[RunningSequence]) -> StepResult:
         """The distributions to choose the next token of every sequence from, for one at least."""
         failed: dict[RunningSequence, DeepenError] = {}
@@ -96,6 +107,9 @@ class Stepper:
         if not self._gate.asks_main_first:
             for sequence in sequences:
                 sequence.choose_resting()
+        if self._speculator is not None:
+            self._speculator.prepare(sequences, lambda members, those: self._feed(members, those, failed), failed)
+            sequences = [sequence for sequence in sequences if sequence not in failed]
         self._feed((self._main,) if self._gate.asks_main_first else self._order, sequences, failed)
         running = [sequence for sequence in sequences if sequence not in failed]
         if not running:
@@ -198,23 +212,29 @@ class Stepper:
         """
         started = []
         for index in indices:
-            fed = [s for s in sequences if index not in s.resting and s.tracks[index].pending]
-            fed = _open_rows(index, fed, failed)
+            fed = [s for s in sequences if index not in s.resting and _needs_pass(s.tracks[index])]
+            fed = _make_ready(index, fed, failed)
             for begins in (False, True):
                 if those := [s for s in fed if (not s.tracks[index].num_fed) == begins]:
                     with self._clock(index):
                         started.append((index, those, self._start(index, those)))
         for index, fed, running in started:
+            tracks = [sequence.tracks[index] for sequence in fed]
+            num_told = [track.num_told if running.tells_each else 1 for track in tracks]
+            ends = list(accumulate(num_told))
+            rows = [sequence for sequence, num in zip(fed, num_told, strict=True) for _ in range(num)]
             try:
                 with self._clock(index):
-                    logits = running.result(partial(name_step, fed))
+                    logits = running.result(partial(name_step, rows))
             except DeepenError as error:
                 failed.update(dict.fromkeys(fed, error))
                 continue
-            failed.update({fed[place]: error for place, error in logits.errors.items()})
-            for place, sequence in enumerate(fed):
-                track = sequence.tracks[index]
-                track.note_fed(logits.tensor, place, logits.measured.get(track.row))
+            failed.update({rows[place]: error for place, error in logits.errors.items()})
+            for track, end, num in zip(tracks, ends, num_told, strict=True):
+                if running.tells_each:
+                    track.note_read_ahead(logits.tensor, end - num)
+                else:
+                    track.note_fed(logits.tensor, end - 1, logits.measured.get(track.row))
 
     @contextmanager
     def _clock(self, index: int) -> Iterator[None]:
@@ -228,6 +248,9 @@ class Stepper:
     def _start(self, index: int, fed: Sequence[RunningSequence]) -> GuardedPass:
         """A pass that was started over the rows of some sequences."""
         tracks = [sequence.tracks[index] for sequence in fed]
+        if any(track.draft for track in tracks):
+            tokens = {track.row: [*track.pending, *track.draft] for track in tracks}
+            return self._members[index].start_extend_each(tokens, {track.row: track.num_told for track in tracks})
         measured = {track.row: track.num_measured for track in tracks if track.num_measured}
         return self._members[index].start_extend({track.row: track.pending for track in tracks}, measured)
 
@@ -241,19 +264,29 @@ class Stepper:
         return torch.stack([track.logits for track in tracks if track.logits is not None])
 
 
-def _open_rows(
+def _needs_pass(track: Track) -> bool:
+    """Whether a track has tokens to be fed; those that were foreseen are taken in."""
+    if track.is_foreseen:
+        track.take_foreseen()
+    return bool(track.pending or track.draft)
+
+
+def _make_ready(
     index: int, sequences: Sequence[RunningSequence], failed: dict[RunningSequence, DeepenError]
 ) -> list[RunningSequence]:
-    """The sequences that have a row of a member, opened where it was not; the others fail."""
-    opened = []
+    """The sequences whose row of a member holds the text and no more, opened where it was not; the others fail."""
+    ready = []
     for sequence in sequences:
+        track = sequence.tracks[index]
         try:
-            _ = sequence.tracks[index].row
+            _ = track.row
+            if track.pending:
+                track.drop_ahead()
         except DeepenError as error:
             failed[sequence] = error
         else:
-            opened.append(sequence)
-    return opened
+            ready.append(sequence)
+    return ready
 
 
 def _silence(given: list[float], resting: Collection[int]) -> list[float]:

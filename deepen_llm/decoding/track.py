@@ -12,6 +12,7 @@ from torch import Tensor
 from deepen_llm.decoding.alignment import Alignment
 from deepen_llm.decoding.own_probability import OwnProbability
 from deepen_llm.decoding.prompt_words import MeasuredPrompt
+from deepen_llm.decoding.speculation.read_ahead import Place, ReadAhead, measure
 from deepen_llm.decoding.token_boundary import TokenBoundary
 from deepen_llm.errors import ContextLengthError
 from deepen_llm.members.base import Branch
@@ -54,7 +55,11 @@ class Track:
         self.alignment = Alignment(member.vocabulary, prompt, num_spaces=num_spaces)
         self.pending = list(prompt.ids)
         self.num_fed = 0
-        """Tokens in the member's cache."""
+        """Tokens of the text in the member's cache."""
+        self.ahead = ReadAhead()
+        """Those behind them."""
+        self.draft: list[int] = []
+        """Tokens to be fed behind those that are pending, because they may come next."""
         self.batch: Tensor | None = None
         """Next-token logits `(rows, num_logits)` of the last pass that the track was part of."""
         self.place = 0
@@ -161,6 +166,63 @@ class Track:
         self.pending = []
         self.batch, self.place = batch, place
 
+    @property
+    def is_foreseen(self) -> bool:
+        """Whether the pending tokens need no pass: they were fed before they were chosen."""
+        return self.ahead.begins_with(self.pending)
+
+    def take_foreseen(self) -> None:
+        """The pending tokens are those that were read ahead, at its beginning: what was said then counts."""
+        ahead, num_taken = self.ahead, len(self.pending)
+        measured = ahead.measure(self.pending, self.num_measured) if self.num_measured else None
+        self.ahead = ahead.after(num_taken)
+        self.note_fed(*ahead.places[num_taken - 1], measured)
+
+    @property
+    def last_logits(self) -> Tensor:
+        """Next-token logits `(num_logits,)` after everything in the row, what was read ahead included."""
+        place = self.ahead.places[-1] if self.ahead.ids else None
+        logits = self.logits if place is None else place.logits
+        if logits is None:
+            raise RuntimeError("nothing was fed yet")
+        return logits
+
+    @property
+    def num_told(self) -> int:
+        """After how many of its last tokens the next pass has to tell the logits, where tokens are drafted."""
+        return len(self.draft) + (self.num_measured + 1 if self.pending else 0)
+
+    def note_read_ahead(self, batch: Tensor, begin: int) -> None:
+        """Record that the pending tokens and the draft went through a pass, whose logits `num_told` rows begin there.
+
+        They are rows of `batch`, `(rows, num_logits)`.
+        """
+        places = [Place(batch, begin + at) for at in range(self.num_told)]
+        if self.pending:
+            num_measured = self.num_measured
+            said = self.pending[len(self.pending) - num_measured :]
+            self.note_fed(*places[num_measured], measure(places[:num_measured], said) if num_measured else None)
+            places = places[num_measured + 1 :]
+        self.ahead = self.ahead.extended(self.draft, places)
+        self.draft = []
+
+    def drop_ahead(self) -> None:
+        """Forget what was read ahead: the text went on in another way.
+
+        Raises:
+            MemberError: The member failed.
+        """
+        if num_tokens := len(self.ahead.ids):
+            self.ahead = ReadAhead()
+            self.member.rollback(self.row, num_tokens)
+
+    def foresee(self, text: str) -> list[int]:
+        """The member's tokens for text that may come next; none where that would change how the text is cut."""
+        alignment = self.alignment.copy()
+        alignment.append(text)
+        num_known = len(self.alignment.ids)
+        return alignment.ids[num_known:] if alignment.ids[:num_known] == self.alignment.ids else []
+
     def push(self, token_id: int, text: str, open_bytes: bytes) -> None:
         """Continue with a token of the main model.
 
@@ -186,16 +248,17 @@ class Track:
         if 1 < kept < self.num_fed:
             kept -= 1  # the last one that stays tells what the first new one is given
         if kept < self.num_fed:
+            self.drop_ahead()
             self.member.rollback(self.row, self.num_fed - kept)
             self.num_fed = kept
         self.pending = ids[self.num_fed :]
 
     def branch(self, path: Path) -> Branch:
         """What `Member.peek` needs to tell what comes after a path from the boundary."""
-        before = self.boundary.num_before
+        before, num_held = self.boundary.num_before, self.num_fed + len(self.ahead.ids)
         if path:
-            return Branch(self.row, self.num_fed - before, path)
-        return Branch(self.row, self.num_fed - before + 1, self.alignment.ids[before - 1 : before])
+            return Branch(self.row, num_held - before, path)
+        return Branch(self.row, num_held - before + 1, self.alignment.ids[before - 1 : before])
 
     def note_projection(self, projection: Projection) -> None:
         """Record what expanding the member's tokens came to at this step."""
@@ -211,6 +274,7 @@ class Track:
             MemberError: The member failed; the row counts as freed.
         """
         self.batch = self.projection = None
+        self.ahead = ReadAhead()
         if self._row is not None:
             row, self._row = self._row, None
             self.member.release(row)

@@ -53,8 +53,12 @@ class GuardedPass:
         start: Callable[[], Pending],
         measured: Mapping[int, int] | None = None,
         temperature: float = 1.0,
+        *,
+        tells_each: bool = False,
     ) -> None:
         """Start it: `start` begins a pass over rows, of which some are to be measured; see `GuardedMember`."""
+        self.tells_each = tells_each
+        """Whether a row is there once for every token after which its logits are told."""
         self._member = member
         self._rows = rows
         self._num_measured = measured or {}
@@ -186,6 +190,7 @@ class GuardedMember:
             rows,
             lambda: self.member.start_extend_each(tokens, num_told),
             temperature=self.temperature,
+            tells_each=True,
         )
 
     def start_peek(self, branches: Sequence[Branch]) -> GuardedPass:
