@@ -71,7 +71,7 @@ class GrowingRows(AttentionRows):
     """Rows in tensors that grow by concatenation, which all are computed in every pass."""
 
     def __init__(self, model, sliding_window):
-        super().__init__(model, sliding_window)
+        super().__init__(model, sliding_window, records=False)
         self._cache = GrowingCache()
 
     def _begin(self, rows):
@@ -82,8 +82,8 @@ class GrowingRows(AttentionRows):
 @torch.inference_mode()
 def test_what_is_written_in_place_equals_what_grows_by_concatenation_exactly(kind):
     rng = random.Random(11)
-    model, rows = make_rows(kind)
-    plain = GrowingRows(model, 8 if kind == "mistral-sliding" else None)
+    window, model = 8 if kind == "mistral-sliding" else None, make_model(kind)
+    rows, plain = AttentionRows(model, window, records=False), GrowingRows(model, window)
     lengths: dict[int, int] = {}
     for step in range(80):
         for row in [row for row in lengths if rng.random() < 0.05]:
