@@ -23,6 +23,9 @@ class RowCache(Protocol):
     def merge(self, other: Self) -> None:
         """Take over the rows of `other`, after one's own. `other` is used up."""
 
+    def append(self, part: Self, indices: Sequence[int]) -> None:
+        """Take over what `part`, a copy of these rows, was fed in a pass. It is used up."""
+
     def rollback(self, index: int, num_tokens: int) -> None:
         """Take back the last tokens of a row."""
 
@@ -149,10 +152,16 @@ class BatchedRows(Rows, Generic[Cache]):
         found = {row: one for _, made in passes for row, one in made.measured.items()}
         return Extended(torch.stack([logits[row] for row in tokens]), found)
 
-    def _pass_all(self, tokens: Iterable[int], run: Callable[[Cache, list[int]], object]) -> None:
+    def _pass_all(self, tokens: Mapping[int, Sequence[int]], run: Callable[[Cache, list[int]], object]) -> None:
         """A pass for the rows that run, and one for those that begin, which then run too."""
         new = [row for row in tokens if row not in self._order]
-        if any(row in self._order for row in tokens):
+        fed = [row for row in self._order if row in tokens]
+        if fed and _pays_to_part(len(fed), len(self._order), max(len(tokens[row]) for row in fed)):
+            places = [self._order.index(row) for row in fed]
+            part = self._cache.copy_rows(places)
+            run(part, fed)
+            self._cache.append(part, places)
+        elif fed:
             run(self._cache, self._order)
         if new:
             begun = self._begin(new)
@@ -202,3 +211,11 @@ class BatchedRows(Rows, Generic[Cache]):
             for begin in [num_new[place] - num]
         }
         return logits[torch.arange(len(fed), device=logits.device), last], found
+
+
+def _pays_to_part(num_fed: int, num_rows: int, width: int) -> bool:
+    """Whether rows with new tokens had better go apart: each is copied then, and otherwise the others are computed too.
+
+    Copying a row of some hundred tokens takes about as long as computing a token.
+    """
+    return num_fed <= (num_rows - num_fed) * width

@@ -96,6 +96,19 @@ class RaggedCache:
         copied._crop()
         return copied
 
+    def append(self, part: RaggedCache, indices: Sequence[int]) -> None:
+        """Take over what `part`, a copy of these rows, was fed in one pass; in the other rows its slots are dead."""
+        num_new = [length - self.lengths[index] for length, index in zip(part.lengths, indices, strict=True)]
+        width = max(num_new)
+        for mine, theirs in zip(self._layers, part._layers, strict=True):
+            mine.append(theirs, indices, width)
+        window = torch.zeros((self.num_rows, width), dtype=torch.bool)
+        window[list(indices)] = part.mask[:, -width:]
+        self._mask, self.num_slots = torch.cat([self.mask, window], dim=1), self.num_slots + width
+        for index, length in zip(indices, part.lengths, strict=True):
+            self.lengths[index] = length
+        self.compact_if_wasteful()
+
     def drop(self, index: int) -> None:
         """Remove the row at `index` and free what only it needed."""
         kept = [row for row in range(self.num_rows) if row != index]

@@ -25,7 +25,7 @@ from deepen_llm.members.transformers.functional import PASSED, FunctionalModel
 
 logger = logging.getLogger(__name__)
 
-MAX_WIDTH = 16
+MAX_WIDTH = 32
 """Longer passes are prefills: what the code around them takes does not matter."""
 RECORDED_AFTER = 8
 """Passes of a kind before it is recorded, which takes as long as two of them, and some hundredths of a second."""

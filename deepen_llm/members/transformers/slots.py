@@ -89,6 +89,13 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         copied._show(len(indices), self.num_slots)
         return copied
 
+    def append(self, part: Self, indices: Sequence[int], width: int) -> None:
+        """Take over the last slots of `part`, which holds these rows; of the other rows they are empty."""
+        begin = self.num_slots
+        for states, theirs in zip(self.open_slots(width), part._held, strict=True):
+            states[:, :, begin:] = 0
+            states[torch.tensor(indices, device=states.device), :, begin:] = theirs[:, :, -width:]
+
     def keep_rows(self, kept: Sequence[int]) -> None:
         """Give up all rows but these, which are in ascending order."""
         first = next((place for place, row in enumerate(kept) if place != row), len(kept))

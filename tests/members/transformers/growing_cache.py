@@ -50,6 +50,22 @@ class GrowingCache:
         copied._note_change()
         return copied
 
+    def append(self, part, indices):
+        width = max(length - self.lengths[index] for length, index in zip(part.lengths, indices, strict=True))
+
+        def extend(states, theirs):
+            new = torch.zeros((*states.shape[:2], width, states.shape[3]))
+            new[list(indices)] = theirs[:, :, -width:]
+            return torch.cat([states, new], dim=2)
+
+        for mine, theirs in zip(self.keys_values.layers, part.keys_values.layers, strict=True):
+            mine.keys, mine.values = extend(mine.keys, theirs.keys), extend(mine.values, theirs.values)
+        window = torch.zeros((self.num_rows, width), dtype=torch.bool)
+        window[list(indices)] = part.mask[:, -width:]
+        self.mask = torch.cat([self.mask, window], dim=1)
+        self.lengths = self.mask.sum(dim=1).tolist()
+        self.compact_if_wasteful()
+
     def drop(self, index):
         kept = [row for row in range(self.num_rows) if row != index]
         if not kept:

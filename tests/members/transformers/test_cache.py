@@ -106,6 +106,30 @@ def test_copied_rows_are_a_cache_of_their_own():
     assert cache.copy_rows([1]).num_slots == 1
 
 
+@pytest.mark.parametrize("indices", [[1], [0, 2]])
+def test_what_a_copy_of_some_rows_was_fed_is_taken_over_and_the_other_rows_have_dead_slots(indices):
+    cache, new = make_cache([1, 2, 3], [4], [5, 6]), [[7, 8], [9]][: len(indices)]
+    part = cache.copy_rows(indices)
+    feed(part, *new)
+    cache.append(part, indices)
+    expected = [[1, 2, 3], [4], [5, 6]]
+    for index, ids in zip(indices, new, strict=True):
+        expected[index] = expected[index] + ids
+    assert cache.num_slots == 5 and read(cache) == expected
+    feed(cache, [1], [2], [3])
+    assert read(cache) == [[*row, num] for num, row in enumerate(expected, start=1)]
+
+
+def test_dead_slots_of_rows_that_are_seldom_fed_are_squeezed_out():
+    cache = make_cache([1], [2])
+    for token in range(3 * COMPACT_BEYOND_SLOTS):
+        part = cache.copy_rows([token % 2])
+        feed(part, [3])
+        cache.append(part, [token % 2])
+        assert cache.num_slots <= max(cache.lengths) + COMPACT_BEYOND_SLOTS + 1
+    assert [len(row) for row in read(cache)] == [1 + 3 * COMPACT_BEYOND_SLOTS // 2] * 2
+
+
 def test_a_row_that_is_dropped_frees_the_slots_that_only_it_needed():
     cache = make_cache([1, 2, 3], [4], [5, 6])
     cache.drop(0)
