@@ -65,6 +65,11 @@ class BatchedRows(Rows, Generic[Cache]):
         self._order: list[int] = []
         self._lost: set[int] = set()
 
+    @property
+    def computes_all(self) -> bool:
+        """Whether rows without new tokens cost nothing beside the others."""
+        return False
+
     @abstractmethod
     def _begin(self, rows: Sequence[int]) -> Cache:
         """A cache for rows that begin."""
@@ -156,7 +161,8 @@ class BatchedRows(Rows, Generic[Cache]):
         """A pass for the rows that run, and one for those that begin, which then run too."""
         new = [row for row in tokens if row not in self._order]
         fed = [row for row in self._order if row in tokens]
-        if fed and _pays_to_part(len(fed), len(self._order), max(len(tokens[row]) for row in fed)):
+        width = max((len(tokens[row]) for row in fed), default=0)
+        if fed and not self.computes_all and _pays_to_part(len(fed), len(self._order), width):
             places = [self._order.index(row) for row in fed]
             part = self._cache.copy_rows(places)
             run(part, fed)

@@ -74,6 +74,17 @@ class RaggedCache:
         """Every layer's keys and then every layer's values, (rows, heads, slots, head_dim) each."""
         return [*(layer.keys for layer in self._layers), *(layer.values for layer in self._layers)]
 
+    @property
+    def rooms(self) -> list[Tensor]:
+        """All memory of every layer's keys and then of every layer's values; see `SlotLayer`."""
+        layers = self._layers
+        return [*(layer.rooms[0] for layer in layers), *(layer.rooms[1] for layer in layers)]
+
+    def reserve_rows(self, num_rows: int) -> None:
+        """Have memory for so many rows."""
+        for layer in self._layers:
+            layer.reserve(num_rows, layer.num_slots)
+
     def open_slots(self, width: int) -> list[Tensor]:
         """`held` with so many slots more, which the caller writes."""
         for layer in self._layers:

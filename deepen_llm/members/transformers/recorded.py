@@ -47,15 +47,12 @@ class Kind(NamedTuple):
 
 @final
 @dataclass
-class _Recording:
-    """Of one kind of pass."""
+class Checks:
+    """When what was recorded is compared with the model."""
 
-    num_seen: int = 0
-    run: Callable[..., Tensor] | None = None
     num_runs: int = 0
     checked_rows: set[int] = field(default_factory=set)
-    """Numbers of rows for which it was compared with the model."""
-    is_refused: bool = False
+    """Numbers of rows for which it was."""
 
     def is_due(self, num_rows: int) -> bool:
         """Whether the next run is compared with the model: the 1st, 2nd, 4th, ..., and the first of so many rows."""
@@ -63,6 +60,17 @@ class _Recording:
         is_due = num_rows not in self.checked_rows or self.num_runs & (self.num_runs - 1) == 0
         self.checked_rows.add(num_rows)
         return is_due
+
+
+@final
+@dataclass
+class _Recording:
+    """Of one kind of pass."""
+
+    num_seen: int = 0
+    run: Callable[..., Tensor] | None = None
+    checks: Checks = field(default_factory=Checks)
+    is_refused: bool = False
 
 
 @final
@@ -116,11 +124,11 @@ class RecordedPasses:
         slots = torch.arange(cache.num_slots, reach)
         given = [tensors[name] for name in kind.names]
         logits = recording.run(*given, slots, *cache.open_slots(width), *self._functional.weights)
-        if not recording.is_due(num_rows):
+        if not recording.checks.is_due(num_rows):
             return logits
         cache.restore()
         expected = call()
-        if not _is_close(logits, expected):
+        if not is_close(logits, expected):
             self._refuse(recording, "it gave other logits than the model")
         return expected
 
@@ -215,7 +223,7 @@ def _add_mask(inputs: Mapping[str, Any], num_slots: int) -> dict[str, Tensor]:
     return {**inputs, "attention_mask": mask.expand(num_rows, width, reach)[:, None]}
 
 
-def _is_close(logits: Tensor, expected: Tensor) -> bool:
+def is_close(logits: Tensor, expected: Tensor) -> bool:
     """Whether logits differ by rounding only."""
     if logits.shape != expected.shape:
         return False

@@ -33,7 +33,11 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.num_rows = self.num_slots = 0
         self._rooms: tuple[Tensor, ...] = ()
-        """Of the keys and of the values."""
+
+    @property
+    def rooms(self) -> tuple[Tensor, ...]:
+        """The memory that was taken for the keys and for the values; what is not held there may be anything."""
+        return self._rooms
 
     @property
     def room_bytes(self) -> int:
@@ -58,7 +62,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     def open_slots(self, width: int) -> tuple[Tensor, Tensor]:
         """Hold so many slots more, which the caller writes: all keys and values, those to be written at their end."""
-        self._reserve(self.num_rows, self.num_slots + width)
+        self.reserve(self.num_rows, self.num_slots + width)
         self._show(self.num_rows, self.num_slots + width)
         return self.keys, self.values
 
@@ -109,7 +113,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def join(self, other: Self, num_slots: int) -> None:
         """Take over the rows of `other`, after one's own, all with their slots at the right end of so many."""
         num_rows, num_pad = self.num_rows + other.num_rows, num_slots - other.num_slots
-        self._reserve(num_rows, num_slots, num_pad=num_slots - self.num_slots)
+        self.reserve(num_rows, num_slots, num_pad=num_slots - self.num_slots)
         held = self._begin_change()
         for room, states in zip(self._rooms, (other.keys, other.values), strict=True):
             room[len(held[0]) : num_rows, :, :num_pad] = 0
@@ -149,7 +153,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self.num_rows, self.num_slots = num_rows, num_slots
         self.keys, self.values = (room[:num_rows, :, :num_slots] for room in self._rooms)
 
-    def _reserve(self, num_rows: int, num_slots: int, num_pad: int = 0) -> None:
+    def reserve(self, num_rows: int, num_slots: int, num_pad: int = 0) -> None:
         """Have room for so many rows and slots, the first `num_pad` of them new ones and empty."""
         old_rows, _, old_slots, _ = self._rooms[0].shape
         is_enough = num_rows <= old_rows and num_slots <= old_slots

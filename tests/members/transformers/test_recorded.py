@@ -57,7 +57,7 @@ def count_passes(rows):
 @pytest.mark.parametrize("kind", RECORDABLE)
 def test_recorded_passes_give_what_the_model_gives_for_all_shapes(kind, monkeypatch):
     monkeypatch.setattr(recorded, "RECORDED_AFTER", 1)
-    monkeypatch.setattr(recorded._Recording, "is_due", lambda *_: False)
+    monkeypatch.setattr(recorded.Checks, "is_due", lambda *_: False)
     rng = random.Random(3)
     rows, plain = make_rows(kind), make_rows(kind, records=False)
     lengths: dict[int, int] = {}
