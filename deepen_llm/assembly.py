@@ -164,22 +164,22 @@ def read_tokens(members: Sequence[Member], config: FusionConfig) -> list[Canonic
     ]
 
 
-def build_stepper(
-    members: Sequence[GuardedMember],
-    main: int,
-    frame: FusionFrame,
-    config: FusionConfig,
-    num_speculative_tokens: int = 0,
-) -> Stepper:
+def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFrame, config: EnsembleConfig) -> Stepper:
     """What takes the ensemble's steps."""
-    gate = FuseAlways() if config.fuse == "always" else FuseWhenUnsure(config.confidence)
+    fusion = config.fusion
+    gate = FuseAlways() if fusion.fuse == "always" else FuseWhenUnsure(fusion.confidence)
     projector = words = None
-    if len(members) > 1 and config.projects and isinstance(config, ProjectingConfig):
-        limits = ExpansionLimits(config.min_mass, config.max_rows, config.max_passes)
-        projector = EnsembleProjector(members, main, frame, limits, align_eos=config.align_eos)
+    if len(members) > 1 and fusion.projects and isinstance(fusion, ProjectingConfig):
+        limits = ExpansionLimits(fusion.min_mass, fusion.max_rows, fusion.max_passes)
+        projector = EnsembleProjector(members, main, frame, limits, align_eos=fusion.align_eos)
         words = WordWeigher([member.vocabulary for member in members], main)
-    speculator = Speculator(members, main, num_speculative_tokens) if num_speculative_tokens else None
-    return Stepper(members, main, frame, gate, projector, words, speculator)
+    return Stepper(members, main, frame, gate, projector, words, _build_speculator(members, main, config))
+
+
+def _build_speculator(members: Sequence[GuardedMember], main: int, config: EnsembleConfig) -> Speculator | None:
+    """What has the members read ahead; None where they do not."""
+    num_tokens, remembers = config.num_speculative_tokens, config.drafts_from_answers
+    return Speculator(members, main, num_tokens, remembers_answers=remembers) if num_tokens else None
 
 
 def build_weighting(members: Sequence[GuardedMember], config: EnsembleConfig) -> Weighting:

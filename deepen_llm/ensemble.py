@@ -76,7 +76,7 @@ class Ensemble:
         self.turns = turns or Turns()
         """Taken by each step: see `__init__`."""
         self._engine = Engine(
-            build_stepper(self._guarded, self._main, frame, self.config.fusion, self.config.num_speculative_tokens),
+            build_stepper(self._guarded, self._main, frame, self.config),
             weighting,
             self.config.max_batch_size,
             num_threads=choose_num_threads(self._guarded),

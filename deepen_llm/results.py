@@ -63,9 +63,9 @@ class FusionReport:
     """The members' weights as they were last, in their order, summing to 1."""
     num_forced: int = 0
     """Steps at which a structure left no choice: no member was asked."""
-    num_drafted: int = 0
+    num_drafted: int = field(default=0, compare=False)
     """Tokens that were read ahead of the text: written by a member, or looked up in it."""
-    num_accepted: int = 0
+    num_accepted: int = field(default=0, compare=False)
     """Those of them that were chosen: at so many steps the members were asked in the pass of an earlier one."""
 
     @property

@@ -40,6 +40,9 @@ class EnsembleConfig(Settings):
     num_speculative_tokens: int = Field(default=16, ge=0, le=64)
     """How many tokens the members read ahead at most, written by the cheapest of them or looked up in the text, so that
     one pass serves several steps; the answers are the same. 0 turns it off."""
+    drafts_from_answers: bool = True
+    """Whether what earlier answers said is looked up, too. How long an answer takes then tells something of them: turn
+    it off where those who ask must learn nothing of one another."""
 
     @model_validator(mode="before")
     @classmethod

@@ -185,7 +185,7 @@ class RunningSequence(ABC):
             weights=() if self._word is None else self._word.weights.current,
             num_forced=self._num_forced,
             num_drafted=self.drafts.num_drafted,
-            num_accepted=self.drafts.num_accepted,
+            num_accepted=self.drafts.count_accepted(self.chosen_ids),
         )
 
     @property

@@ -124,6 +124,11 @@ class Member(ABC):
         return False
 
     @property
+    def token_cost(self) -> float:
+        """What one more token costs in a pass, as a share of a pass of one: how far to read ahead depends on it."""
+        return 0.05
+
+    @property
     def num_parameters(self) -> int | None:
         """How large the model is, in parameters; None where the member cannot say."""
         return None

@@ -104,6 +104,11 @@ class BorrowedMember(Member):
         """Whether the lender does."""
         return self._lender.tells_each
 
+    @property
+    def token_cost(self) -> float:
+        """The lender's."""
+        return self._lender.token_cost
+
     def start_extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Pending:
         """As the lender does it."""
         return self._lender.start_extend_each(tokens, num_told)

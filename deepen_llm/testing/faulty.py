@@ -110,6 +110,11 @@ class FaultyMember(Member):
         """Whether the member does."""
         return self.member.tells_each
 
+    @property
+    def token_cost(self) -> float:
+        """The member's."""
+        return self.member.token_cost
+
     def start_extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Pending:
         """Begin to feed each row its new tokens: a `start_extend` as well."""
         return self._start("start_extend", lambda: self.member.start_extend_each(tokens, num_told))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deepen_llm.assembly import build_frame, build_stepper
-from deepen_llm.config import FusionConfig, SamplingParams
+from deepen_llm.config import EnsembleConfig, FusionConfig, SamplingParams
 from deepen_llm.decoding.generation import GeneratingSequence
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.requests.deadline import Deadline
@@ -18,8 +18,9 @@ def make_members(vocabularies, kinds=("bpe", "sentencepiece"), texts=(STORY,)):
 
 
 def make_stepper(members, **fusion):
-    config = FusionConfig(**fusion)
-    frame = build_frame(members, 0, config)
+    names = tuple(member.name for member in members)
+    config = EnsembleConfig(members=names, fusion=FusionConfig(**fusion), num_speculative_tokens=0)
+    frame = build_frame(members, 0, config.fusion)
     return build_stepper([GuardedMember(member) for member in members], 0, frame, config)
 
 

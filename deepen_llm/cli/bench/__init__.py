@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from deepen_llm.cli.bench import decode, fusion, gguf, retrieval, serve, soak, structure
+from deepen_llm.cli.bench import decode, fusion, gguf, retrieval, serve, soak, speculation, structure
 
 bench = typer.Typer(
     name="bench",
@@ -19,6 +19,7 @@ for command in (
     gguf.gguf,
     retrieval.retrieval,
     serve.serve,
+    speculation.speculation,
     structure.structure,
     soak.soak,
 ):

@@ -59,10 +59,14 @@ def decode(
         _measure_shapes(shapes, tokenizers, num_tokens, num_repetitions, json_file)
         return
     if source.is_starter:
+<<<<<<< HEAD
         source = dataclasses.replace(source, model=_first_two_starters())
     if plot is not None:
         _divide(source, plot, num_tokens, num_repetitions, json_file)
         return
+=======
+        source = dataclasses.replace(source, model=two_starters())
+>>>>>>> main
     with open_ensemble(source) as ensemble:
         check_several(ensemble)
         with loading("each member once more"):
@@ -143,7 +147,8 @@ def report(ensemble: Ensemble, findings: Sequence[Finding]) -> dict[str, Any]:
     return {"ensemble": ensemble.identity, "findings": entries}
 
 
-def _first_two_starters() -> list[str | Path | MemberConfig]:
+def two_starters() -> list[str | Path | MemberConfig]:
+    """The first two of the bundled models."""
     from deepen_llm.starter import model_paths
 
     return [*model_paths()[:2]]

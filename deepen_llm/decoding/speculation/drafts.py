@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import NamedTuple, final
 
 from deepen_llm.decoding.speculation.length import AcceptanceRate, Cost
@@ -32,8 +33,9 @@ class Drafted(NamedTuple):
 class Sources:
     """What all sequences of an engine share: what their answers say, and how far each kind of draft can be trusted."""
 
-    def __init__(self) -> None:
-        self.answers = TokenLookup(MAX_CONTEXTS)
+    def __init__(self, *, remembers_answers: bool = True) -> None:
+        """Begin with nothing; answers are only looked up where they are remembered."""
+        self.answers = TokenLookup(MAX_CONTEXTS) if remembers_answers else None
         self.rates = {source: AcceptanceRate.begin(share) for source, share in FIRST_SHARES.items()}
 
 
@@ -50,7 +52,9 @@ class Drafts:
         self._draft: list[Drafted] = []
         self._begin = 0
         """Where the draft that is being checked begins in what was chosen."""
-        self.num_drafted = self.num_accepted = 0
+        self.num_drafted = 0
+        self._num_accepted = 0
+        """Of the drafts before."""
 
     def look_up(self, sources: Sources, cost: Cost, most: int) -> list[Drafted]:
         """What the texts suggest, as far as it pays to check it; at most `most` tokens."""
@@ -76,16 +80,25 @@ class Drafts:
         num_known = len(self._ids) - self._num_prompt
         self._ids += chosen_ids[num_known:]
         self._lookup.note(self._ids, self._num_noted)
-        sources.answers.note(self._ids, max(self._num_noted, self._num_prompt))
+        if sources.answers is not None:
+            sources.answers.note(self._ids, max(self._num_noted, self._num_prompt))
         self._num_noted = len(self._ids)
+        self._num_accepted += self._count_true(self._ids[self._begin :])
         for drafted, token_id in zip(self._draft, self._ids[self._begin :], strict=False):
             is_true = drafted.token_id == token_id
-            self.num_accepted += is_true
             if drafted.source != GIVEN:
                 sources.rates[drafted.source].note(drafted.claimed, is_true=is_true)
             if not is_true:
                 break
         self._draft = []
+
+    def count_accepted(self, chosen_ids: Sequence[int]) -> int:
+        """How many drafted tokens are among those that were chosen, in their place."""
+        return self._num_accepted + self._count_true(chosen_ids[self._begin - self._num_prompt :])
+
+    def _count_true(self, said: Sequence[int]) -> int:
+        pairs = zip(self._draft, said, strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0].token_id == pair[1], pairs))
 
     def _find(self, sources: Sources, last: Sequence[int]) -> Drafted | None:
         """What is likely to follow these tokens."""
@@ -93,6 +106,6 @@ class Drafts:
             context = tuple(last[-size:])
             if len(context) == size:
                 for lookup in (self._lookup, sources.answers):
-                    if (token_id := lookup.find(context)) is not None:
+                    if lookup is not None and (token_id := lookup.find(context)) is not None:
                         return Drafted(token_id, size)
         return None

@@ -26,8 +26,6 @@ from deepen_llm.members.guarded import GuardedMember
 
 FIXED_BYTES = 20 << 20
 """What a pass takes beside reading the weights, in the time that it takes to read so many bytes of them."""
-CHECK_COST = 0.06
-"""What one more token costs in a pass, as a share of it."""
 MOST_GIVEN = 32
 """Of a text that is given, so many tokens are read ahead."""
 Feed = Callable[[Sequence[int], Sequence[RunningSequence]], None]
@@ -61,8 +59,10 @@ class _Writing:
 class Speculator:
     """Reads ahead for an ensemble's sequences."""
 
-    def __init__(self, members: Sequence[GuardedMember], main: int, num_tokens: int) -> None:
-        """`num_tokens` are written ahead at most."""
+    def __init__(
+        self, members: Sequence[GuardedMember], main: int, num_tokens: int, *, remembers_answers: bool = True
+    ) -> None:
+        """`num_tokens` are read ahead at most; what earlier answers said is looked up where they are remembered."""
         self._members, self._main, self._num_tokens = tuple(members), main, num_tokens
         costs = [member.member.weight_bytes + FIXED_BYTES for member in members]
         able = [index for index, member in enumerate(members) if member.tells_each]
@@ -70,11 +70,12 @@ class Speculator:
         """Whose passes are to be saved."""
         writers = [index for index in able if index != self._costly]
         self._writer = min(writers, key=lambda index: costs[index]) if writers else None
-        self._able = able if self._costly in able else []
-        self._sources = Sources()
+        self._able = able
+        self._sources = Sources(remembers_answers=remembers_answers)
         total = sum(costs)
-        self._looked_up = Cost(write=0.0, check=CHECK_COST)
-        self._written = Cost(write=0 if self._writer is None else costs[self._writer] / total, check=CHECK_COST)
+        check = sum(cost * member.member.token_cost for cost, member in zip(costs, members, strict=True)) / total
+        self._looked_up = Cost(write=0.0, check=check)
+        self._written = Cost(write=0.0 if self._writer is None else costs[self._writer] / total, check=check)
 
     def is_foreseen(self, sequence: RunningSequence) -> bool:
         """Whether the next step of a sequence takes no pass that costs much."""
@@ -104,6 +105,8 @@ class Speculator:
     def _find_most(self, sequence: RunningSequence) -> int:
         """How many tokens may be read ahead of a sequence at this step."""
         costly = sequence.tracks[self._costly]
+        if self._costly not in self._able:
+            return 0
         begins = any(not track.num_fed for track in sequence.tracks)
         if begins or costly.is_foreseen or not costly.pending or self._costly in sequence.resting:
             return 0
@@ -116,7 +119,7 @@ class Speculator:
         text = _decode(vocabulary.join(ids))
         for index in self._able:
             track = sequence.tracks[index]
-            if index != writer and index not in sequence.resting and not track.ahead.ids:
+            if index != writer and index not in sequence.resting and not track.is_foreseen:
                 ahead = ids if track.takes_main_tokens or index == self._main else track.foresee(text)
                 track.draft = ahead[: max(track.num_left, 0)]
         sequence.drafts.begin(draft)

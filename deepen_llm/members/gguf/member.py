@@ -28,6 +28,8 @@ from deepen_llm.members.names import member_name
 from deepen_llm.members.transformers.rows import Extended
 from deepen_llm.vocabulary import Vocabulary
 
+TOKEN_COST = 0.5
+"""Of quantized weights on the CPU, which are unpacked for each token anew."""
 SAMPLING = {
     "general.sampling.temp": "temperature",
     "general.sampling.top_k": "top_k",
@@ -160,6 +162,11 @@ class GGUFMember(Member):
     def tells_each(self) -> bool:
         """It does, but for a recurrent model, whose state cannot be taken back."""
         return not self._is_recurrent
+
+    @property
+    def token_cost(self) -> float:
+        """Much on the CPU, where a pass of a few tokens is little more than as many passes of one: see benchmarks."""
+        return super().token_cost if self._config.gpu_layers else TOKEN_COST
 
     def start_extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Pending:
         """Logits after several tokens of a row (sum of num_told, num_logits), float32."""
