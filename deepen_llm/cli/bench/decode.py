@@ -55,18 +55,18 @@ def decode(
     - `deepen bench decode --shapes 7b --tokenizers path/to/tokenizers`
     """
     check_figures_file(json_file)
+    if shapes is None and tokenizers is not None:
+        raise ConfigError("--tokenizers are those of --shapes: say which shapes, or leave it out")
     if shapes is not None:
+        if plot is not None or not source.is_starter:
+            raise ConfigError("--shapes makes models of its own and draws nothing: leave out models and --plot")
         _measure_shapes(shapes, tokenizers, num_tokens, num_repetitions, json_file)
         return
     if source.is_starter:
-<<<<<<< HEAD
-        source = dataclasses.replace(source, model=_first_two_starters())
+        source = dataclasses.replace(source, model=two_starters())
     if plot is not None:
         _divide(source, plot, num_tokens, num_repetitions, json_file)
         return
-=======
-        source = dataclasses.replace(source, model=two_starters())
->>>>>>> main
     with open_ensemble(source) as ensemble:
         check_several(ensemble)
         with loading("each member once more"):

@@ -61,6 +61,20 @@ def test_random_models_of_real_sizes_need_tokenizers(deepen):
     assert "--shapes needs real tokenizers: name a folder that holds some with --tokenizers" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--tokenizers", "."), "--tokenizers are those of --shapes"),
+        (("--shapes", "7b", "--plot", "step.svg"), "--shapes makes models of its own and draws nothing"),
+        (("--shapes", "7b", "-m", "a", "-m", "b"), "--shapes makes models of its own and draws nothing"),
+    ],
+)
+def test_options_that_mean_nothing_together_are_refused(deepen, options, message):
+    result = deepen("bench", "decode", *options)
+    assert result.exit_code == 1
+    assert message in " ".join(result.stderr.split())
+
+
 def test_random_models_are_measured_and_written(deepen, tmp_path):
     for name, tokenizer in (("a", toy_tokenizers.byte_level_bpe()), ("b", toy_tokenizers.sentencepiece_bpe())):
         tokenizer.save_pretrained(tmp_path / name)
