@@ -120,7 +120,7 @@ class RecordedPasses:
         kind = Kind(width > 1, tuple(name for name in PASSED if name in tensors))
         recording = self._recordings.setdefault(kind, _Recording())
         if recording.run is None:
-            return self._see(recording, kind, tensors, cache, call)
+            return self._see(recording, kind, cache, call)
         slots = torch.arange(cache.num_slots, reach)
         given = [tensors[name] for name in kind.names]
         logits = recording.run(*given, slots, *cache.open_slots(width), *self._functional.weights)
@@ -136,7 +136,6 @@ class RecordedPasses:
         self,
         recording: _Recording,
         kind: Kind,
-        tensors: Mapping[str, Tensor],
         cache: RaggedCache,
         call: Callable[[], Tensor],
     ) -> Tensor:
@@ -150,27 +149,39 @@ class RecordedPasses:
         if watch.found or not torch.equal(random_state, torch.get_rng_state()):
             self._refuse(recording, f"the pass depends on chance or on what its tensors hold {watch.found}")
             return logits
-        held = cache.held
-        slots = torch.arange(cache.num_slots, held[0].shape[2])
-        given = (*(tensors[name] for name in kind.names), slots, *held, *self._functional.weights)
         try:
-            recording.run = self._trace(kind, given, len(held) // 2)
+            recording.run = self._trace(kind, cache.held)
         except Exception as error:  # whatever a model's own code raises: it does without a recording
             self._refuse(recording, f"{type(error).__name__}: {error}")
         return logits
 
-    def _trace(self, kind: Kind, given: tuple[Tensor, ...], num_layers: int) -> Callable[..., Tensor]:
-        """A recording of a pass.
+    def _trace(self, kind: Kind, held: Sequence[Tensor]) -> Callable[..., Tensor]:
+        """A recording of a pass, made of tensors that take next to no memory, with keys and values like those held.
+
+        What `torch.jit.trace` makes, torch keeps for as long as the process lives, some megabytes each; so its two
+        halves are called here.
 
         Raises:
             _EscapeError: Numbers leave the tensors in it.
             Exception: Of the model's own code.
         """
+        width = 2 if kind.is_wide else 1
+        tensors = (
+            *(_stand_in(name, width) for name in kind.names),
+            torch.arange(1, width + 1),
+            *(states.new_zeros((2, states.shape[1], width + 1, states.shape[3])) for states in held),
+            *(weight.new_zeros(()).expand(weight.shape) for weight in self._functional.weights),
+        )
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
-            traced: Callable[..., Tensor] = torch.jit.trace(  # type: ignore[no-untyped-call]
-                lambda *tensors: self._functional.run(kind.names, tensors, num_layers), given, check_trace=False
+            graph, _ = torch._C._create_graph_by_tracing(
+                lambda *given: self._functional.run(kind.names, given, len(held) // 2),
+                tensors,
+                lambda _: "",
+                True,
+                False,
             )
+            traced: Callable[..., Tensor] = torch._C._create_function_from_graph("recorded_pass", graph)
         for warning in told:
             if issubclass(warning.category, TracerWarning) and any(what in str(warning.message) for what in ESCAPES):
                 raise _EscapeError(str(warning.message))
@@ -206,6 +217,17 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _is_by_place(indices: Sequence[Tensor | None]) -> bool:
     """Whether what is chosen is named, and not marked in a mask."""
     return all(index is None or index.dtype not in (torch.bool, torch.uint8) for index in indices)
+
+
+def _stand_in(name: str, width: int) -> Tensor:
+    """An argument of a pass of two rows, behind one slot."""
+    positions = torch.arange(1, width + 1)
+    return {
+        "input_ids": torch.zeros((2, width), dtype=torch.long),
+        "position_ids": positions.repeat(2, 1),
+        "attention_mask": torch.ones((2, 1, width, width + 1), dtype=torch.bool),
+        "logits_to_keep": positions - 1,
+    }[name]
 
 
 def _add_mask(inputs: Mapping[str, Any], num_slots: int) -> dict[str, Tensor]:

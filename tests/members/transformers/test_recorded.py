@@ -191,6 +191,22 @@ def test_weights_are_in_memory_once_and_gone_with_the_rows():
     assert rows._model.lm_head.weight is weight  # between passes the model is as it was
 
 
+def test_nothing_of_a_recording_stays_in_torchs_own_hands():
+    before = len(torch.jit._state._python_cu.get_functions())
+    rows = make_rows()
+    record(rows)
+    assert rows._recorded._recordings[ONE].run is not None
+    assert len(torch.jit._state._python_cu.get_functions()) == before
+
+
+def test_recording_leaves_keys_and_values_as_the_model_made_them():
+    rows, plain = make_rows(), make_rows(records=False)
+    record(rows)
+    record(plain)
+    for mine, theirs in zip(rows._cache.held, plain._cache.held, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=0)
+
+
 def test_a_setting_leaves_every_pass_to_the_model(tmp_path):
     tokenizer = toy_tokenizers.byte_level_bpe()
     make_model(vocab_size=len(tokenizer)).save_pretrained(tmp_path)
