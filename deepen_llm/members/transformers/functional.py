@@ -102,8 +102,8 @@ class _GivenLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return self.get_seq_length() + query_length, 0
 
     def get_seq_length(self) -> int:
-        """Slots before the pass."""
-        return self.keys.shape[2] - self._slots.shape[0]
+        """Slots before the pass. A number, also while a trace is made: of a tensor a mask would come, for nothing."""
+        return int(self.keys.shape[2]) - int(self._slots.shape[0])
 
     def get_max_length(self) -> int:
         """No end, as transformers says it."""
