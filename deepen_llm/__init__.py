@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, SamplingParams
 from deepen_llm.errors import DeepenError
+from deepen_llm.garbage import uncollected
 from deepen_llm.results import Chunk, Generation, Score, StepTrace, TokenLogprob, Usage
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Import torch only when an `Ensemble` is asked for: the command's `--help` must answer at once."""
     if name == "Ensemble":
-        from deepen_llm.ensemble import Ensemble
+        with uncollected:
+            from deepen_llm.ensemble import Ensemble
 
         return Ensemble
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,10 @@ from typing import Any
 
 from deepen_llm.config import EnsembleConfig, FusionConfig, MemberConfig, WeightingConfig
 from deepen_llm.config.fusion import ProjectingConfig
+from deepen_llm.decoding.drawing import Drawing
 from deepen_llm.decoding.gating import FuseAlways, FuseWhenUnsure
+from deepen_llm.decoding.prefill import Prefill
+from deepen_llm.decoding.prefixes import Prefixes
 from deepen_llm.decoding.projecting import EnsembleProjector
 from deepen_llm.decoding.speculation.speculator import Speculator
 from deepen_llm.decoding.step import Stepper
@@ -167,19 +170,30 @@ def read_tokens(members: Sequence[Member], config: FusionConfig) -> list[Canonic
 def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFrame, config: EnsembleConfig) -> Stepper:
     """What takes the ensemble's steps."""
     fusion = config.fusion
-    gate = FuseAlways() if fusion.fuse == "always" else FuseWhenUnsure(fusion.confidence)
+    gate = FuseWhenUnsure(fusion.confidence) if fusion.fuse == "safe" else FuseAlways()
     projector = words = None
-    if len(members) > 1 and fusion.projects and isinstance(fusion, ProjectingConfig):
+    if fusion.fuse != "drawn" and len(members) > 1 and fusion.projects and isinstance(fusion, ProjectingConfig):
         limits = ExpansionLimits(fusion.min_mass, fusion.max_rows, fusion.max_passes)
         projector = EnsembleProjector(members, main, frame, limits, align_eos=fusion.align_eos)
         words = WordWeigher([member.vocabulary for member in members], main)
-    return Stepper(members, main, frame, gate, projector, words, _build_speculator(members, main, config))
+    speculator, prefill = _build_speculator(members, main, config), Prefill(config.prefill_tokens)
+    prefixes = Prefixes(members, config.prefix_cache_bytes)
+    return Stepper(members, main, frame, gate, projector, words, speculator, prefill=prefill, prefixes=prefixes)
 
 
 def _build_speculator(members: Sequence[GuardedMember], main: int, config: EnsembleConfig) -> Speculator | None:
-    """What has the members read ahead; None where they do not."""
+    """What has the members read ahead; None where they do not, or where one is drawn, which nobody else checks."""
     num_tokens, remembers = config.num_speculative_tokens, config.drafts_from_answers
-    return Speculator(members, main, num_tokens, remembers_answers=remembers) if num_tokens else None
+    is_drawn = config.fusion.fuse == "drawn" and len(members) > 1
+    return Speculator(members, main, num_tokens, remembers_answers=remembers) if num_tokens and not is_drawn else None
+
+
+def build_drawing(
+    members: Sequence[GuardedMember], main: int, frame: FusionFrame, config: FusionConfig
+) -> Drawing | None:
+    """What drawing one member for each word needs; None where all are asked, or there is one alone."""
+    is_drawn = config.fuse == "drawn" and len(members) > 1
+    return Drawing(members, main, frame, align_eos=config.align_eos) if is_drawn else None
 
 
 def build_weighting(members: Sequence[GuardedMember], config: EnsembleConfig) -> Weighting:

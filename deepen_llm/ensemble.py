@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias, final, overload
 
 from deepen_llm.assembly import (
+    build_drawing,
     build_frame,
     build_stepper,
     build_weighting,
@@ -82,7 +83,9 @@ class Ensemble:
             num_threads=choose_num_threads(self._guarded),
             turns=self.turns,
         )
-        self._intake = Intake(self._guarded, self._main, frame.tokens[self._main].canonical_ids, self._engine)
+        drawing = build_drawing(self._guarded, self._main, frame, self.config.fusion)
+        canonical_ids = frame.tokens[self._main].canonical_ids
+        self._intake = Intake(self._guarded, self._main, canonical_ids, self._engine, drawing)
         self.identity: dict[str, Any] = describe(self.config, members, self._main)
         """Everything that changes the answers, as JSON values: models, weights, fusion."""
         self._finalizer = weakref.finalize(self, _close, self._engine, self._members)

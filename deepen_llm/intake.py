@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from deepen_llm.config import SamplingParams
+from deepen_llm.decoding.drawing import Drawing
 from deepen_llm.decoding.engine import Engine
 from deepen_llm.decoding.generation import GeneratingSequence
 from deepen_llm.decoding.reading import ReadingSequence
@@ -16,6 +17,7 @@ from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.errors import ConfigError, PromptError
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.requests.deadline import Deadline
+from deepen_llm.requests.drawn import check_drawn_params
 from deepen_llm.requests.futures import submit_all
 from deepen_llm.requests.messages import encode_chat
 from deepen_llm.requests.prompt_size import check_time
@@ -44,7 +46,12 @@ class Intake:
     """Makes sequences of what people ask. May be used from many threads."""
 
     def __init__(
-        self, members: Sequence[GuardedMember], main: int, canonical_ids: Sequence[int], engine: Engine
+        self,
+        members: Sequence[GuardedMember],
+        main: int,
+        canonical_ids: Sequence[int],
+        engine: Engine,
+        drawing: Drawing | None = None,
     ) -> None:
         """Take the parts.
 
@@ -53,8 +60,10 @@ class Intake:
             main: Position of the main model.
             canonical_ids: For each token of the main model the one that it counts as, -1 for none.
             engine: Runs the sequences.
+            drawing: Where one member is drawn for each word, what is known of their tokens; None: all are asked.
         """
         self._members, self._main, self._canonical_ids, self._engine = members, main, canonical_ids, engine
+        self._drawing = drawing
         self._vocabulary = members[main].vocabulary
         self._compiler = StructureCompiler(self._vocabulary)
 
@@ -74,6 +83,7 @@ class Intake:
         self, prompt: str | TokenPrompt, num_top: int, deadline: Deadline
     ) -> list[Future[tuple[TokenLogprob, ...]]]:
         """Tell how probable the tokens of a prompt are, all but those at its beginning that nothing comes before."""
+        self._check_asked("log-probabilities of a prompt")
         if readers := [member.name for member in self._members if member.source_reader is not None]:
             raise ConfigError(
                 f"a text is read token by token by members that continue it; {readers[0]!r} has an encoder: leave it "
@@ -93,6 +103,7 @@ class Intake:
 
     def submit_score(self, context: str, continuation: str) -> list[Future[Score]]:
         """Score a continuation; spaces at the end of the context are counted to it."""
+        self._check_asked("scores")
         stripped = check_text(context, "the context").rstrip(" ") or context
         continuation = check_text(continuation, "the continuation")
         continuation = continuation and context[len(stripped) :] + continuation
@@ -100,6 +111,7 @@ class Intake:
 
     def submit_score_chat(self, chat: Chat, reply: str) -> list[Future[Score]]:
         """Score the beginning of a reply."""
+        self._check_asked("scores")
         reply = check_text(reply, "the reply")
         return self._submit_scoring(self._encode_chat(chat, Deadline(None)), reply)
 
@@ -131,14 +143,27 @@ class Intake:
     def _submit_generations(
         self, prompts: Sequence[EncodedText], params: SamplingParams, deadline: Deadline, sink: Sink | None
     ) -> list[Future[Generation]]:
+        if self._drawing is not None:
+            check_drawn_params(params)
         structure = self._compile(params, prompts[self._main], deadline) if params.is_structured else None
         check_time(deadline)
 
         def answer(one: SamplingParams) -> list[Future[Generation]]:
             constraint = None if structure is None else Constraint(self._compiler, structure)
-            return self._submit(GeneratingSequence(self._members, self._main, prompts, one, deadline, sink, constraint))
+            sequence = GeneratingSequence(
+                self._members, self._main, prompts, one, deadline, sink, constraint=constraint, drawing=self._drawing
+            )
+            return self._submit(sequence)
 
         return submit_all(answer, params.split())
+
+    def _check_asked(self, what: str) -> None:
+        """Refuse what needs to know what every member says, where one at a time is asked."""
+        if self._drawing is not None:
+            raise ConfigError(
+                f"{what} need what every member says of every token, and fuse='drawn' asks one at a time: write "
+                "FusionConfig(fuse='always')"
+            )
 
     def _compile(self, params: SamplingParams, prompt: EncodedText, deadline: Deadline) -> Structure:
         after_space = self._vocabulary.continues_with_space(prompt)

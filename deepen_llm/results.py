@@ -15,6 +15,8 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = field(default=0, compare=False)
+    """How many of the prompt's the main model had read before, and was not fed again."""
 
     @property
     def total_tokens(self) -> int:
@@ -67,6 +69,8 @@ class FusionReport:
     """Tokens that were read ahead of the text: written by a member, or looked up in it."""
     num_accepted: int = field(default=0, compare=False)
     """Those of them that were chosen: at so many steps the members were asked in the pass of an earlier one."""
+    num_cached: tuple[int, ...] = ()
+    """How many tokens of the prompt each member had read before, in an earlier request or another that runs."""
 
     @property
     def share_fused(self) -> float:
@@ -160,7 +164,8 @@ class Generation:
     @property
     def total_usage(self) -> Usage:
         """That of this answer and its alternatives: the prompt once, and what was generated for each."""
-        return Usage(self.usage.prompt_tokens, sum(answer.usage.completion_tokens for answer in self.answers))
+        num_completed = sum(answer.usage.completion_tokens for answer in self.answers)
+        return Usage(self.usage.prompt_tokens, num_completed, self.usage.cached_tokens)
 
     @staticmethod
     def join(answers: Sequence[Generation]) -> Generation:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "deepen_llm"
 ORDER = (
-    *("errors", "text_file", "results", "machine", "config", "vocabulary", "table_store", "members"),
-    *("projection", "fusion", "structure", "weighting", "requests", "decoding", "assembly", "intake", "ensemble"),
-    *("frontends", "testing", "starter", "compatibility", "evaluation", "calibration", "explain"),
-    *("server", "bench", "cli"),
+    *("errors", "garbage", "threads", "text_file", "results", "machine", "config", "vocabulary"),
+    *("table_store", "members", "projection", "fusion", "structure", "weighting", "requests", "decoding"),
+    *("assembly", "intake", "ensemble", "frontends", "testing", "starter", "compatibility", "evaluation"),
+    *("calibration", "explain", "server", "bench", "cli"),
 )
 
 

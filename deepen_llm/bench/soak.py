@@ -79,6 +79,10 @@ class SoakReport:
         return found + self.holding.describe_growth()
 
 
+KEPT_BYTES = 32 << 20
+"""What rows of requests that are done may take."""
+
+
 @final
 class Soak:
     """An ensemble whose members break at random, and users who ask it at random."""
@@ -107,7 +111,9 @@ class Soak:
             DeepenError: A question cannot be answered even alone.
         """
         self._members = [FaultyMember(member) for member in members]
-        self._ensemble = Ensemble(self._members, config)
+        # Full before the warm-up is over: memory that grows after it is not memory that is kept on purpose.
+        kept_bytes = min(config.prefix_cache_bytes, KEPT_BYTES)
+        self._ensemble = Ensemble(self._members, config.replace(prefix_cache_bytes=kept_bytes))
         self._num_threads, self._fault_share, self._seed = num_threads, fault_share, seed
         self._cases = ask_alone(self._ensemble, prompts)
         self._lock = threading.Lock()

@@ -106,7 +106,7 @@ class SpeculationBenchmark:
             AHEAD: 1000 * Spread(tuple(row.ahead_s for row in rows)).median,
             "main alone": 1000 * Spread(tuple(row.own_s[self._main] for row in rows)).median,
         }
-        drafted = [row.answers[1].fusion for row in rows]
+        drafted = [report for row in rows if (report := row.answers[1].fusion) is not None]
         num_drafted = sum(report.num_drafted for report in drafted)
         num_accepted = sum(report.num_accepted for report in drafted)
         num_steps = sum(report.num_steps for report in drafted)

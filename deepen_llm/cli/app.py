@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from deepen_llm.cli.generate import generate
 from deepen_llm.cli.inspect import inspect
 from deepen_llm.cli.serve import serve
 from deepen_llm.errors import shorten
+from deepen_llm.garbage import uncollected
 
 UsageError: Any = typer.BadParameter.__base__
 """Typer's complaint about what was typed, which it shows with the usage; it has no public name."""
@@ -107,6 +109,7 @@ app.add_typer(bench)
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 an error, 2 wrong usage, 130 interrupted."""
+    uncollected.keep_all()
     write_what_no_terminal_shows()
     try:
         app(prog_name="deepen")
@@ -115,3 +118,4 @@ def main() -> None:
     finally:
         # Nothing is left to stop: what the interpreter does on its way out would show where it was.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        gc.freeze()  # nor is a second to be spent on looking for garbage

@@ -75,7 +75,14 @@ def counting(total: int, unit: str = "") -> Iterator[Callable[[str, int], None]]
 
 
 def silence_transformers() -> None:
-    """No progress bars and no advice from transformers; errors still come as exceptions."""
+    """No progress bars and no advice from transformers; errors still come as exceptions.
+
+    Where it is not imported yet, that is left for when it is: not every kind of member needs it.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if "transformers" not in sys.modules:
+        return
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]

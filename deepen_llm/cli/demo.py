@@ -37,7 +37,7 @@ def demo(*, limit: Limit = None) -> None:
     go_offline()
     started = time.monotonic()
     with loading("the bundled models"):
-        from deepen_llm.ensemble import Ensemble
+        from deepen_llm import Ensemble
 
         ensemble = Ensemble.starter()
     with ensemble:

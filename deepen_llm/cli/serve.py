@@ -13,6 +13,7 @@ from deepen_llm.cli.console import err, open_ensemble, say
 from deepen_llm.cli.parameters import ENSEMBLE, OptionGroup, make_option, take_options
 from deepen_llm.errors import ConfigError, MissingDependencyError
 from deepen_llm.frontends.source import EnsembleSource
+from deepen_llm.garbage import uncollected
 from deepen_llm.server.settings import ServerSettings
 from deepen_llm.text_file import MAX_SETTINGS_BYTES, read_text
 
@@ -73,8 +74,9 @@ def serve(*, source: EnsembleSource, settings: ServerSettings) -> None:
     - `curl localhost:8000/v1/completions -H "Content-Type: application/json" -d '{"prompt": "2 + 2 ="}'`
     """
     try:
-        from deepen_llm.server.replicas import serve_replicas
-        from deepen_llm.server.running import serve as run
+        with uncollected:
+            from deepen_llm.server.replicas import serve_replicas
+            from deepen_llm.server.running import serve as run
     except ImportError as missing:
         raise MissingDependencyError(
             f"deepen serve needs more: pip install 'deepen-llm[server]' ({missing})"

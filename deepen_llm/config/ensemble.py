@@ -29,20 +29,27 @@ class EnsembleConfig(Settings):
     weights: tuple[float, ...] | WeightingConfig | None = None
     """One weight per member, summing to 1, or a word for weights that each request has for itself: "adaptive", which
     learn from its prompt and its answer whom to trust, or "prompt", from how well each member predicts the prompt; with
-    settings, `{kind: adaptive, prior: [0.7, 0.3]}`. None is adaptive, and uniform for a fusion method that does not
-    take distributions as text."""
+    settings, `{kind: adaptive, prior: [0.7, 0.3]}`. None is adaptive, "prompt" with `fuse="drawn"`, and uniform for a
+    fusion method that does not take distributions as text."""
     main: int | str = 0
     """The main model, by position or by name: the ensemble speaks its vocabulary."""
     fusion: FusionConfig = Field(default_factory=FusionConfig)
     """How the members' distributions become one."""
     max_batch_size: int = Field(default=32, ge=1)
     """The most sequences that run at the same time; further ones wait."""
+    prefill_tokens: int | None = Field(default=None, ge=1)
+    """The most tokens of prompts that each member reads in a step while others are being answered; longer prompts take
+    several steps. None: as many as take about one and a half times as long as a step without."""
     num_speculative_tokens: int = Field(default=16, ge=0, le=64)
     """How many tokens the members read ahead at most, written by the cheapest of them or looked up in the text, so that
     one pass serves several steps; the answers are the same. 0 turns it off."""
     drafts_from_answers: bool = True
     """Whether what earlier answers said is looked up, too. How long an answer takes then tells something of them: turn
     it off where those who ask must learn nothing of one another."""
+    prefix_cache_bytes: int = Field(default=1 << 30, ge=0)
+    """How much memory the members' caches of requests that are done may take, all members together: a request that
+    begins with the same tokens, such as the next turn of a chat, starts behind them. With 0 nothing is kept, and how
+    soon an answer begins tells nobody what others asked."""
 
     @model_validator(mode="before")
     @classmethod
@@ -67,6 +74,11 @@ class EnsembleConfig(Settings):
         if not self.members:
             raise ValueError("an ensemble needs at least one member; got none: give a list of models")
         check_weights(self.fixed_weights, len(self.members))
+        if self.fusion.fuse == "drawn" and isinstance(self.weights, WeightingConfig) and self.weights.learns:
+            raise ValueError(
+                f"fuse='drawn' asks one member at a time, and weights={self.weights.kind!r} learn from what all of "
+                "them give every word: write weights=[...], one a member, or weights='prompt', or fuse='always'"
+            )
         return self
 
     @classmethod
@@ -81,7 +93,7 @@ class EnsembleConfig(Settings):
     def request_weights(self) -> tuple[float, ...] | WeightingConfig:
         """The weights that are given, or else what stands for them: see `weights`."""
         if self.weights is None and self.fusion.projects and len(self.members) > 1:
-            return WeightingConfig(kind="adaptive")
+            return WeightingConfig(kind="prompt" if self.fusion.fuse == "drawn" else "adaptive")
         return self.fixed_weights if self.weights is None else self.weights
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from deepen_llm.config.settings import Variants
 
@@ -38,6 +38,8 @@ class FusionConfig(Variants):
     applies: ClassVar[Mapping[str, tuple[str, Any]]] = {"confidence": ("fuse", "safe")}
     projects: ClassVar[bool] = False
     """Whether the method takes the other members' distributions projected onto the main model's tokens, as text."""
+    is_drawable: ClassVar[bool] = False
+    """Whether the fused distribution is a mixture of the members', so that one of them may be drawn to say it."""
     compares_strings: ClassVar[bool] = False
     """Whether tokens are told apart by how vocabularies write them; if not, those with the same bytes count as one."""
 
@@ -50,11 +52,29 @@ class FusionConfig(Variants):
     """Where the main model's own best token is end-of-sequence, leave the step to it."""
     align_eos: bool = True
     """Count every member's end-of-sequence as one common token."""
-    fuse: Literal["always", "safe"] = "always"
+    fuse: Literal["always", "safe", "drawn"] = "always"
     """`safe` leaves a step to the main model where it is sure of its best token, and where a member's text ends inside
-    one of that member's tokens; the members' forward passes are put off until they are needed."""
+    one of that member's tokens; the members' forward passes are put off until they are needed. `drawn` draws one member
+    for each word, by the weights, which writes it alone: with `method="text"` and answers at temperature 1, one forward
+    pass in place of one a member. What the others would have said is then not known."""
     confidence: float = Field(default=0.95, gt=0.0, le=1.0)
     """How much probability of its best token makes the main model sure of it."""
+
+    @model_validator(mode="after")
+    def _check_drawn(self) -> Self:
+        if self.fuse == "drawn":
+            for name, value in {"trust": 1.0, "main_ends": False}.items():
+                if getattr(self, name) != value:
+                    raise ValueError(
+                        f"fuse='drawn' asks one member at a time, and {name}={getattr(self, name)!r} needs the main "
+                        f"model's distribution beside the fused one: leave {name} out, or write fuse='always'"
+                    )
+            if not self.is_drawable:
+                raise ValueError(
+                    f"fuse='drawn' draws one member for each word, which is exact for a mean of distributions as text; "
+                    f"got method={self.method!r}: write method='text', or fuse='always'"
+                )
+        return self
 
     def build(self, members: Sequence[Member], main: int) -> FusionMethod:
         """The method for these members, of which `main` is the main model.
@@ -99,3 +119,13 @@ class ProjectingConfig(FusionConfig):
     """The most tokens that are expanded in one forward pass, per sequence and member."""
     max_passes: int = Field(default=6, ge=0)
     """The most such passes, per step and member."""
+
+    @model_validator(mode="after")
+    def _check_expansion(self) -> Self:
+        for name in ("min_mass", "max_rows", "max_passes") if self.fuse == "drawn" else ():
+            if getattr(self, name) != type(self).model_fields[name].get_default():
+                raise ValueError(
+                    f"{name} is about expanding tokens, and with fuse='drawn' none are: leave it out, or write "
+                    "fuse='always'"
+                )
+        return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator
 
@@ -32,6 +32,8 @@ class WeightingConfig(Variants):
 
     variant_field = "kind"
     variants = WEIGHTINGS
+    learns: ClassVar[bool] = True
+    """Whether weights change with what every member gives the words of an answer."""
 
     kind: str = "adaptive"
     """`adaptive`: they learn from what each member gives the prompt and then the answer, word by word; `prompt`: from

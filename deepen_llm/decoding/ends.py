@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import final
 
 import torch
@@ -84,4 +85,23 @@ def check_token(token_id: int, vocabulary: Vocabulary, setting: str) -> None:
         raise ConfigError(
             f"{setting} has token ids of the main model {vocabulary.name!r}, which has {len(vocabulary)} ids, "
             f"{len(vocabulary.padded_ids)} of them padding; got {token_id}"
+        )
+
+
+def check_drawn(ends: Ends, forbidden_ids: Sequence[int], vocabulary: Vocabulary) -> None:
+    """Refuse what an answer whose words are drawn member by member cannot do: tokens that may not come, or only by one.
+
+    Raises:
+        ConfigError: The answer stops at a special token of the main model, or its own settings rule tokens out.
+    """
+    if ends.has_special:
+        raise ConfigError(
+            "fuse='drawn' lets any member write, and only the main model knows its special tokens: stop at a text, or "
+            "write FusionConfig(fuse='always')"
+        )
+    if forbidden_ids:
+        shown = ", ".join(repr(vocabulary.display(token_id)) for token_id in forbidden_ids[:3])
+        raise ConfigError(
+            f"fuse='drawn' cannot rule tokens out, and the main model {vocabulary.name!r} does so by its own settings "
+            f"({shown}): write FusionConfig(fuse='always')"
         )

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.step import Stepper, StepResult
-from deepen_llm.decoding.threads import use_threads
 from deepen_llm.decoding.tracing import trace_step
 from deepen_llm.decoding.turns import Turns
 from deepen_llm.errors import ClosedError, DeepenError, EngineError
 from deepen_llm.results import StepTimes
+from deepen_llm.threads import use_threads
 from deepen_llm.weighting.base import Weighting
 
 logger = logging.getLogger(__name__)
@@ -156,6 +156,7 @@ class Engine:
                 self._ended = end
         with self._turns:
             self._fail([*self._running, *self._waiting], end)
+            self._stepper.prefixes.clear()
         self._waiting.clear()
 
     def _run(self) -> None:
@@ -183,7 +184,10 @@ class Engine:
 
     def _step(self) -> None:
         """One token for every running sequence."""
-        self._drop([sequence for sequence in self._running if sequence.future.cancelled()])
+        cancelled = [sequence for sequence in self._running if sequence.future.cancelled()]
+        for sequence in cancelled:
+            self._stepper.prefixes.keep(sequence.tracks)  # of an answer that was stopped, the next turn begins as well
+        self._drop(cancelled)
         for sequence in [sequence for sequence in self._running if sequence.deadline.is_over]:
             self._fail([sequence], sequence.deadline.error)
         self._for_each(self._running, self._prepare)
@@ -246,6 +250,7 @@ class Engine:
             self._fail([sequence], error)
 
     def _finish(self, sequence: RunningSequence) -> None:
+        self._stepper.prefixes.keep(sequence.tracks)
         self._drop([sequence])
         sequence.resolve()
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from deepen_llm.config import SamplingParams
-from deepen_llm.decoding.ends import Ends
+from deepen_llm.decoding.drawing import Drawing
+from deepen_llm.decoding.drawn_text import DrawnText
+from deepen_llm.decoding.ends import Ends, check_drawn
 from deepen_llm.decoding.penalties import Penalties
 from deepen_llm.decoding.sampling import apply_filters, make_generator, sample
 from deepen_llm.decoding.sequence import RunningSequence
@@ -40,11 +42,23 @@ class GeneratingSequence(RunningSequence):
         deadline: Deadline,
         on_chunk: Callable[[Chunk], None] | None = None,
         constraint: Constraint | None = None,
+        drawing: Drawing | None = None,
     ) -> None:
-        """`params` ask for one answer (`SamplingParams.split`); `constraint` follows its structure, None for none.
+        """Take the request.
+
+        Args:
+            members: Of the ensemble.
+            main: Position of the main model.
+            prompts: What is answered, in every member's tokens.
+            params: They ask for one answer (`SamplingParams.split`).
+            deadline: When it must be done.
+            on_chunk: Gets the pieces; None where nobody reads them.
+            constraint: Follows the answer's structure; None for none.
+            drawing: Where one member is drawn for each word, what is known of their tokens; None: all are asked.
 
         Raises:
-            ConfigError: A token in `params` that the main model does not have, or weights of other members.
+            ConfigError: A token in `params` that the main model does not have, weights of other members, or tokens
+                that may not come where members are drawn.
             ContextLengthError: The prompt leaves no room for an answer in some member's context.
         """
         super().__init__(members, main, prompts, deadline)
@@ -72,6 +86,10 @@ class GeneratingSequence(RunningSequence):
         self._trace: list[StepTrace] = []
         self._num_sent = 0
         self._rule_out()
+        if drawing is not None:
+            check_drawn(self._ends, self.forbidden_ids, self._vocabulary)
+            generator = self._generator or make_generator(params)
+            self.drawn = DrawnText(self.tracks, drawing, generator, self.last_tokens)
 
     @property
     def is_checked(self) -> bool:
@@ -162,7 +180,14 @@ class GeneratingSequence(RunningSequence):
         self._take(token_id)
 
     def accept_forced(self) -> None:
-        """Take in what the structure leaves no choice about; a row may then have many new tokens at the next step."""
+        """Take in what the structure leaves no choice about; a row may then have many new tokens at the next step.
+
+        So it does what was drawn.
+        """
+        while not self.is_finished and (token_id := self._next_drawn()) is not None:
+            self._count_step()
+            self._take(token_id)
+            self.read_text()
         if self._constraint is None:
             return
         while not self.is_finished and (forced := self._constraint.next_forced()) is not None:
@@ -178,6 +203,10 @@ class GeneratingSequence(RunningSequence):
                     StepTrace(self.num_steps - 1, token_id, certain.text, (), fused=(certain,), is_fused=False)
                 )
             self._take(token_id)
+
+    def _next_drawn(self) -> int | None:
+        """The next token that was drawn; None where there is none."""
+        return None if self.drawn is None else self.drawn.next_token(self.word)
 
     def _take(self, token_id: int) -> None:
         """End at end-of-sequence, a stop token or string, a whole structure or the limit."""
@@ -257,7 +286,8 @@ class GeneratingSequence(RunningSequence):
 
     def _usage(self) -> Usage:
         num_prompt = len(self._prompt.source_ids) + len(self._prompt.ids)
-        return Usage(prompt_tokens=num_prompt, completion_tokens=len(self._token_ids))
+        num_cached = self.tracks[self.main].num_reused
+        return Usage(prompt_tokens=num_prompt, completion_tokens=len(self._token_ids), cached_tokens=num_cached)
 
     def _emit(self, text: str) -> None:
         """Keep a piece and stream it, with all tokens since the last one. Only the last piece may be empty."""

@@ -27,6 +27,14 @@ class OwnProbability:
         self._next: Tensor | None = None
         """Probs `(num_logits,)` after all of the tokens."""
 
+    def begin(self, logprobs: Sequence[float]) -> None:
+        """The first tokens are there already; of some of them it may be known what they were given, else it is NaN."""
+        self._logprobs = list(logprobs)
+
+    def first(self, num_tokens: int) -> list[float]:
+        """The logprobs of the first tokens."""
+        return self._logprobs[:num_tokens]
+
     def keep(self, num_tokens: int) -> None:
         """Only the first tokens stay as they are."""
         if num_tokens >= len(self._logprobs):

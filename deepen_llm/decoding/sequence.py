@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from deepen_llm.decoding.detokenizer import Detokenizer
+from deepen_llm.decoding.drawn_text import DrawnText
 from deepen_llm.decoding.open_word import OpenWord, Said
 from deepen_llm.decoding.prompt_words import given_words, num_to_measure
 from deepen_llm.decoding.resting import MOST, MOST_CHECKED, Rest, choose_resting
@@ -35,6 +36,8 @@ class RunningSequence(ABC):
     """The weights with which the sequence begins; None for the ensemble's."""
     forbidden_ids: Sequence[int] = ()
     """Tokens of the main model that are never chosen."""
+    drawn: DrawnText | None = None
+    """What writes the text where one member is drawn for each word; None where all are asked."""
 
     def __init__(
         self, members: Sequence[GuardedMember], main: int, prompts: Sequence[EncodedText], deadline: Deadline
@@ -101,10 +104,14 @@ class RunningSequence(ABC):
         self._reads_prompt = reads_prompt
         for track in self.tracks if reads_prompt else ():
             track.measure_prompt(num_to_measure(len(track.pending)))
+        if self.drawn is not None and not reads_prompt:
+            self.drawn.begin(self.word)
 
     @property
     def resting(self) -> frozenset[int]:
         """The members that are not asked at this step."""
+        if self.drawn is not None:
+            return self.drawn.resting
         return frozenset() if self.rest is None else self.rest.members
 
     @property
@@ -114,6 +121,8 @@ class RunningSequence(ABC):
 
     def choose_resting(self) -> None:
         """Find the members that need not be asked at the next step."""
+        if self.drawn is not None:
+            return
         most = MOST_CHECKED if self.is_checked else MOST
         if self._reads_prompt:
             most = 0.0  # their evidence is still to come
@@ -124,6 +133,16 @@ class RunningSequence(ABC):
     def wake(self) -> None:
         """Have all members asked at this step, after all."""
         self._woken, self.rest = self.rest, None
+
+    def draw(self) -> None:
+        """Draw what can be drawn, after a step of a text that one member at a time writes.
+
+        Raises:
+            MemberError: A member failed as tokens were taken back.
+        """
+        if self.drawn is not None:
+            self.read_text()
+            self.drawn.advance(self.word)
 
     def read_text(self) -> None:
         """Tell the weights of the text since they were asked last, now that the members have seen it."""
@@ -186,6 +205,7 @@ class RunningSequence(ABC):
             num_forced=self._num_forced,
             num_drafted=self.drafts.num_drafted,
             num_accepted=self.drafts.count_accepted(self.chosen_ids),
+            num_cached=tuple(track.num_reused for track in self.tracks),
         )
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from deepen_llm.decoding.gating import Gate
+from deepen_llm.decoding.prefill import Prefill
+from deepen_llm.decoding.prefixes import Prefixes
 from deepen_llm.decoding.projecting import Asked, EnsembleProjector
 from deepen_llm.decoding.resting import is_certain
 from deepen_llm.decoding.sequence import RunningSequence, name_step
@@ -25,6 +27,8 @@ from deepen_llm.fusion.base import Distributions, Step
 from deepen_llm.fusion.frame import FusionFrame
 from deepen_llm.fusion.words import WordWeigher
 from deepen_llm.members.guarded import GuardedMember, GuardedPass
+
+OUT_OF_MEMORY = (MemoryError, torch.OutOfMemoryError)
 
 
 @final
@@ -72,6 +76,9 @@ class Stepper:
         projector: EnsembleProjector | None = None,
         words: WordWeigher | None = None,
         speculator: Speculator | None = None,
+        *,
+        prefill: Prefill | None = None,
+        prefixes: Prefixes | None = None,
     ) -> None:
         """Take the parts.
 
@@ -83,14 +90,19 @@ class Stepper:
             projector: Projects the other members' distributions as text; None fuses them token by token.
             words: Weighs what was projected word by word; None where nothing is.
             speculator: Has the members fed what may come next; None: they are fed the text alone.
+            prefill: Says how much of prompts a step reads beside answers; None: as its time allows.
+            prefixes: Where rows begin, and what becomes of them; None: with nothing, and nothing is kept.
         """
         self._members = tuple(members)
+        self._prefill = prefill or Prefill()
         self._main, self._frame, self._gate, self._projector, self._words = main, frame, gate, projector, words
         self._speculator = speculator
         # Work on accelerators is asynchronous: what is started there first runs beside what the CPU computes after.
         order = sorted(range(len(members)), key=lambda index: members[index].device.type == "cpu")
         self._order = tuple(order)
         self._others = tuple(index for index in order if index != main)
+        self.prefixes = prefixes or Prefixes(members, 0)
+        """What rows of requests that are done hold for others."""
         self.num_steps = 0
         self.seconds = [0.0] * len(members)
         """How long each member's passes that feed rows have been waited for, at their start and for their result."""
@@ -101,24 +113,37 @@ class Stepper:
         return foreseen or sequences
 
     def run(self, sequences: Sequence[RunningSequence]) -> StepResult:
-        """The distributions to choose the next token of every sequence from, for one at least."""
-        failed: dict[RunningSequence, DeepenError] = {}
+        """The distributions to choose the next token of every sequence from, for one at least.
+
+        A sequence that still reads a long prompt beside answers is neither among those that go on nor failed.
+        """
         self.num_steps += 1
+        is_foreseen = self._speculator is not None and all(map(self._speculator.is_foreseen, sequences))
+        with self._prefill.time_step(is_pass=not is_foreseen):
+            return self._run(sequences)
+
+    def _run(self, sequences: Sequence[RunningSequence]) -> StepResult:
+        failed: dict[RunningSequence, DeepenError] = {}
         if not self._gate.asks_main_first:
             for sequence in sequences:
                 sequence.choose_resting()
         if self._speculator is not None:
             self._speculator.prepare(sequences, lambda members, those: self._feed(members, those, failed), failed)
             sequences = [sequence for sequence in sequences if sequence not in failed]
-        self._feed((self._main,) if self._gate.asks_main_first else self._order, sequences, failed)
-        running = [sequence for sequence in sequences if sequence not in failed]
+        running = self._feed_in_pieces((self._main,) if self._gate.asks_main_first else self._order, sequences, failed)
+        drawn = [sequence for sequence in running if sequence.drawn is not None]
+        _draw(drawn, failed)
+        running = [sequence for sequence in running if sequence.drawn is None]
         if not running:
             return StepResult([], torch.empty(0, 0), failed)
         logprobs = self._frame.read_main(self._gather(self._main, running))
         chosen = self._gate.choose(running, logprobs) if self._others else []
         if self._gate.asks_main_first:
-            self._feed(self._others, [running[place] for place in chosen], failed)
-            chosen = [place for place in chosen if running[place] not in failed]
+            asked = [running[place] for place in chosen]
+            fed = self._feed_in_pieces(self._others, asked, failed, is_waited_for=len(asked) < len(running))
+            kept = [place for place, s in enumerate(running) if s in fed or s in failed or s not in asked]
+            running, logprobs = [running[place] for place in kept], logprobs[kept]
+            chosen = [place for place, sequence in enumerate(running) if sequence in fed]
         result = StepResult(running, logprobs, failed)
         for sequence in running:
             sequence.is_fused = False
@@ -202,20 +227,61 @@ class Stepper:
         factors = [sequence.word.weigh(share) for sequence, share in zip(sequences, shares, strict=True)]
         return self._frame.fuse(self._words.weigh(given, places, factors), given.logprobs), given
 
+    def _feed_in_pieces(
+        self,
+        indices: Sequence[int],
+        sequences: Sequence[RunningSequence],
+        failed: dict[RunningSequence, DeepenError],
+        *,
+        is_waited_for: bool = False,
+    ) -> list[RunningSequence]:
+        """Feed members, and return the sequences that can go on: long prompts take more steps. See `Prefill.split`.
+
+        Before, rows begin behind what others hold, so that what is left of their prompts counts.
+        """
+        for index in indices:
+            asked = [s for s in sequences if index not in s.resting and s.tracks[index].pending]
+            with self._clock(index):
+                self._begin(index, asked, sequences)
+        joining, reading = self._prefill.split(sequences, indices, is_waited_for=is_waited_for)
+        if reading:
+            with self._prefill.time_pieces(reading, indices):
+                self._feed(indices, reading, failed)
+        self._feed(indices, joining, failed)
+        return [sequence for sequence in joining if sequence not in failed]
+
     def _feed(
         self, indices: Iterable[int], sequences: Sequence[RunningSequence], failed: dict[RunningSequence, DeepenError]
     ) -> None:
         """Feed members the tokens that they have not seen, all members at the same time.
 
+        Of sequences with the same beginning one is fed first; the others then begin behind what it has read.
+        """
+        waiting = {
+            index: [s for s in sequences if index not in s.resting and _needs_pass(s.tracks[index])]
+            for index in indices
+        }
+        while any(waiting.values()):
+            waiting = self._feed_first(waiting, sequences, failed)
+
+    def _feed_first(
+        self,
+        wanted: Mapping[int, Sequence[RunningSequence]],
+        sequences: Sequence[RunningSequence],
+        failed: dict[RunningSequence, DeepenError],
+    ) -> dict[int, list[RunningSequence]]:
+        """Feed the sequences of every member but those that had better wait; these come back.
+
         Rows that begin go in a pass of their own: a prompt for which there is no memory, say, fails no answer that
         runs.
         """
-        started = []
-        for index in indices:
-            fed = [s for s in sequences if index not in s.resting and _needs_pass(s.tracks[index])]
+        started, waiting = [], {}
+        for index, fed in wanted.items():
+            with self._clock(index):
+                fed, waiting[index] = self._begin(index, fed, [s for s in sequences if s not in failed])
             fed = _make_ready(index, fed, failed)
             for begins in (False, True):
-                if those := [s for s in fed if (not s.tracks[index].num_fed) == begins]:
+                if those := [s for s in fed if s.tracks[index].is_reading == begins]:
                     with self._clock(index):
                         started.append((index, those, self._start(index, those)))
         for index, fed, running in started:
@@ -228,6 +294,8 @@ class Stepper:
                     logits = running.result(partial(name_step, rows))
             except DeepenError as error:
                 failed.update(dict.fromkeys(fed, error))
+                if isinstance(error.__cause__, OUT_OF_MEMORY):
+                    self.prefixes.clear()  # whoever tries again finds more of it
                 continue
             failed.update({rows[place]: error for place, error in logits.errors.items()})
             for track, end, num in zip(tracks, ends, num_told, strict=True):
@@ -235,6 +303,18 @@ class Stepper:
                     track.note_read_ahead(logits.tensor, end - num)
                 else:
                     track.note_fed(logits.tensor, end - 1, logits.measured.get(track.row))
+        return {index: [s for s in those if s not in failed] for index, those in waiting.items()}
+
+    def _begin(
+        self, index: int, sequences: Sequence[RunningSequence], running: Sequence[RunningSequence]
+    ) -> tuple[list[RunningSequence], list[RunningSequence]]:
+        """Those to be fed now, begun behind what the member has read already, and those to be fed after them."""
+        tracks = [s.tracks[index] for s in sequences if not s.tracks[index].fed]
+        waiting = self.prefixes.begin(index, tracks, [s.tracks[index] for s in running]) if tracks else ()
+        return (
+            [s for s in sequences if s.tracks[index] not in waiting],
+            [s for s in sequences if s.tracks[index] in waiting],
+        )
 
     @contextmanager
     def _clock(self, index: int) -> Iterator[None]:
@@ -252,7 +332,7 @@ class Stepper:
             tokens = {track.row: [*track.pending, *track.draft] for track in tracks}
             return self._members[index].start_extend_each(tokens, {track.row: track.num_told for track in tracks})
         measured = {track.row: track.num_measured for track in tracks if track.num_measured}
-        return self._members[index].start_extend({track.row: track.pending for track in tracks}, measured)
+        return self._members[index].start_extend({track.row: track.next_ids for track in tracks}, measured)
 
     def _gather(self, index: int, sequences: Sequence[RunningSequence]) -> Tensor:
         """A member's logits `(len(sequences), num_logits)`: mostly the batch that it returned, as it is."""
@@ -268,7 +348,7 @@ def _needs_pass(track: Track) -> bool:
     """Whether a track has tokens to be fed; those that were foreseen are taken in."""
     if track.is_foreseen:
         track.take_foreseen()
-    return bool(track.pending or track.draft)
+    return bool(track.next_ids or track.draft)
 
 
 def _make_ready(
@@ -287,6 +367,15 @@ def _make_ready(
         else:
             ready.append(sequence)
     return ready
+
+
+def _draw(sequences: Sequence[RunningSequence], failed: dict[RunningSequence, DeepenError]) -> None:
+    """Have sequences that one member at a time writes draw what comes next, which they take in before another step."""
+    for sequence in sequences:
+        try:
+            sequence.draw()
+        except DeepenError as error:
+            failed[sequence] = error
 
 
 def _silence(given: list[float], resting: Collection[int]) -> list[float]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deepen_llm.decoding.alignment import Alignment
 from deepen_llm.decoding.own_probability import OwnProbability
+from deepen_llm.decoding.past import LEAST_TOKENS, Past
 from deepen_llm.decoding.prompt_words import MeasuredPrompt
 from deepen_llm.decoding.speculation.read_ahead import Place, ReadAhead, measure
 from deepen_llm.decoding.token_boundary import TokenBoundary
@@ -54,8 +55,12 @@ class Track:
         self.takes_main_tokens = takes_main_tokens
         self.alignment = Alignment(member.vocabulary, prompt, num_spaces=num_spaces)
         self.pending = list(prompt.ids)
-        self.num_fed = 0
+        self.fed: list[int] = []
         """Tokens of the text in the member's cache."""
+        self.num_reused = 0
+        """How many of them another row had read before."""
+        self.has_begun = False
+        """Whether the member has been fed."""
         self.ahead = ReadAhead()
         """Those behind them."""
         self.draft: list[int] = []
@@ -76,6 +81,15 @@ class Track:
         self.num_extra_rows = self.num_extra_passes = self.num_abstained = 0
         self.truncated_mass = 0.0
         """Summed over steps."""
+        self.measures_text = True
+        """Whether what the member gives the tokens of an answer is measured as they are fed."""
+        self._held: list[str] | None = None
+        """While the member writes: the text that its alignment has not been told of."""
+        self._held_bytes = b""
+        self.is_reading = True
+        """Whether some of the prompt has not been fed yet."""
+        self._num_next: int | None = None
+        """How many of the pending tokens the next pass feeds; None: all."""
         self._row: int | None = None
         if len(self.pending) >= member.context_length:
             raise self.context_error()
@@ -124,6 +138,11 @@ class Track:
         return self._row
 
     @property
+    def num_fed(self) -> int:
+        """How many tokens of the text are in the member's cache."""
+        return len(self.fed)
+
+    @property
     def num_left(self) -> int:
         """Tokens for which the member's context has room after the pending ones; negative where they do not fit."""
         return self.member.context_length - self.num_fed - len(self.pending)
@@ -150,21 +169,89 @@ class Track:
             self._num_measured = max(num_tokens, self._num_measured)
 
     @property
+    def next_ids(self) -> list[int]:
+        """The pending tokens that the next pass feeds: mostly all."""
+        return self.pending[: self._num_next]
+
+    def take_piece(self, most: int | None) -> int:
+        """Have the next pass feed no more of the pending tokens than so many, None for all; how many it feeds."""
+        self._num_next = most
+        return len(self.next_ids)
+
+    @property
     def num_measured(self) -> int:
-        """How many of the pending tokens are to be measured as they are fed."""
-        wanted = 0 if self._is_main else len(self.pending)
-        if not self.num_fed:
-            wanted = self._num_measured + len(self.pending) - self._num_prompt if self._num_measured else 0
-        return max(min(wanted, len(self.pending) - 1), 0)
+        """How many of the tokens that the next pass feeds are to be measured: their last ones, never the first."""
+        num_next = len(self.next_ids)
+        wanted = num_next if self.measures_text and not self._is_main else 0
+        if self.is_reading:
+            wanted = num_next - self._num_unmeasured
+        return max(min(wanted, num_next - 1), 0)
+
+    @property
+    def _num_unmeasured(self) -> int:
+        """How many of the prompt's pending tokens come before those to be measured; negative where some were fed."""
+        num_more = self.num_fed + len(self.pending) - self._num_prompt
+        return len(self.pending) - (self._num_measured + num_more if self._num_measured else 0)
+
+    @property
+    def _num_to_measure(self) -> int:
+        """Of how many of its last tokens a track that has not begun is to know how probable they were."""
+        num_tokens = len(self.fed) + len(self.pending)
+        wanted = self._num_measured + num_tokens - self._num_prompt if self._num_measured else 0
+        return max(min(wanted, num_tokens - 1), 0)
+
+    @property
+    def past(self) -> Past:
+        """What the row holds, what was read ahead included."""
+        ids = [*self.fed, *self.ahead.ids]
+        return Past(ids, [*self.own.first(self.num_fed), *[math.nan] * len(self.ahead.ids)])
+
+    @property
+    def coming(self) -> Past:
+        """What the row of a track that has not begun will hold once it is fed, if the member tells what is measured."""
+        ids, num_due = [*self.fed, *self.pending], self._num_to_measure
+        known = [*self.own.first(len(ids)), *[math.nan] * len(ids)]
+        return Past(ids, [*known[: len(ids) - num_due], *[0.0] * num_due], num_due)
+
+    def begin_behind(self, row: int, past: Past, num_tokens: int) -> None:
+        """Take a row that holds so many of another's tokens, at most as many as `Past.count_usable` says."""
+        self._row, self.num_reused = row, num_tokens
+        self.own.begin(past.logprobs[: min(num_tokens + 1, self.coming.count_common(past))])
+        self.fed, self.pending = self.pending[:num_tokens], self.pending[num_tokens:]
+
+    @property
+    def is_worth_keeping(self) -> bool:
+        """Whether the row holds enough that another may begin with."""
+        return self._row is not None and self.has_begun and self.num_fed >= LEAST_TOKENS and not self._source_ids
+
+    def detach(self) -> int:
+        """Hand the row over: it is no longer the track's to release."""
+        row, self._row = self.row, None
+        return row
 
     def note_fed(self, batch: Tensor, place: int, measured: Sequence[float] | None = None) -> None:
-        """Record that the pending tokens went through a forward pass, as one row of it; and what was measured."""
-        if measured is not None and not self.num_fed:
-            self.prompt = MeasuredPrompt(self.member.vocabulary, tuple(self.pending), measured)
-        self.own.feed(self.num_fed, self.pending, measured or ())
-        self.num_fed += len(self.pending)
-        self.pending = []
+        """Record that tokens went through a forward pass, as one row of it; and what was measured.
+
+        What the first token of a further piece of the prompt was given is known from the pass before it.
+        """
+        ids = self.next_ids
+        is_told = measured is not None or not self.num_measured
+        if self.is_reading and self._num_unmeasured <= 0 and self.logits is not None and is_told:
+            measured = [float(self.logits.float().log_softmax(dim=-1)[ids[0]]), *(measured or ())]
+        self.own.feed(self.num_fed, ids, measured or ())
+        self.fed += ids
+        self.pending, self._num_next = self.pending[len(ids) :], None
+        self.has_begun = True
+        if self.is_reading and not self.pending:
+            self._note_prompt()
         self.batch, self.place = batch, place
+
+    def _note_prompt(self) -> None:
+        """The prompt was read: keep what it was given, if that is known of all tokens of which it is asked."""
+        num, self.is_reading = self._num_to_measure, False
+        logprobs = self.own.last(num)
+        if num and not any(map(math.isnan, logprobs)):
+            self.prompt = MeasuredPrompt(self.member.vocabulary, tuple(self.fed), logprobs)
 
     @property
     def is_foreseen(self) -> bool:
@@ -206,6 +293,12 @@ class Track:
         self.ahead = self.ahead.extended(self.draft, places)
         self.draft = []
 
+    def measure_ahead(self) -> list[float]:
+        """The natural-log probability of each of the tokens that were read ahead, by the member's logits before it."""
+        if not self.ahead.ids or self.batch is None:
+            return []
+        return measure([Place(self.batch, self.place), *self.ahead.places[:-1]], self.ahead.ids)
+
     def drop_ahead(self) -> None:
         """Forget what was read ahead: the text went on in another way.
 
@@ -234,8 +327,11 @@ class Track:
         self.projection = None
         if self.takes_main_tokens:
             self.pending.append(token_id)
-        else:
+        elif self._held is None:
             self._push_text(text, open_bytes)
+        else:
+            self._held.append(text)
+            self._held_bytes = open_bytes
 
     def _push_text(self, text: str, open_bytes: bytes) -> None:
         """Continue with text, which may change how the last tokens are cut: roll back to what is unchanged."""
@@ -250,7 +346,39 @@ class Track:
         if kept < self.num_fed:
             self.drop_ahead()
             self.member.rollback(self.row, self.num_fed - kept)
-            self.num_fed = kept
+            del self.fed[kept:]
+        self.pending = ids[self.num_fed :]
+
+    def rewind(self, num_tokens: int) -> None:
+        """Take back what the row holds beyond so many tokens.
+
+        Raises:
+            MemberError: The member failed.
+        """
+        if num_tokens < self.num_fed:
+            self.drop_ahead()
+            self.own.keep(num_tokens)
+            self.member.rollback(self.row, self.num_fed - num_tokens)
+            del self.fed[num_tokens:]
+
+    def begin_writing(self) -> None:
+        """The member writes: its row goes on with tokens of its own, and text waits until it has ended."""
+        self._held, self._held_bytes = [], b""
+
+    def end_writing(self, fed: Sequence[int]) -> None:
+        """Read again, with the text that came meanwhile.
+
+        Args:
+            fed: What the row holds. It keeps that as far as the tokenizer cuts the text so.
+
+        Raises:
+            MemberError: The member failed.
+        """
+        held, self._held = "".join(self._held or ()), None
+        self.alignment.append(held, self._held_bytes)
+        ids = self.alignment.ids
+        kept = next((at for at, (a, b) in enumerate(zip(fed, ids, strict=False)) if a != b), min(len(fed), len(ids)))
+        self.rewind(kept - 1 if kept == len(ids) < self.num_fed else kept)
         self.pending = ids[self.num_fed :]
 
     def branch(self, path: Path) -> Branch:

@@ -81,7 +81,7 @@ class EnsembleSource:
         if isinstance(model, Path):
             model = EnsembleConfig.load(model)
 
-        from deepen_llm.ensemble import Ensemble
+        from deepen_llm import Ensemble
 
         if isinstance(model, list):
             return Ensemble.from_pretrained(model, **settings, **member_options)

@@ -13,9 +13,10 @@ token that one member's projection leaves out is then as good as ruled out. `FLO
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Literal, Self, final
 
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from deepen_llm.config.fusion import ProjectingConfig
@@ -33,9 +34,20 @@ FLOOR = 1e-6
 class TextConfig(ProjectingConfig):
     """Settings of fusion as text."""
 
+    is_drawable = True
+
     method: Literal["text"] = "text"
     mean: Mean = "arithmetic"
     """The mean of the members' probabilities."""
+
+    @model_validator(mode="after")
+    def _check_mean(self) -> Self:
+        if self.fuse == "drawn" and self.mean != "arithmetic":
+            raise ValueError(
+                f"fuse='drawn' draws one member for each word, which no mean={self.mean!r} is: write "
+                "mean='arithmetic', or fuse='always'"
+            )
+        return self
 
     def build(self, members: Sequence[Member], main: int) -> TextFusion:
         """See `FusionConfig.build`: it works for any members."""

@@ -25,6 +25,14 @@ class Branch(NamedTuple):
     """The tokens in their place, at least one."""
 
 
+class Fork(NamedTuple):
+    """A row that begins with the tokens of another."""
+
+    row: int
+    num_back: int
+    """How many of the other row's last tokens it does not hold: as many as were to be left out, or more."""
+
+
 class Pending(ABC):
     """A forward pass that was started: on an accelerator, on a server, on another machine, or done already."""
 
@@ -73,7 +81,8 @@ class Member(ABC):
 
     A forward pass has a start and a result, so that members elsewhere run at the same time: the engine starts a pass in
     every member and then takes the results. Passes take effect in the order in which they were started, and every
-    result is taken. Between the start and the result of a pass none of its rows is rolled back or released.
+    result is taken. Between the start and the result of a pass none of its rows is rolled back, forked, parked or
+    released.
     """
 
     name: str
@@ -124,6 +133,11 @@ class Member(ABC):
         return False
 
     @property
+    def computes_beside(self) -> bool:
+        """Whether passes take this machine's processor in threads of their own, while other members' passes run."""
+        return False
+
+    @property
     def token_cost(self) -> float:
         """What one more token costs in a pass, as a share of a pass of one: how far to read ahead depends on it."""
         return 0.05
@@ -147,6 +161,11 @@ class Member(ABC):
     def source_reader(self) -> SourceReader | None:
         """How the member reads a part of the prompt in an encoder; None: it has none, and continues the prompt."""
         return None
+
+    @property
+    def can_fork(self) -> bool:
+        """Whether a row may begin with the tokens of another, by `fork`, and be set aside for that, by `park`."""
+        return False
 
     @property
     @abstractmethod
@@ -243,6 +262,38 @@ class Member(ABC):
     @abstractmethod
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last `num_tokens` tokens of a row."""
+
+    def fork(self, row: int, num_back: int) -> Fork | None:
+        """Begin a row with what another one holds but for its last tokens; for members that `can_fork`.
+
+        Args:
+            row: The other one, which was fed, and goes on as it is.
+            num_back: How many of its last tokens are left out, fewer than it holds.
+
+        Returns:
+            The new row, good for everything; None where it would have to begin empty: a state cannot be taken back so
+            far, a row that was parked is lost, or there is no room.
+
+        Raises:
+            ClosedError: The member was closed.
+            TypeError: The member cannot do so.
+        """
+        raise TypeError(
+            f"a member of kind {self.kind!r} cannot begin a row with all tokens of row {row} but the last {num_back}"
+        )
+
+    def park(self, row: int) -> int:
+        """Set a row aside, which is then good for `fork` and `release` only; for members that `can_fork`.
+
+        Passes have nothing to do with it any more. A member may lose it where others need the room.
+
+        Returns:
+            How much memory it takes, in bytes.
+
+        Raises:
+            TypeError: The member cannot do so.
+        """
+        raise TypeError(f"a member of kind {self.kind!r} cannot set row {row} aside")
 
     @abstractmethod
     def release(self, row: int) -> None:

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from deepen_llm.members.base import Branch, Member, Pending
+from deepen_llm.members.base import Branch, Fork, Member, Pending
 from deepen_llm.members.generation_defaults import GenerationDefaults
 from deepen_llm.members.source import SourceReader
 
@@ -40,6 +40,11 @@ class BorrowedMember(Member):
     def device(self) -> torch.device:
         """The lender's."""
         return self._lender.device
+
+    @property
+    def computes_beside(self) -> bool:
+        """The lender's."""
+        return self._lender.computes_beside
 
     @property
     def weight_bytes(self) -> int:
@@ -75,6 +80,11 @@ class BorrowedMember(Member):
     def cache_bytes_per_token(self) -> int | None:
         """The lender's."""
         return self._lender.cache_bytes_per_token
+
+    @property
+    def can_fork(self) -> bool:
+        """The lender's."""
+        return self._lender.can_fork
 
     @property
     def identity(self) -> Mapping[str, object]:
@@ -120,6 +130,14 @@ class BorrowedMember(Member):
     def rollback(self, row: int, num_tokens: int) -> None:
         """As the lender does it."""
         self._lender.rollback(row, num_tokens)
+
+    def fork(self, row: int, num_back: int) -> Fork | None:
+        """As the lender does it."""
+        return self._lender.fork(row, num_back)
+
+    def park(self, row: int) -> int:
+        """As the lender does it."""
+        return self._lender.park(row)
 
     def release(self, row: int) -> None:
         """As the lender does it."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.errors import MemberError, MemberTimeoutError, NumericalError
-from deepen_llm.members.base import Branch, Member, Pending
+from deepen_llm.members.base import Branch, Fork, Member, Pending
 from deepen_llm.members.source import SourceReader
 from deepen_llm.vocabulary import Vocabulary
 
@@ -148,6 +148,16 @@ class GuardedMember:
         return self.member.embeddings
 
     @property
+    def cache_bytes_per_token(self) -> int | None:
+        """Memory that each cached token takes; None where the cache does not grow with the text."""
+        return self.member.cache_bytes_per_token
+
+    @property
+    def can_fork(self) -> bool:
+        """Whether a row may begin with the tokens of another."""
+        return self.member.can_fork
+
+    @property
     def source_reader(self) -> SourceReader | None:
         """How it reads a part of the prompt in an encoder; None where it has none."""
         return self.member.source_reader
@@ -210,6 +220,24 @@ class GuardedMember:
         """
         with _Guard(self.member, "while tokens were taken back"):
             self.member.rollback(row, num_tokens)
+
+    def fork(self, row: int, num_back: int) -> Fork | None:
+        """Begin a row with what another holds but for its last tokens, or some more; None where it cannot be.
+
+        Raises:
+            MemberError: The member failed.
+        """
+        with _Guard(self.member, "while a row was copied"):
+            return _check_fork(self.member.fork(row, num_back), num_back)
+
+    def park(self, row: int) -> int:
+        """Set a row aside, to be forked and released only, and return how many bytes it takes.
+
+        Raises:
+            MemberError: The member failed.
+        """
+        with _Guard(self.member, "while a row was set aside"):
+            return _check_size(self.member.park(row))
 
     def release(self, row: int) -> None:
         """End a row and free its cache at once.
@@ -277,6 +305,20 @@ def _check_opened(row: object) -> int:
     if not isinstance(row, int):
         raise _WrongResult(f"it must return the handle of a row, an int; got {_describe(row)}")
     return row
+
+
+def _check_fork(fork: object, num_back: int) -> Fork | None:
+    if fork is not None and not (isinstance(fork, Fork) and fork.num_back >= num_back):
+        raise _WrongResult(
+            f"it must return a Fork that leaves out {num_back} tokens or more, or None; got {_describe(fork)}"
+        )
+    return fork
+
+
+def _check_size(num_bytes: object) -> int:
+    if not isinstance(num_bytes, int) or num_bytes < 0:
+        raise _WrongResult(f"it must return how many bytes a row takes, an int; got {_describe(num_bytes)}")
+    return num_bytes
 
 
 def _check_logits(member: Member, logits: object, num_rows: int) -> None:

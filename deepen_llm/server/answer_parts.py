@@ -12,6 +12,7 @@ from uuid import uuid4
 from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletionTokenLogprob
 from openai.types.chat.chat_completion_token_logprob import TopLogprob
+from openai.types.completion_usage import PromptTokensDetails
 from pydantic import BaseModel, TypeAdapter
 
 from deepen_llm.results import Candidate, Chunk, Generation, StepTrace, TokenLogprob, Usage
@@ -50,17 +51,19 @@ def tell_usage(usages: Sequence[Usage]) -> CompletionUsage:
     """The sum of several."""
     prompt = sum(usage.prompt_tokens for usage in usages)
     completion = sum(usage.completion_tokens for usage in usages)
-    return CompletionUsage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+    return CompletionUsage(
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=prompt + completion,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=sum(usage.cached_tokens for usage in usages)),
+    )
 
 
 def tell_stream_usage(last: Sequence[Chunk], num_each: int) -> CompletionUsage:
     """That of streams, of each of which the last piece is given; the prompt of `num_each` of them counts once."""
     usages = [chunk.usage for chunk in last if chunk.usage is not None]
     return tell_usage(
-        [
-            Usage(0 if place % num_each else usage.prompt_tokens, usage.completion_tokens)
-            for place, usage in enumerate(usages)
-        ]
+        [Usage(0, usage.completion_tokens) if place % num_each else usage for place, usage in enumerate(usages)]
     )
 
 

@@ -11,7 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from deepen_llm.results import Chunk, Generation
+from deepen_llm.results import Chunk, Generation, Usage
 from deepen_llm.server.admission import Admission
 from deepen_llm.server.models import ServedModels
 
@@ -37,6 +37,7 @@ class Metrics:
         waiting = Gauge("deepen_num_requests_waiting", "Answers that wait.", registry=self._registry)
         waiting.set_function(lambda: max(models.num_running - admission.max_running, 0))
         self._prompt_tokens = self._count("deepen_prompt_tokens", "Tokens of prompts, the main model's.")
+        self._cached = self._count("deepen_prefix_cache_hits", "Of these, those that earlier requests had read.")
         self._tokens = self._count("deepen_generation_tokens", "Tokens of answers.")
         self._successes = self._count("deepen_request_success", "Answers, by how they ended.", "finished_reason")
         self._refusals = Counter(
@@ -64,10 +65,11 @@ class Metrics:
         """A request was not answered."""
         self._refusals.labels(str(status)).inc()
 
-    def note_request(self, model: str, seconds: float, prompt_tokens: int) -> None:
-        """A request was answered, its prompts counted once each."""
+    def note_request(self, model: str, seconds: float, usages: Sequence[Usage]) -> None:
+        """A request was answered, with one usage for each of its prompts."""
         self._whole.labels(model).observe(seconds)
-        self._prompt_tokens.labels(model).inc(prompt_tokens)
+        self._prompt_tokens.labels(model).inc(sum(usage.prompt_tokens for usage in usages))
+        self._cached.labels(model).inc(sum(usage.cached_tokens for usage in usages))
 
     def note_answer(self, model: str, answer: Generation | Chunk, member_names: Sequence[str]) -> None:
         """One answer is whole: itself, or the last piece of it."""

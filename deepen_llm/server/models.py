@@ -31,7 +31,8 @@ class ServedModels:
         self._by_name = {name: ensemble}
         if len(ensemble.members) > 1:
             for member, config in zip(ensemble.members, ensemble.config.members, strict=True):
-                alone = ensemble.config.replace(members=(config,), weights=None, main=0)
+                kept_bytes = ensemble.config.prefix_cache_bytes // len(ensemble.members)
+                alone = ensemble.config.replace(members=(config,), weights=None, main=0, prefix_cache_bytes=kept_bytes)
                 self._offer(member, alone)
 
     def _offer(self, member: Member, config: EnsembleConfig) -> None:

@@ -84,12 +84,11 @@ class Service:
         for answer in answers:
             for one in answer.answers:
                 self.metrics.note_answer(origin.model, one, origin.member_names)
-        prompt_tokens = sum(answer.usage.prompt_tokens for answer in answers)
-        self.metrics.note_request(origin.model, time.monotonic() - began_s, prompt_tokens)
+        self.metrics.note_request(origin.model, time.monotonic() - began_s, [answer.usage for answer in answers])
 
     def note_stream(self, origin: Origin, last: Sequence[Chunk], num_each: int, began_s: float) -> None:
         """The same for streams, of each of which the last piece is given; `num_each` are answers to one prompt."""
         for chunk in last:
             self.metrics.note_answer(origin.model, chunk, origin.member_names)
-        prompt_tokens = sum(chunk.usage.prompt_tokens for chunk in last[::num_each] if chunk.usage)
-        self.metrics.note_request(origin.model, time.monotonic() - began_s, prompt_tokens)
+        usages = [chunk.usage for chunk in last[::num_each] if chunk.usage]
+        self.metrics.note_request(origin.model, time.monotonic() - began_s, usages)

@@ -9,10 +9,10 @@ from typing import Any, Literal, NoReturn, final
 import torch
 from torch import Tensor
 
-from deepen_llm.members.base import Branch, Member, Pending
+from deepen_llm.members.base import Branch, Fork, Member, Pending
 from deepen_llm.members.source import SourceReader
 
-Operation = Literal["open", "start_extend", "start_peek", "result", "measured", "rollback", "release"]
+Operation = Literal["open", "start_extend", "start_peek", "result", "measured", "rollback", "fork", "park", "release"]
 """What a member is asked for, and can fail at; "result" and "measured" are those of a pass of either kind."""
 Fault = Callable[[Callable[[], Any]], Any]
 """Given the call as it should have been, does in its place whatever it likes."""
@@ -38,7 +38,8 @@ class FaultyMember(Member):
         self.name, self.vocabulary, self.context_length = member.name, member.vocabulary, member.context_length
         self.choose: Callable[[Operation], Fault | None] = choose or _choose_none
         self.num_open = 0
-        """Rows of the member that were opened and not released."""
+        """Rows of the member that were opened and neither released nor set aside."""
+        self._parked: set[int] = set()
 
     @property
     def kind(self) -> str:
@@ -66,6 +67,11 @@ class FaultyMember(Member):
         return self.member.shared_weight_bytes
 
     @property
+    def computes_beside(self) -> bool:
+        """The member's."""
+        return self.member.computes_beside
+
+    @property
     def num_parameters(self) -> int | None:
         """The member's."""
         return self.member.num_parameters
@@ -74,6 +80,11 @@ class FaultyMember(Member):
     def cache_bytes_per_token(self) -> int | None:
         """The member's."""
         return self.member.cache_bytes_per_token
+
+    @property
+    def can_fork(self) -> bool:
+        """The member's."""
+        return self.member.can_fork
 
     @property
     def identity(self) -> Mapping[str, object]:
@@ -127,6 +138,16 @@ class FaultyMember(Member):
         """Forget the last tokens of a row."""
         self._do("rollback", lambda: self.member.rollback(row, num_tokens))
 
+    def fork(self, row: int, num_back: int) -> Fork | None:
+        """Begin a row with the tokens of another."""
+        fork: Fork | None = self._do("fork", lambda: self._fork(row, num_back))
+        return fork
+
+    def park(self, row: int) -> int:
+        """Set a row aside: it does not count as open any more."""
+        num_bytes: int = self._do("park", lambda: self._park(row))
+        return num_bytes
+
     def release(self, row: int) -> None:
         """End a row."""
         self._do("release", lambda: self._release(row))
@@ -140,9 +161,21 @@ class FaultyMember(Member):
         self.num_open += 1
         return row
 
+    def _fork(self, row: int, num_back: int) -> Fork | None:
+        fork = self.member.fork(row, num_back)
+        self.num_open += fork is not None
+        return fork
+
+    def _park(self, row: int) -> int:
+        num_bytes = self.member.park(row)
+        self._parked.add(row)
+        self.num_open -= 1
+        return num_bytes
+
     def _release(self, row: int) -> None:
         self.member.release(row)
-        self.num_open -= 1
+        self.num_open -= row not in self._parked
+        self._parked.discard(row)
 
     def _start(self, operation: Operation, call: Callable[[], Pending]) -> Pending:
         started = self._do(operation, call)

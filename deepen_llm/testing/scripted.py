@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.errors import ClosedError
-from deepen_llm.members.base import Branch, Member, Pending, Ready
+from deepen_llm.members.base import Branch, Fork, Member, Pending, Ready
 from deepen_llm.vocabulary import Vocabulary
 
 NUM_DIRECTIONS = 24
@@ -38,6 +38,7 @@ class ScriptedMember(Member):
         confidence: float = 8.0,
         seed: int = 0,
         tells_each: bool = False,
+        can_fork: bool = False,
     ) -> None:
         """Learn the texts.
 
@@ -49,6 +50,7 @@ class ScriptedMember(Member):
             seed: Of the embeddings of special tokens. Tokens with the same bytes have the same embedding in all
             members.
             tells_each: Whether it tells the logits after each of several tokens, so that the engine reads ahead.
+            can_fork: Whether its rows may begin with the tokens of others, four bytes each.
         """
         self.name = vocabulary.name
         self.vocabulary = vocabulary
@@ -62,7 +64,10 @@ class ScriptedMember(Member):
         self.measured: list[list[int]] = []
         self.rows: dict[int, list[int]] = {}
         self.num_rolled_back = 0
-        self._tells_each = tells_each
+        self.parked: dict[int, list[int]] = {}
+        self.forks: list[tuple[int, int]] = []
+        """Of every row that was copied, its handle, and how many of its tokens were left out."""
+        self._tells_each, self._can_fork = tells_each, can_fork
         self.is_closed = False
         # Common tokens get common directions, so that the members' relative spaces agree.
         self._embeddings = torch.stack([_direction(token, seed) for token in vocabulary.tokens])
@@ -88,6 +93,11 @@ class ScriptedMember(Member):
         return self._tells_each
 
     @property
+    def can_fork(self) -> bool:
+        """As it was made."""
+        return self._can_fork
+
+    @property
     def cache_bytes_per_token(self) -> int | None:
         """None: there is no cache."""
         return None
@@ -100,9 +110,7 @@ class ScriptedMember(Member):
     def open(self) -> int:
         """Begin an empty row."""
         self._check_open()
-        row = max(self.rows, default=-1) + 1
-        self.rows[row] = []
-        return row
+        return self._add([])
 
     def start_extend(
         self,
@@ -139,9 +147,26 @@ class ScriptedMember(Member):
         del self.rows[row][-num_tokens:]
         self.num_rolled_back += num_tokens
 
+    def fork(self, row: int, num_back: int) -> Fork | None:
+        """A row with what another holds."""
+        self._check_open()
+        if not self._can_fork:
+            return super().fork(row, num_back)
+        ids = self.parked[row] if row in self.parked else self.rows[row]
+        assert 0 <= num_back < len(ids), "of a row that is copied a token is left at least"
+        self.forks.append((row, num_back))
+        return Fork(self._add(ids[: len(ids) - num_back]), num_back)
+
+    def park(self, row: int) -> int:
+        """Nothing but forks of it come after."""
+        if not self._can_fork:
+            return super().park(row)
+        self.parked[row] = self.rows.pop(row)
+        return 4 * len(self.parked[row])
+
     def release(self, row: int) -> None:
         """Forget a row."""
-        del self.rows[row]
+        del (self.parked if row in self.parked else self.rows)[row]
 
     def close(self) -> None:
         """Note that the member is closed."""
@@ -162,6 +187,12 @@ class ScriptedMember(Member):
         for row, ids in fed.items():
             self.rows[row] += ids
         return fed
+
+    def _add(self, ids: Sequence[int]) -> int:
+        """A row that holds some tokens."""
+        row = max((*self.rows, *self.parked), default=-1) + 1
+        self.rows[row] = list(ids)
+        return row
 
     def _measure(self, ids: Sequence[int], num: int, temperature: float) -> Tensor:
         """The natural-log probability of each of the last tokens, `(num,)`."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, final
 
 from tokenizers import AddedToken, Tokenizer
-from transformers import PreTrainedTokenizerBase
 
 from deepen_llm.errors import VocabularyError
 from deepen_llm.vocabulary.notation import BYTE_PIECE, detect_notation, read_piece
@@ -82,6 +81,8 @@ class TransformersTokenizer:
         timeout_s: float | None,
     ) -> str:
         """The messages through the template, as transformers renders it; see `TokenizerSource.render_chat`."""
+        from transformers import PreTrainedTokenizerBase
+
         tokenizer = self._tokenizer
         if type(tokenizer).apply_chat_template is not PreTrainedTokenizerBase.apply_chat_template:
             # It has a way of its own, without Jinja mostly.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import final
 
 import torch
@@ -122,6 +123,7 @@ def _is_incomplete(character: bytes) -> bool:
     return len(character) < next((size for first, size in sizes if character[0] >= first), 1)
 
 
+@lru_cache(maxsize=1 << 12)
 def _is_of_word(character: str) -> bool:
     code = ord(character)
     if any(first <= code <= last for first, last in UNSPACED):

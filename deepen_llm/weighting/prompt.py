@@ -30,6 +30,8 @@ MOST_BITS = 1e4
 class PromptWeightingConfig(WeightingConfig):
     """Settings of weights by the prompt."""
 
+    learns = False
+
     kind: Literal["prompt"] = "prompt"
     temperature: float = Field(default=0.2, gt=0.0, allow_inf_nan=False)
     """In bits per byte of the prompt: the lower, the more weight goes to who predicts best."""

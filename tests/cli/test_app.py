@@ -39,6 +39,50 @@ def test_python_m_deepen_llm_is_the_command():
     assert (done.returncode, done.stdout.strip()) == (0, f"deepen-llm {deepen_llm.__version__}")
 
 
+def test_the_command_ends_without_a_search_for_garbage():
+    code = (
+        "import atexit, gc, sys\n"
+        "from deepen_llm.cli.app import main\n"
+        "atexit.register(lambda: print(len(gc.get_objects()) < 100))\n"
+        "sys.argv = ['deepen', '--version']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split("\n")[1] == "True"
+
+
+def test_what_the_command_imports_is_never_searched():
+    code = (
+        "import gc, sys\n"
+        "import deepen_llm.cli.console as console\n"
+        "from deepen_llm.cli.app import main\n"
+        "from deepen_llm.garbage import uncollected\n"
+        "def open_it(source):\n"
+        "    with uncollected: import tokenizers, numpy, torch\n"
+        "    print(gc.get_freeze_count() > 100_000)\n"
+        "    sys.exit(0)\n"
+        "import deepen_llm.cli.generate as generate\n"
+        "generate.open_ensemble = open_it\n"
+        "sys.argv = ['deepen', 'generate', 'x']\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "True"
+
+
+def test_bars_and_advice_of_transformers_are_off_without_importing_it():
+    code = (
+        "import sys\n"
+        "from deepen_llm.cli.console import silence_transformers\n"
+        "silence_transformers()\n"
+        "assert 'transformers' not in sys.modules\n"
+        "from transformers.utils import logging\n"
+        "print(logging.is_progress_bar_enabled(), logging.get_verbosity() == logging.ERROR)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "False True"
+
+
 def test_an_error_of_the_library_is_one_line_and_exit_code_1(deepen, tmp_path):
     result = deepen("generate", "hello", "--model", tmp_path / "[red]nothing[/red]")
     assert result.exit_code == 1

@@ -17,9 +17,10 @@ def make_members(vocabularies, kinds=("bpe", "sentencepiece"), texts=(STORY,)):
     return [ScriptedMember(vocabularies[kind], texts, seed=at) for at, kind in enumerate(kinds)]
 
 
-def make_stepper(members, **fusion):
+def make_stepper(members, *, prefill_tokens=None, **fusion):
     names = tuple(member.name for member in members)
-    config = EnsembleConfig(members=names, fusion=FusionConfig(**fusion), num_speculative_tokens=0)
+    settings = {"num_speculative_tokens": 0, "prefill_tokens": prefill_tokens}
+    config = EnsembleConfig(members=names, fusion=FusionConfig(**fusion), **settings)
     frame = build_frame(members, 0, config.fusion)
     return build_stepper([GuardedMember(member) for member in members], 0, frame, config)
 

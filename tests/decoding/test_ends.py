@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deepen_llm.config import SamplingParams
-from deepen_llm.decoding.ends import Ends
+from deepen_llm.decoding.ends import Ends, check_drawn
 from deepen_llm.errors import ConfigError
 from deepen_llm.members.generation_defaults import GenerationDefaults
 
@@ -86,3 +86,12 @@ def test_a_main_model_that_is_certain_of_a_special_stop_token_leaves_nothing_els
 def test_a_stop_token_that_the_main_model_does_not_have_is_refused(vocabulary):
     with pytest.raises(ConfigError, match=r"stop_token_ids has token ids of the main model 'bpe'.*; got 999999"):
         make(vocabulary, stop_token_ids=[999999])
+
+
+def test_where_members_are_drawn_no_token_may_be_ruled_out_and_no_special_one_ends(vocabulary):
+    check_drawn(make(vocabulary), (), vocabulary)
+    token_id = vocabulary.encode(" fox", at_start=False)[0]
+    with pytest.raises(ConfigError, match=r"cannot rule tokens out, .* by its own settings \(' fo"):
+        check_drawn(make(vocabulary), (token_id,), vocabulary)
+    with pytest.raises(ConfigError, match="only the main model knows its special tokens"):
+        check_drawn(make(vocabulary, stop=[special_of(vocabulary)[1]]), (), vocabulary)

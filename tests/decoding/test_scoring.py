@@ -44,6 +44,6 @@ def test_it_is_greedy_where_every_token_is_the_best(members):
 
 def test_a_continuation_that_does_not_fit_cannot_be_scored(members):
     sequence = make_scoring(members, [5])
-    sequence.tracks[1].num_fed = members[1].context_length
+    sequence.tracks[1].fed = [0] * members[1].context_length
     with pytest.raises(ContextLengthError, match="for member 'sentencepiece', whose context holds 512"):
         sequence.finish_full()

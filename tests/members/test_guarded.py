@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from deepen_llm.errors import MemberError, MemberTimeoutError, NumericalError
-from deepen_llm.members.base import Branch, Pending, Ready
+from deepen_llm.members.base import Branch, Fork, Pending, Ready
 from deepen_llm.members.guarded import GuardedMember
 from deepen_llm.testing import ScriptedMember
 
@@ -339,3 +339,32 @@ def test_an_error_that_is_kept_keeps_nothing_of_the_pass_that_failed(vocabularie
     with pytest.raises(MemberError, match="no room") as kept:
         GuardedMember(member).start_extend({0: [5]}).result()
     assert isinstance(kept.value.__cause__, MemoryError) and seen[0]() is None
+
+
+def test_what_is_raised_where_a_row_is_copied_or_set_aside_is_told(spoiled):
+    member = spoiled(None).member
+    with pytest.raises(MemberError, match=r"^member 'bpe' failed while a row was copied: TypeError: .* cannot begin"):
+        GuardedMember(member).fork(0, 1)
+    with pytest.raises(MemberError, match=r"^member 'bpe' failed while a row was set aside: TypeError: .* cannot set"):
+        GuardedMember(member).park(0)
+
+
+@pytest.mark.parametrize(
+    ("told", "described"),
+    [(7, "an? int"), ("row", "a str"), (Fork(3, 0), "a Fork"), ((3, 1), "a tuple")],
+)
+def test_a_copy_that_is_none_is_refused(spoiled, told, described):
+    guarded = spoiled(told)
+    guarded.member.fork = lambda row, num_back: told
+    with pytest.raises(
+        MemberError, match=f"must return a Fork that leaves out 1 tokens or more, or None; got {described}"
+    ):
+        guarded.fork(0, 1)
+
+
+@pytest.mark.parametrize("told", [None, -1, 2.5, "many"])
+def test_a_size_that_is_none_is_refused(spoiled, told):
+    guarded = spoiled(told)
+    guarded.member.park = lambda row: told
+    with pytest.raises(MemberError, match="must return how many bytes a row takes, an int; got"):
+        guarded.park(0)

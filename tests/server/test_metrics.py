@@ -41,6 +41,7 @@ def test_an_answer_is_counted_however_it_is_sent(server, is_stream):
     after = read(server)
     more = {key: value - before.get(key, 0.0) for key, value in after.items()}
     assert more["deepen_prompt_tokens_total",] == 2 * usage["prompt_tokens"]
+    assert more["deepen_prefix_cache_hits_total",] == 0
     assert more["deepen_generation_tokens_total",] == 10
     assert more["deepen_request_success_total", "length"] == 2
     assert more["deepen_e2e_request_latency_seconds_count",] == 1

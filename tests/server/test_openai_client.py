@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import httpx
 import openai
 import pydantic
 import pytest
@@ -232,3 +233,24 @@ def test_the_prompt_is_given_back_with_what_is_said_of_its_tokens(client, starte
     assert told.token_logprobs[0] is None and told.top_logprobs[0] is None
     assert len(told.tokens) == len(ids) and all(logprob < 0 for logprob in told.token_logprobs[1:])
     assert told.token_logprobs[-1] == max(told.top_logprobs[-1].values())
+
+
+def test_what_an_earlier_request_had_read_is_told(client, server):
+    text = "The quick brown fox jumps over the lazy dog, and the cat sat on the mat until the sun went down. " * 4
+    for begins in (False, True):
+        whole = client.completions.create(model="deepen", prompt=text, max_tokens=2, temperature=0)
+        told = client.completions.create(
+            model="deepen",
+            prompt=text,
+            max_tokens=2,
+            temperature=0,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        answer = client.responses.create(model="deepen", input=text, max_output_tokens=2, temperature=0)
+        usages = [whole.usage.prompt_tokens_details, [*told][-1].usage.prompt_tokens_details]
+        cached = [usage.cached_tokens for usage in usages] + [answer.usage.input_tokens_details.cached_tokens]
+        assert [num > 60 for num in cached] == [begins, True, begins]
+    metrics = httpx.get(f"{server.address}/metrics").text
+    hits = next(line for line in metrics.splitlines() if line.startswith("deepen_prefix_cache_hits_total{"))
+    assert float(hits.split()[-1]) >= sum(cached)

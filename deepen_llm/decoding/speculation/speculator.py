@@ -12,6 +12,7 @@ anew; here drafts are text, which each member has in its own tokens, and nothing
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import final
@@ -21,6 +22,7 @@ import torch
 from deepen_llm.decoding.sequence import RunningSequence
 from deepen_llm.decoding.speculation.drafts import GIVEN, WRITTEN, Drafted, Sources
 from deepen_llm.decoding.speculation.length import Cost
+from deepen_llm.decoding.track import Track
 from deepen_llm.errors import DeepenError
 from deepen_llm.members.guarded import GuardedMember
 
@@ -48,11 +50,16 @@ class _Writing:
     claimed: float = 1.0
     """The same, if the writer had its way."""
 
-    def begin(self, writer: int) -> bool:
-        """Go on from what the writer was fed already; whether it has the whole text."""
-        track = self.sequence.tracks[writer]
+    def begin(self, track: Track) -> bool:
+        """Go on from what the writer has written already; whether it has the whole text."""
         self.ids = list(track.ahead.ids)
+        self.claimed = math.exp(sum(track.measure_ahead()))
         return not track.alignment.missing
+
+    def take(self, found: Sequence[int]) -> None:
+        """What the writer's tokens are in those of the main model, no more than are wanted."""
+        found = found[: self.most]
+        self.draft = [Drafted(token_id, WRITTEN, self.claimed ** (1 / len(found))) for token_id in found]
 
 
 @final
@@ -107,7 +114,7 @@ class Speculator:
         costly = sequence.tracks[self._costly]
         if self._costly not in self._able:
             return 0
-        begins = any(not track.num_fed for track in sequence.tracks)
+        begins = any(track.is_reading for track in sequence.tracks)
         if begins or costly.is_foreseen or not costly.pending or self._costly in sequence.resting:
             return 0
         return 0 if sequence.open_bytes else sequence.most_ahead
@@ -129,7 +136,10 @@ class Speculator:
     ) -> None:
         """Have one member go on with the texts by itself, a token a pass, and offer what it writes to the others."""
         feed([writer], [one.sequence for one in writing])
-        active = [one for one in writing if one.sequence not in failed and one.begin(writer)]
+        active = [w for w in writing if w.sequence not in failed and w.begin(w.sequence.tracks[writer])]
+        for one in active:
+            one.take(self._translate(writer, one.ids))
+            one.chance = one.claimed * self._sources.rates[WRITTEN].share
         while active:
             going: list[_Writing] = []
             for one, (token_id, claimed) in zip(active, self._choose(writer, active), strict=True):
@@ -146,14 +156,13 @@ class Speculator:
     def _writes_on(self, writer: int, one: _Writing, token_id: int, claimed: float) -> bool:
         """Draft one more token, if that pays; whether another is to be written behind it."""
         share = self._sources.rates[WRITTEN].share * claimed
-        chance = one.chance * share
+        chance = (one.chance if one.ids else 1.0) * share
         if not self._members[writer].vocabulary.tokens[token_id] or not self._written.pays_to_check(chance):
             return False
         one.ids.append(token_id)
         one.chance, one.claimed = chance, one.claimed * claimed
-        found = self._translate(writer, one.ids)[: one.most]
-        one.draft = [Drafted(main_id, WRITTEN, one.claimed ** (1 / len(found))) for main_id in found]
-        return len(found) < one.most and self._written.pays_to_write_on(chance, share)
+        one.take(self._translate(writer, one.ids))
+        return len(one.draft) < one.most and self._written.pays_to_write_on(chance, share)
 
     def _choose(self, writer: int, writing: Sequence[_Writing]) -> list[tuple[int, float]]:
         """The writer's best token for each text, and its probability."""

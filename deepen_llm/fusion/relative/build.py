@@ -10,7 +10,6 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from transformers.utils.logging import tqdm
 
 from deepen_llm.errors import ConfigError, VocabularyError
 from deepen_llm.fusion.relative.candidates import CandidateSearch, Search
@@ -164,6 +163,8 @@ def _free_bytes(device: torch.device) -> int | None:
 @contextmanager
 def _progress_bar(name: str) -> Iterator[Progress]:
     """A function that takes the share done. The bar shows after two seconds, unless transformers' bars are off."""
+    from transformers.utils.logging import tqdm
+
     form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
     with tqdm(total=1.0, desc=name, delay=2.0, bar_format=form, leave=False) as bar:
         shown = 0.0  # transformers' bar, where bars are off, does not count

@@ -11,16 +11,27 @@ embeddings as they are in memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Self, final
 
 import torch
 from torch import Tensor
 
+from deepen_llm.fusion.relative.entries import (
+    exponentiate,
+    find_lengths,
+    find_nearest,
+    multiply,
+    pick,
+    scale,
+    split_anchors,
+)
 from deepen_llm.fusion.relative.isotropy import CommonPart
 from deepen_llm.fusion.relative.member_space import MemberSpace
 from deepen_llm.fusion.relative.space import SHARPNESS, check_finite
+from deepen_llm.threads import share_out
 
 TILE_ENTRIES = 1 << 24
 """Entries of the matrix that are computed at a time, float32."""
@@ -65,10 +76,19 @@ class RowTables:
         tables = cls._empty(num_logits, len(anchors), common)
         tables.own_anchors[anchor_ids] = torch.arange(len(anchors), dtype=torch.int32, device=home)
         is_anchor = torch.zeros(num_logits, dtype=torch.bool, device=home).index_fill_(0, anchor_ids, True)
-        tile = max(1, TILE_ENTRIES // len(anchors))
-        for start in range(0, len(embeddings), tile):
-            rows = slice(start, min(start + tile, len(embeddings)))
-            tables._fill(rows, common.remove(embeddings[rows]).float(), anchors, allowed[rows], is_anchor[rows])
+        size, blocks, memories = max(1, TILE_ENTRIES // len(anchors)), split_anchors(anchors), threading.local()
+
+        def fill(rows: slice) -> Tensor:
+            if not hasattr(memories, "entries"):
+                memories.entries = torch.empty(size * len(anchors), device=home)
+            tokens = common.remove(embeddings[rows]).float()
+            entries = multiply(unit_rows(tokens), blocks, memories.entries)
+            return tables._fill(rows, tokens, entries, allowed[rows], is_anchor[rows])
+
+        tiles = [slice(start, min(start + size, len(embeddings))) for start in range(0, len(embeddings), size)]
+        filled = share_out(fill, tiles) if home.type == "cpu" else map(fill, tiles)
+        for rows, mean_row in zip(tiles, filled, strict=True):
+            tables.mean_row.add_(mean_row)
             if advance is not None:
                 advance(rows.stop / len(embeddings))
         tables.mean_row.add_(allowed[len(embeddings) :].sum() / len(anchors)).div_(allowed.sum())
@@ -97,24 +117,35 @@ class RowTables:
         """Every table by its name, to be kept."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def _fill(self, rows: slice, tokens: Tensor, anchors: Tensor, allowed: Tensor, is_anchor: Tensor) -> None:
-        """The tables' rows of some tokens `(tile, hidden)`."""
-        norms = torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
-        entries = (tokens / torch.where(norms > 0, norms, 1.0)) @ anchors.T
-        lengths = torch.linalg.vector_norm(entries, dim=-1, keepdim=True)
+    def _fill(
+        self, rows: slice, tokens: Tensor, entries: Sequence[Tensor], allowed: Tensor, is_anchor: Tensor
+    ) -> Tensor:
+        """Fill the tables' rows of some tokens.
+
+        Args:
+            rows: Which ones.
+            tokens: Their embeddings `(tile, hidden)` without the common part.
+            entries: Their cosines to the anchors, in blocks; used up.
+            allowed: Which of them may come.
+            is_anchor: Which of them are anchors.
+
+        Returns:
+            What those that may come add to the mean row, `(num_anchors,)`.
+        """
+        norms = torch.linalg.vector_norm(tokens, dim=-1)
+        lengths = find_lengths(entries)
         sharpness = torch.where(lengths > 0, SHARPNESS / torch.where(lengths > 0, lengths, 1.0), 0.0)
-        entries.mul_(sharpness)
-        greatest, nearest = entries.max(dim=-1, keepdim=True)
-        own = torch.where(is_anchor[:, None], self.own_anchors[rows, None], nearest).long()
-        shares = entries.gather(1, own)
-        entries.sub_(greatest).exp_()
-        totals = entries.sum(dim=-1, keepdim=True)
-        log_totals = greatest + totals.log()
-        self.scales[rows] = (sharpness * torch.where(norms > 0, 1 / norms, 0.0)).squeeze(1)
-        self.log_totals[rows] = log_totals.squeeze(1)
-        self.own_anchors[rows] = own.squeeze(1).int()
-        self.own_shares[rows] = (shares - log_totals).exp_().squeeze(1)
-        self.mean_row.add_((allowed / totals.squeeze(1)) @ entries)
+        in_blocks = scale(entries, sharpness)
+        greatest = in_blocks.amax(dim=0)
+        own = torch.where(is_anchor, self.own_anchors[rows].long(), find_nearest(entries, in_blocks, ~is_anchor))
+        shares = pick(entries, own) - greatest
+        totals = exponentiate(entries, greatest)
+        self.scales[rows] = sharpness * torch.where(norms > 0, 1 / norms, 0.0)
+        self.log_totals[rows] = greatest + totals.log()
+        self.own_anchors[rows] = own.int()
+        self.own_shares[rows] = shares.exp() / totals
+        weights = allowed / totals
+        return torch.cat([weights @ block for block in entries])
 
 
 def unit_rows(rows: Tensor) -> Tensor:

@@ -28,6 +28,11 @@ class SourcedCache:
         """Both as transformers takes them."""
         return EncoderDecoderCache(self.answer.keys_values, self.source.keys_values)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of keys and values."""
+        return self.answer.nbytes + self.source.nbytes
+
     def copy_rows(self, indices: Sequence[int]) -> Self:
         """A cache of its own that holds copies of these rows; a row may be named more than once."""
         copied = type(self)()
@@ -51,6 +56,11 @@ class SourcedCache:
         """Remove a row."""
         self.answer.drop(index)
         self.source.drop(index)
+
+    def compact(self) -> None:
+        """Drop the slots that no row needs."""
+        self.answer.compact()
+        self.source.compact()
 
     def clear(self) -> None:
         """Remove every row."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, model_validator
 
+from deepen_llm.garbage import uncollected
 from deepen_llm.members.transformers.settings import TransformersConfig
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class EncoderDecoderConfig(TransformersConfig):
 
     def load(self) -> Member:
         """See `MemberConfig.load`."""
-        from deepen_llm.members.encoder_decoder.member import EncoderDecoderMember
+        with uncollected:
+            from deepen_llm.members.encoder_decoder.member import EncoderDecoderMember
 
         return EncoderDecoderMember.load(self)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.errors import ClosedError, MemberError, VocabularyError, quote
-from deepen_llm.members.base import Branch, Member, Pending
+from deepen_llm.members.base import Branch, Fork, Member, Pending
 from deepen_llm.members.generation_defaults import ENDS, GenerationDefaults
 from deepen_llm.members.gguf.embeddings import read_embeddings
 from deepen_llm.members.gguf.files import GGUFFiles
@@ -112,6 +112,11 @@ class GGUFMember(Member):
         return self._weight_bytes
 
     @property
+    def computes_beside(self) -> bool:
+        """In llama.cpp's threads."""
+        return True
+
+    @property
     def num_parameters(self) -> int | None:
         """Of the whole model."""
         return self._num_parameters
@@ -125,6 +130,11 @@ class GGUFMember(Member):
     def generation_defaults(self) -> GenerationDefaults:
         """What the file says."""
         return self._generation_defaults
+
+    @property
+    def can_fork(self) -> bool:
+        """Yes: llama.cpp copies and saves sequences."""
+        return True
 
     @property
     def identity(self) -> Mapping[str, object]:
@@ -185,6 +195,19 @@ class GGUFMember(Member):
         """Forget the last tokens of a row."""
         self._worker.wait()
         self._rows.rollback(row, num_tokens)
+
+    def fork(self, row: int, num_back: int) -> Fork | None:
+        """Begin a row with what another holds."""
+        self._check_open()
+        self._worker.wait()
+        new = next(self._handles)
+        left_out = self._rows.fork(row, new, num_back)
+        return None if left_out is None else Fork(new, left_out)
+
+    def park(self, row: int) -> int:
+        """Save a row outside the cache that all rows share."""
+        self._worker.wait()
+        return self._rows.park(row)
 
     def release(self, row: int) -> None:
         """Free a row; of a closed member nothing is left to free."""

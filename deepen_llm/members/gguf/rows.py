@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
@@ -30,6 +31,15 @@ class _Row:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class _Parked:
+    """A row outside llama.cpp's cache, where it would take room from those that run and slow them down."""
+
+    ids: list[int]
+    state: ctypes.Array[ctypes.c_uint8]
+
+
+@final
 class LlamaRows(Rows):
     """Runs all rows, or all branches, in as few calls as llama.cpp takes.
 
@@ -50,6 +60,7 @@ class LlamaRows(Rows):
         self._decoder = Decoder(context, num_logits, on_computing)
         self._bytes_per_token = bytes_per_token
         self._rows: dict[int, _Row] = {}
+        self._parked: dict[int, _Parked] = {}
         self._num_rows = num_rows
         self._free = list(range(num_rows))[::-1]
         self._scratch = range(num_rows, num_rows + NUM_SCRATCH)
@@ -93,8 +104,34 @@ class LlamaRows(Rows):
         del state.ids[len(state.ids) - num_tokens :]
         state.num_cached = self._cut(state.sequence, len(state.ids), state.num_cached)
 
+    def fork(self, row: int, new: int, num_back: int) -> int | None:
+        """Begin a row in the cells of another, or read one that was parked into cells of its own."""
+        if not self._free:
+            return None
+        source = self._parked.get(row) or self._rows[row]
+        num_kept = len(source.ids) - num_back
+        sequence = self._free[-1]
+        num_cached = self._cut(sequence, num_kept, self._bring(source, sequence))
+        if not num_cached:
+            return None
+        self._rows[new] = _Row(self._free.pop(), source.ids[:num_cached], num_cached)
+        return len(source.ids) - num_cached
+
+    def park(self, row: int) -> int:
+        """Save a row outside the cache."""
+        state = self._rows[row]
+        library, context = self._context.library, self._context.pointer
+        size = library.llama_state_seq_get_size(context, state.sequence)
+        saved = (ctypes.c_uint8 * size)()
+        if library.llama_state_seq_get_data(context, saved, size, state.sequence) != size:
+            raise MemberError(f"llama.cpp does not hand out the {size:,} bytes of a row of {len(state.ids):,} tokens")
+        self.release(row)
+        self._parked[row] = _Parked(state.ids[: state.num_cached], saved)
+        return int(size)
+
     def release(self, row: int) -> None:
         """Free a row."""
+        self._parked.pop(row, None)
         state = self._rows.pop(row, None)
         if state is not None:
             self._clear([state.sequence])
@@ -136,9 +173,20 @@ class LlamaRows(Rows):
         """A branch's tokens, behind what it has in common with its row."""
         row = self._rows[branch.row]
         num_kept = len(row.ids) - branch.num_back
-        self._context.library.llama_memory_seq_cp(self._context.memory, row.sequence, sequence, -1, TO_THE_END)
-        begin = self._cut(sequence, num_kept, row.num_cached)
+        begin = self._cut(sequence, num_kept, self._bring(row, sequence))
         return Fed(sequence, begin, [*row.ids[begin:num_kept], *branch.ids], 1)
+
+    def _bring(self, source: _Row | _Parked, sequence: int) -> int:
+        """Have an empty sequence hold what a row does; how many tokens it then has, none where there is no room."""
+        library = self._context.library
+        if isinstance(source, _Row):
+            library.llama_memory_seq_cp(self._context.memory, source.sequence, sequence, -1, TO_THE_END)
+            return source.num_cached
+        state = source.state
+        if library.llama_state_seq_set_data(self._context.pointer, state, len(state), sequence) == len(state):
+            return len(source.ids)
+        self._clear([sequence])
+        return 0
 
     def _cut(self, sequence: int, num_kept: int, num_cached: int) -> int:
         """Drop all tokens of a sequence but the first ones. Returns how many of those it still has."""

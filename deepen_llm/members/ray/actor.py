@@ -51,6 +51,7 @@ class MemberActor:
             num_told=member.num_told,
             num_parameters=member.num_parameters,
             cache_bytes_per_token=member.cache_bytes_per_token,
+            can_fork=member.can_fork,
             generation_defaults=member.generation_defaults,
             identity=dict(member.identity),
             source_reader=member.source_reader,
@@ -85,6 +86,23 @@ class MemberActor:
         with torch.inference_mode():
             for change in changes:
                 self._change(change)
+
+    def fork(self, row: int, new: int, num_back: int) -> int | None:
+        """Begin the row `new` with what another holds; how many of its last tokens are left out, None for all."""
+        handle = self._handles.get(row)
+        if handle is None or row in self._broken:
+            return None
+        with torch.inference_mode():
+            fork = self._member.fork(handle, num_back)
+        if fork is None:
+            return None
+        self._handles[new] = fork.row
+        return fork.num_back
+
+    def park(self, row: int) -> int:
+        """Set a row aside; how many bytes it takes. One that this actor does not know takes none."""
+        with torch.inference_mode():
+            return self._member.park(self._handles[row]) if row in self._handles else 0
 
     def restore(self, rows: Mapping[int, Sequence[int]], sources: Mapping[int, Sequence[int]]) -> None:
         """Feed rows what they had held in an actor before, one after the other: together they may not find memory."""

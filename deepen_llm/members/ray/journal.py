@@ -30,6 +30,7 @@ class Journal:
     def __init__(self) -> None:
         self._rows: dict[int, list[int] | None] = {}
         self._sources: dict[int, tuple[int, ...]] = {}
+        self._parked: set[int] = set()
         self._handles = itertools.count()
         self._changes: list[Change] = []
         self._unsettled: list[Entry] = []
@@ -41,12 +42,12 @@ class Journal:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no row is open."""
-        return not self._rows
+        """Whether no row is open but those that are set aside."""
+        return self._rows.keys() <= self._parked
 
     def open(self, source_ids: Sequence[int] = ()) -> int:
         """A new row, over a source where there is one; the actor hears of it when it is fed."""
-        row = next(self._handles)
+        row = self.next_row()
         self._rows[row] = []
         if source_ids:
             self._sources[row] = tuple(source_ids)
@@ -64,9 +65,25 @@ class Journal:
             del ids[len(ids) - num_tokens :]
             self._changes.append(Change(row, num_tokens))
 
+    def next_row(self) -> int:
+        """A handle for a row to come."""
+        return next(self._handles)
+
+    def fork(self, row: int, new: int, num_back: int) -> None:
+        """The actor has begun a row with what another holds but for its last tokens."""
+        ids = self._held(row)
+        self._rows[new] = ids[: len(ids) - num_back]
+        if row in self._sources:
+            self._sources[new] = self._sources[row]
+
+    def park(self, row: int) -> None:
+        """A row was set aside: another actor is not fed it."""
+        self._parked.add(row)
+
     def release(self, row: int) -> None:
         """End a row."""
         del self._rows[row]
+        self._parked.discard(row)
         self._sources.pop(row, None)
         self._changes.append(Change(row, None))
 
@@ -117,7 +134,7 @@ class Journal:
         for entry in self._unsettled:
             asked = entry.asked
             entry.asked = replace(asked, changes=(), sources=self._begun(asked.tokens))
-        return {row: list(ids) for row, ids in self._rows.items() if ids}
+        return {row: list(ids) for row, ids in self._rows.items() if ids and row not in self._parked}
 
     def forget(self) -> None:
         """The actor died, and no other one is started: what rows held is lost."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deepen_llm.errors import ClosedError, MemberError, MemberTimeoutError, quote
-from deepen_llm.members.base import Branch, Member, Pending
+from deepen_llm.members.base import Branch, Fork, Member, Pending
 from deepen_llm.members.generation_defaults import GenerationDefaults
 from deepen_llm.members.names import member_name
 from deepen_llm.members.ray.cluster import Connection
@@ -122,6 +122,11 @@ class RayMember(Member):
         return self._description.cache_bytes_per_token
 
     @property
+    def can_fork(self) -> bool:
+        """Whether the member can."""
+        return self._description.can_fork
+
+    @property
     def generation_defaults(self) -> GenerationDefaults:
         """The member's."""
         return self._description.generation_defaults
@@ -168,6 +173,26 @@ class RayMember(Member):
         """Forget the last tokens of a row; the actor does with the next pass."""
         self._journal.roll_back(row, num_tokens)
 
+    def fork(self, row: int, num_back: int) -> Fork | None:
+        """Have a row begun with what another holds; None where the actor that knew that one is gone."""
+        self._check_open()
+        self._check_forks(row)
+        new = self._journal.next_row()
+        self._dialogue.send_changes()
+        left_out: int | None = self._dialogue.ask("fork", row, new, num_back)
+        if left_out is None:
+            return None
+        self._journal.fork(row, new, left_out)
+        return Fork(new, left_out)
+
+    def park(self, row: int) -> int:
+        """Have a row set aside. Where the actor dies, it is lost."""
+        self._check_forks(row)
+        self._dialogue.send_changes()
+        num_bytes: int = self._dialogue.ask("park", row)
+        self._journal.park(row)
+        return num_bytes
+
     def release(self, row: int) -> None:
         """End a row. The actor does with the next pass, or at once where no other row is open."""
         if self._is_closed:
@@ -186,6 +211,10 @@ class RayMember(Member):
     def _start(self, entry: Entry) -> Pending:
         self._dialogue.send(entry)
         return _RayPass(self._dialogue, entry, len(self.vocabulary))
+
+    def _check_forks(self, row: int) -> None:
+        if not self.can_fork:
+            raise TypeError(f"member {self.name!r}, in an actor, cannot begin a row with the tokens of row {row}")
 
     def _check_open(self) -> None:
         if self._is_closed:

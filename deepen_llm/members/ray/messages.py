@@ -103,6 +103,7 @@ class Description:
     num_told: int | None
     num_parameters: int | None
     cache_bytes_per_token: int | None
+    can_fork: bool
     generation_defaults: GenerationDefaults
     identity: dict[str, object]
     source_reader: SourceReader | None

@@ -3,43 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple
 
 import torch
 from torch import Tensor
 
 from deepen_llm.members.base import Branch
+from deepen_llm.members.transformers.aside import Aside, AsideRows
+from deepen_llm.members.transformers.row_cache import Cache
 from deepen_llm.members.transformers.rows import Extended, Rows, measure
-
-
-class RowCache(Protocol):
-    """What the rows of one batch have in a model's memory, by their place in it; see `RaggedCache`."""
-
-    def copy_rows(self, indices: Sequence[int]) -> Self:
-        """A cache of its own that holds copies of these rows."""
-
-    def merge(self, other: Self) -> None:
-        """Take over the rows of `other`, after one's own. `other` is used up."""
-
-    def append(self, part: Self, indices: Sequence[int]) -> None:
-        """Take over what `part`, a copy of these rows, was fed in a pass. It is used up."""
-
-    def rollback(self, index: int, num_tokens: int) -> None:
-        """Take back the last tokens of a row."""
-
-    def drop(self, index: int) -> None:
-        """Remove a row."""
-
-    def clear(self) -> None:
-        """Remove every row."""
-
-    def restore(self) -> bool:
-        """Take back what failed halfway; whether that could be done."""
-
-
-Cache = TypeVar("Cache", bound=RowCache)
 
 
 class Asked(NamedTuple):
@@ -53,8 +27,9 @@ class Asked(NamedTuple):
 class BatchedRows(Rows, Generic[Cache]):
     """Running rows of one model in one cache.
 
-    Rows that begin are prefilled in a batch of their own and then join, so that a long prompt does not widen the
-    pass of the rows that run already.
+    Rows that begin are prefilled in a batch of their own, so that a long prompt does not widen the pass of the rows
+    that run already, and join these once they are fed together with them: a prompt that is read in pieces costs them
+    nothing.
     """
 
     tells_each = True
@@ -63,6 +38,11 @@ class BatchedRows(Rows, Generic[Cache]):
         """`cache` is empty."""
         self._cache = cache
         self._order: list[int] = []
+        self._apart: list[tuple[list[int], Cache]] = []
+        """Rows that have not joined the others yet, and what they have in memory, by the pass in which they began."""
+        self._aside: AsideRows[Cache] = AsideRows()
+        self._copied: tuple[int, Aside[Cache]] | None = None
+        """A row that was copied, until something changes: several may begin with what it holds."""
         self._lost: set[int] = set()
 
     @property
@@ -92,12 +72,14 @@ class BatchedRows(Rows, Generic[Cache]):
     ) -> Extended:
         """See `Rows.extend`."""
         self._check_kept(tokens)
+        self._copied = None
         with self._keep_even():
             return self._extend_all(tokens, Asked(measured, temperature))
 
     def extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Tensor:
         """See `Rows.extend_each`."""
         self._check_kept(tokens)
+        self._copied = None
         with self._keep_even():
             found: dict[int, Tensor] = {}
             self._pass_all(tokens, lambda cache, rows: found.update(self._tell_each(cache, rows, tokens, num_told)))
@@ -105,7 +87,9 @@ class BatchedRows(Rows, Generic[Cache]):
 
     def peek(self, branches: Sequence[Branch]) -> Tensor:
         """Logits after other tokens, from copies of the rows."""
-        self._check_kept(row for row, _, _ in branches)
+        self._bring_in([row for row, _, _ in branches])
+        with self._keep_even():
+            self._join({row for row, _, _ in branches})
         cache = self._cache.copy_rows([self._order.index(row) for row, _, _ in branches])
         for index, (_, num_back, _) in enumerate(branches):
             if num_back:
@@ -114,13 +98,33 @@ class BatchedRows(Rows, Generic[Cache]):
 
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last `num_tokens` tokens of a row."""
-        self._check_kept([row])
+        self._bring_in([row])
+        self._copied = None
+        rows, cache = self._find(row)
         if num_tokens:
-            self._cache.rollback(self._order.index(row), num_tokens)
+            cache.rollback(rows.index(row), num_tokens)
+
+    def fork(self, row: int, new: int, num_back: int) -> int:
+        """Begin a row outside the batch, which it joins when it is fed."""
+        self._aside.put(new, self._set_aside(row).without(num_back))
+        return num_back
+
+    def park(self, row: int) -> int:
+        """Take a row out of the batch; how many bytes it takes."""
+        aside = self._set_aside(row)
+        self.release(row)
+        self._aside.put(row, aside)
+        return aside.cache.nbytes
 
     def release(self, row: int) -> None:
         """Free a row; a row that never ran has nothing to free."""
         self._lost.discard(row)
+        self._aside.drop([row])
+        self._copied = None
+        self._apart = [(rows, cache) for rows, cache in self._apart if rows != [row]]
+        if any(row in rows for rows, _ in self._apart):
+            with self._keep_even():
+                self._join({row})
         if row in self._order:
             index = self._order.index(row)
             self._order.remove(row)
@@ -158,9 +162,25 @@ class BatchedRows(Rows, Generic[Cache]):
         return Extended(torch.stack([logits[row] for row in tokens]), found)
 
     def _pass_all(self, tokens: Mapping[int, Sequence[int]], run: Callable[[Cache, list[int]], object]) -> None:
-        """A pass for the rows that run, and one for those that begin, which then run too."""
-        new = [row for row in tokens if row not in self._order]
-        fed = [row for row in self._order if row in tokens]
+        """A pass for the rows that run, and one for each group of those that begin, or have begun and go on apart."""
+        fed = set(tokens)
+        new = [row for row in tokens if row not in self._order and not any(row in rows for rows, _ in self._apart)]
+        touched = [(rows, cache) for rows, cache in self._apart if not fed.isdisjoint(rows)]
+        if len(touched) == 1 and fed == set(touched[0][0]):
+            self._run_apart(*touched[0], run)
+            return
+        self._join(fed)
+        self._run_joined([row for row in self._order if row in fed], tokens, run)
+        for rows, begun in self._begin_all(new):
+            run(begun, rows)
+            self._set_apart(rows, begun)
+        if new and (not self._order or len(new) < len(fed)):
+            self._join(fed)
+
+    def _run_joined(
+        self, fed: list[int], tokens: Mapping[int, Sequence[int]], run: Callable[[Cache, list[int]], object]
+    ) -> None:
+        """A pass for those of the rows of the batch that are fed: over all rows, or over a copy of these."""
         width = max((len(tokens[row]) for row in fed), default=0)
         if fed and not self.computes_all and _pays_to_part(len(fed), len(self._order), width):
             places = [self._order.index(row) for row in fed]
@@ -169,11 +189,29 @@ class BatchedRows(Rows, Generic[Cache]):
             self._cache.append(part, places)
         elif fed:
             run(self._cache, self._order)
-        if new:
-            begun = self._begin(new)
-            run(begun, new)
-            self._cache.merge(begun)
-            self._order = self._order + new
+
+    def _run_apart(self, rows: list[int], cache: Cache, run: Callable[[Cache, list[int]], object]) -> None:
+        """A pass for rows that have begun and not joined the others; where it fails, they are lost."""
+        try:
+            run(cache, rows)
+        except BaseException:
+            self._apart = [one for one in self._apart if one[0] is not rows]
+            self._lost.update(rows)
+            raise
+
+    def _join(self, fed: Collection[int]) -> None:
+        """Those of some rows that are apart join the others, and so do those with which they began."""
+        for rows, cache in list(self._apart):
+            if not set(fed).isdisjoint(rows):
+                self._apart = [one for one in self._apart if one[0] is not rows]
+                self._lost.update(rows)  # unless they come through
+                self._cache.merge(cache)
+                self._lost.difference_update(rows)
+                self._order = [*self._order, *rows]
+
+    def _find(self, row: int) -> tuple[list[int], Cache]:
+        """The rows among which one is, and what they have in memory."""
+        return next(((rows, cache) for rows, cache in self._apart if row in rows), (self._order, self._cache))
 
     def _tell_each(
         self, cache: Cache, rows: Sequence[int], tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]
@@ -185,6 +223,35 @@ class BatchedRows(Rows, Generic[Cache]):
         logits = self._run(cache, fed, kept)
         ends = {place: kept.index(len(fed[place]) - 1) + 1 for place in told}
         return {rows[place]: logits[place, ends[place] - num : ends[place]] for place, num in told.items()}
+
+    def _begin_all(self, rows: Sequence[int]) -> Iterator[tuple[list[int], Cache]]:
+        """Rows that are not in the batch, with what they hold: the empty ones, and those that hold something."""
+        if empty := [row for row in rows if row not in self._aside]:
+            yield empty, self._begin(empty)
+        yield from self._aside.copy(rows)
+
+    def _set_apart(self, rows: list[int], cache: Cache) -> None:
+        """Rows that have begun, and join the others later."""
+        self._apart.append((rows, cache))
+        self._aside.drop(rows)
+
+    def _bring_in(self, rows: Sequence[int]) -> None:
+        """Have those of some rows that are outside hold what they do in a cache of their own."""
+        self._check_kept(rows)
+        for group, cache in self._aside.copy(list(dict.fromkeys(rows))):
+            self._set_apart(group, cache)
+
+    def _set_aside(self, row: int) -> Aside[Cache]:
+        """What a row holds, outside the batch."""
+        self._check_kept([row])
+        if row in self._aside:
+            return self._aside[row]
+        if self._copied is None or self._copied[0] != row:
+            rows, held = self._find(row)
+            cache = held.copy_rows([rows.index(row)])
+            cache.compact()
+            self._copied = (row, Aside(cache))
+        return self._copied[1]
 
     def _extend(self, cache: Cache, rows: Sequence[int], tokens: Mapping[int, Sequence[int]], asked: Asked) -> Extended:
         """One pass over all rows of a cache, of which only some may have new tokens."""

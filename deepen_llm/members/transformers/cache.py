@@ -51,6 +51,11 @@ class RaggedCache:
         return self._mask
 
     @property
+    def nbytes(self) -> int:
+        """Memory of keys and values."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self._layers)
+
+    @property
     def has_gaps(self) -> bool:
         """Whether a row has a dead slot to the right of a live one."""
         return self._mask is not None and bool((self.mask[:, 1:] < self.mask[:, :-1]).any())
@@ -161,6 +166,8 @@ class RaggedCache:
 
     def compact(self) -> None:
         """Move every row's live slots to the right end and drop the slots that no row needs."""
+        if all(length == self.num_slots for length in self.lengths):
+            return
         num_slots = max(self.lengths)
         order = torch.argsort(self.mask.to(torch.uint8), dim=1, stable=True)[:, self.num_slots - num_slots :]
         for layer in self._layers:

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from deepen_llm.errors import ClosedError
-from deepen_llm.members.base import Branch, Member, Pending, Ready
+from deepen_llm.members.base import Branch, Fork, Member, Pending, Ready
 from deepen_llm.members.generation_defaults import GenerationDefaults
 from deepen_llm.members.transformers.embeddings import read_embeddings
 from deepen_llm.members.transformers.footprint import measure_parts
@@ -101,6 +101,11 @@ class PretrainedMember(Member):
         return self._generation_defaults
 
     @property
+    def can_fork(self) -> bool:
+        """Yes: what a row holds can be copied."""
+        return True
+
+    @property
     def identity(self) -> Mapping[str, object]:
         """Name, place, revision and number format of the model, and its adapter where it has one."""
         adapter = {} if self._adapter is None else {"adapter": self._adapter}
@@ -152,6 +157,17 @@ class PretrainedMember(Member):
     def rollback(self, row: int, num_tokens: int) -> None:
         """Forget the last tokens of a row."""
         self._rows.rollback(row, num_tokens)
+
+    def fork(self, row: int, num_back: int) -> Fork | None:
+        """Begin a row with a copy of what another holds."""
+        self._check_open()
+        new = next(self._handles)
+        left_out = self._rows.fork(row, new, num_back)
+        return None if left_out is None else Fork(new, left_out)
+
+    def park(self, row: int) -> int:
+        """Take a row out of the batch."""
+        return self._rows.park(row)
 
     def release(self, row: int) -> None:
         """Free a row; of a closed member nothing is left to free."""

@@ -80,6 +80,25 @@ class RecurrentRows(Rows):
         else:
             state.cache, state.num_seen, state.snapshot = self._new_cache(), 0, None
 
+    def fork(self, row: int, new: int, num_back: int) -> int | None:
+        """Begin a row with a state of another that is not too young: the last one, or its snapshot."""
+        state = self._rows[row]
+        num_kept = len(state.ids) - num_back
+        cache, num = state.cache, state.num_seen
+        if num > num_kept:
+            if state.snapshot is None:
+                return None
+            cache, num = state.snapshot, state.num_in_snapshot
+        if not 0 < num <= num_kept:
+            return None
+        self._rows[new] = _Row(copy.deepcopy(cache), state.ids[:num], num)
+        return len(state.ids) - num
+
+    def park(self, row: int) -> int:
+        """Nothing is to be done: each row has passes of its own."""
+        state = self._rows[row]
+        return _count_bytes(state.cache) + (0 if state.snapshot is None else _count_bytes(state.snapshot))
+
     def release(self, row: int) -> None:
         """Free a row."""
         self._rows.pop(row, None)
@@ -102,3 +121,11 @@ class RecurrentRows(Rows):
 
     def _new_cache(self) -> DynamicCache:
         return DynamicCache(config=self._model.config)
+
+
+def _count_bytes(cache: DynamicCache) -> int:
+    """Memory of a row's states, those of layers with attention among them."""
+    held = [value for layer in cache.layers for value in vars(layer).values()]
+    held += [one for value in held if isinstance(value, dict) for one in value.values()]
+    held += [one for value in held if isinstance(value, list) for one in value]
+    return sum(one.nbytes for one in held if isinstance(one, Tensor))

@@ -60,6 +60,18 @@ class Rows(ABC):
         """Forget the last `num_tokens` tokens of a row."""
 
     @abstractmethod
+    def fork(self, row: int, new: int, num_back: int) -> int | None:
+        """Begin the row `new` with what another holds but for its last tokens: see `Member.fork`.
+
+        Returns:
+            How many of the other's last tokens it does not hold; None where it did not begin.
+        """
+
+    @abstractmethod
+    def park(self, row: int) -> int:
+        """Set a row aside, to be forked and released only; how many bytes it takes."""
+
+    @abstractmethod
     def release(self, row: int) -> None:
         """Free a row; a row that never ran has nothing to free."""
 

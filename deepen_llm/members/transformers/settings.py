@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from deepen_llm.config.members import MemberConfig, Place
 from deepen_llm.errors import quote
+from deepen_llm.garbage import uncollected
 
 if TYPE_CHECKING:
     from deepen_llm.members.base import Member
@@ -87,6 +88,7 @@ class TransformersConfig(MemberConfig):
 
     def load(self) -> Member:
         """See `MemberConfig.load`."""
-        from deepen_llm.members.transformers.member import TransformersMember
+        with uncollected:
+            from deepen_llm.members.transformers.member import TransformersMember
 
         return TransformersMember.load(self)

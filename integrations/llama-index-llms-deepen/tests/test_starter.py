@@ -16,8 +16,8 @@ from llama_index.core.tools import FunctionTool
 from llama_index.retrievers.bm25 import BM25Retriever
 from pydantic import BaseModel
 
-from deepen_llm import SamplingParams
-from deepen_llm.errors import ClosedError, ContextLengthError
+from deepen_llm import Ensemble, FusionConfig, SamplingParams
+from deepen_llm.errors import ClosedError, ConfigError, ContextLengthError
 from llama_index.llms.deepen import ContextOverflowError, DeepenLLM
 
 PROMPT = "Question: What is the capital of France?\nAnswer:"
@@ -200,3 +200,13 @@ def test_an_llm_that_loaded_its_ensemble_can_be_written_down_and_closed():
     assert llm.ensemble.is_closed and again.ensemble.is_closed
     with pytest.raises(ClosedError):
         llm.complete(PROMPT)
+
+
+def test_members_that_are_drawn_answer_at_temperature_one_and_refuse_the_rest_by_name():
+    with Ensemble.starter(["llama", "neox"], fusion=FusionConfig(method="text", fuse="drawn")) as ensemble:
+        llm = DeepenLLM(ensemble=ensemble, max_tokens=4)
+        assert llm.complete(PROMPT, temperature=1.0).text
+        with pytest.raises(ConfigError, match=r"fuse='drawn' .* at temperature 1; got temperature=0"):
+            llm.complete(PROMPT)
+        with pytest.raises(ConfigError, match="fuse='drawn' asks one member for each word, and top_p would change"):
+            llm.complete(PROMPT, temperature=1.0, top_p=0.5)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from deepen_llm.errors import NumericalError
+from deepen_llm.fusion.relative import entries
 from deepen_llm.fusion.relative import rows as rows_module
 from deepen_llm.fusion.relative.isotropy import CommonPart
 from deepen_llm.fusion.relative.member_space import MemberSpace
@@ -82,6 +83,21 @@ def test_the_tables_do_not_depend_on_the_tiles(monkeypatch):
     for name, table in whole.tensors().items():
         torch.testing.assert_close(tiled.tensors()[name], table, atol=1e-3, rtol=1e-3)
     assert shares == sorted(shares) and shares[-1] == 1.0 and len(shares) == 13
+
+
+def test_the_tables_do_not_depend_on_the_blocks_of_anchors_nor_on_the_number_of_threads(monkeypatch):
+    space = make_space(removed_directions=2)
+    _, whole = build(space)
+    monkeypatch.setattr(rows_module, "TILE_ENTRIES", 7 * NUM_ANCHORS)
+    monkeypatch.setattr(entries, "ANCHORS_AT_ONCE", 16)
+    before, built = torch.get_num_threads(), []
+    for num_threads in (1, 3):
+        torch.set_num_threads(num_threads)
+        built.append(build(space)[1].tensors())
+    torch.set_num_threads(before)
+    for name, table in whole.tensors().items():
+        torch.testing.assert_close(built[0][name], table, atol=1e-3, rtol=1e-3)
+        assert torch.equal(built[0][name], built[1][name])
 
 
 def test_what_the_tables_give_restores_them():

@@ -68,3 +68,12 @@ def test_settings_alone_load_no_library():
         "assert not {'torch', 'xllamacpp', 'deepen_llm.members.gguf.library'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_members_are_loaded_without_transformers(tiny):
+    code = (
+        "import sys; from deepen_llm import Ensemble; "
+        f"Ensemble.from_pretrained([{str(tiny)!r}], context=16, cache_tokens=512).close(); "
+        "assert 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

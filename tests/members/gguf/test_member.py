@@ -64,6 +64,7 @@ def test_what_it_tells_of_itself_is_what_the_file_holds(tiny, tmp_path):
     member = load(tiny)
     model = make_llama(toy_tokenizers.byte_level_bpe())
     assert (member.kind, member.name, member.context_length) == ("gguf", "tiny.gguf", 128)
+    assert member.computes_beside
     assert member.num_parameters == model.num_parameters() and member.weight_bytes == 4 * model.num_parameters()
     assert member.cache_bytes_per_token == 2 * 2 * 2 * 2 * 8
     assert member.identity["model"] == str(tiny)

@@ -99,3 +99,44 @@ def test_a_state_that_goes_forwards_only_is_made_anew_when_it_is_next_needed(mam
     close(peeked, member.extend({member.open(): [5, 12]})[0])
     close(member.extend({row: [11]})[0], member.extend({member.open(): [5, 6, 11]})[0])
     assert member.cache_bytes_per_token is None
+
+
+def test_a_parked_row_leaves_its_room_to_others(tiny):
+    member = load(tiny, context=200, cache_tokens=256, rows=1)
+    ids = [5 + place * 7 % 500 for place in range(200)]
+    row = member.open()
+    member.extend({row: ids})
+    num_bytes = member.park(row)
+    assert num_bytes >= 200 * member.cache_bytes_per_token and member.num_cached == 0
+    other = member.open()
+    member.extend({other: [6] * 200})
+    assert member.fork(row, 10) is None  # there is no other sequence
+    member.release(other)
+    fork = member.fork(row, 10)
+    beside = load(tiny)
+    close(member.extend({fork.row: [7]})[0], beside.extend({beside.open(): [*ids[:190], 7]})[0])
+
+
+def test_where_the_cache_has_no_room_for_a_parked_row_the_new_one_begins_empty(tiny):
+    member = load(tiny, context=200, cache_tokens=256)
+    row, other = member.open(), member.open()
+    member.extend({row: [5] * 100})
+    member.park(row)
+    member.extend({other: [6] * 200})
+    assert member.fork(row, 0) is None
+    logits = member.extend({other: [7]})[0]
+    beside = load(tiny)
+    close(logits, beside.extend({beside.open(): [*[6] * 200, 7]})[0])
+    member.release(other)
+    assert member.fork(row, 0).num_back == 0
+
+
+def test_a_fork_of_a_row_that_runs_takes_no_cells_of_its_own(tiny):
+    member = load(tiny, context=200, cache_tokens=256)
+    row = member.open()
+    member.extend({row: [5] * 200})
+    forks = [member.fork(row, 0).row for _ in range(3)]
+    logits = member.extend({one: [7 + place] for place, one in enumerate(forks)})
+    beside = load(tiny)
+    for place, one in enumerate(logits):
+        close(one, beside.extend({beside.open(): [*[5] * 200, 7 + place]})[0])

@@ -105,3 +105,27 @@ def test_without_an_actor_only_rows_that_were_never_fed_are_good():
     journal.begin({new: [1]})
     with pytest.raises(RuntimeError, match="can only be released"):
         journal.begin({row: [1]})
+
+
+def test_a_copy_holds_what_the_actor_was_told_and_another_actor_is_fed_it():
+    journal = Journal()
+    row = journal.open([9, 9])
+    fed(journal, row, [1, 2, 3])
+    new = journal.next_row()
+    journal.fork(row, new, 1)
+    fed(journal, new, [4])
+    assert journal.begin_anew() == {row: [1, 2, 3], new: [1, 2, 4]}
+    assert journal.sources == {row: (9, 9), new: (9, 9)}
+
+
+def test_a_row_that_was_set_aside_is_not_fed_anew_and_keeps_nobody_waiting():
+    journal = Journal()
+    row, other = journal.open(), journal.open()
+    fed(journal, row, [1, 2, 3])
+    fed(journal, other, [4])
+    journal.park(row)
+    assert journal.begin_anew() == {other: [4]}
+    journal.release(other)
+    assert journal.is_idle
+    journal.release(row)
+    assert journal.is_idle and not journal.begin_anew()

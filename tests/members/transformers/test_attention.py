@@ -181,3 +181,59 @@ def test_rows_that_were_lost_say_so_and_do_not_begin_anew(call, monkeypatch):
         calls[call]()
     rows.release(0)
     torch.testing.assert_close(rows.extend({2: [4]}, {}).logits[0], recompute(model, [4]))
+
+
+@torch.inference_mode()
+def test_a_row_that_begins_beside_others_costs_them_nothing_until_it_is_fed_with_them():
+    model, rows = make_rows()
+    rows.extend({0: [1, 2], 1: [3]}, {})
+    late = list(range(1, 31))
+    for begin in range(0, 30, 10):
+        logits = rows.extend({2: late[begin : begin + 10]}, {})[0]
+        assert rows._cache.num_slots == 2
+    rows.rollback(2, 3)
+    rows.extend({2: late[27:]}, {})
+    assert rows._cache.num_slots == 2
+    torch.testing.assert_close(logits[0], recompute(model, late), atol=1e-4, rtol=1e-4)
+    logits = rows.extend({0: [4], 1: [5], 2: [6]}, {})[0]
+    for row, ids in enumerate(([1, 2, 4], [3, 5], [*late, 6])):
+        torch.testing.assert_close(logits[row], recompute(model, ids), atol=1e-4, rtol=1e-4)
+    assert rows._order == [0, 1, 2]
+
+
+@torch.inference_mode()
+def test_rows_that_began_together_may_go_on_without_each_other():
+    model, rows = make_rows()
+    rows.extend({0: [1, 2]}, {})
+    rows.extend({1: [3, 4], 2: [5]}, {})
+    rows.release(2)
+    logits = rows.extend({1: [6]}, {})[0]
+    torch.testing.assert_close(logits[0], recompute(model, [3, 4, 6]), atol=1e-4, rtol=1e-4)
+    rows.extend({3: [7]}, {})
+    peeked = rows.peek([Branch(3, 0, [8]), Branch(0, 1, [9])])
+    torch.testing.assert_close(peeked[0], recompute(model, [7, 8]), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(peeked[1], recompute(model, [1, 9]), atol=1e-4, rtol=1e-4)
+    rows.extend({4: [7]}, {})
+    rows.release(4)
+    for row in (0, 1, 3):
+        rows.release(row)
+    assert rows._cache.num_rows == 0 and not rows._apart
+
+
+@torch.inference_mode()
+def test_a_pass_that_fails_costs_the_rows_that_are_read_apart_and_no_others(monkeypatch):
+    model, rows = make_rows()
+    rows.extend({0: [1, 2]}, {})
+    rows.extend({1: [3, 4]}, {})
+
+    def fail(*_):
+        raise MemoryError("no memory")
+
+    monkeypatch.setattr(rows, "_run", fail)
+    with pytest.raises(MemoryError):
+        rows.extend({1: [5]}, {})
+    monkeypatch.undo()
+    with pytest.raises(RuntimeError, match="has cost this row its keys and values"):
+        rows.extend({1: [5]}, {})
+    rows.release(1)
+    torch.testing.assert_close(rows.extend({0: [3]}, {})[0][0], recompute(model, [1, 2, 3]), atol=1e-4, rtol=1e-4)

@@ -80,3 +80,25 @@ def test_taking_nothing_back_and_releasing_a_row_that_never_ran_do_nothing(model
     rows.rollback(4, 0)
     rows.release(4)
     assert rows.bytes_per_token is None
+
+
+@torch.inference_mode()
+def test_a_row_begins_behind_a_state_of_another_that_is_not_too_young(model):
+    rows = RecurrentRows(model)
+    ids = grow(rows, 0, SNAPSHOT_EVERY_TOKENS + 6)
+    in_snapshot = rows._rows[0].num_in_snapshot
+    assert rows.fork(0, 1, 0) == 0
+    assert rows.fork(0, 2, 2) == len(ids) - in_snapshot
+    assert rows.fork(0, 3, len(ids) - in_snapshot + 1) is None
+    for row, num in ((1, len(ids)), (2, in_snapshot)):
+        got = rows.extend({row: [9]}, {}).logits[0]
+        torch.testing.assert_close(got, recompute(model, [*ids[:num], 9]), atol=2e-4, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_parked_row_counts_its_states(model):
+    rows = RecurrentRows(model)
+    rows.extend({0: [1, 2]}, {})
+    alone = rows.park(0)
+    grow(rows, 1, SNAPSHOT_EVERY_TOKENS + 6)
+    assert alone > 0 and rows.park(1) == 2 * alone

@@ -110,3 +110,59 @@ def test_what_is_written_in_place_equals_what_grows_by_concatenation_exactly(kin
             assert torch.equal(rows.extend(fed, {}).logits, plain.extend(fed, {}).logits)
         branches = [Branch(row, rng.randint(0, lengths[row] - 1), [5, 6]) for row in fed]
         assert torch.equal(rows.peek(branches), plain.peek(branches))
+
+
+@pytest.mark.parametrize("kind", [*ATTENTION, "mamba"])
+@torch.inference_mode()
+def test_rows_that_begin_with_what_others_hold_equal_recomputation(kind):
+    rng = random.Random(11)
+    model, rows = make_rows(kind)
+    running: dict[int, list[int]] = {0: rng.choices(range(64), k=9)}
+    parked: dict[int, list[int]] = {}
+    rows.extend(running, {})
+    for new in range(1, 40):
+        source = rng.choice([*running, *parked])
+        held = running.get(source) or parked[source]
+        num_back = rng.randint(0, len(held) - 1)
+        fed = {row: rng.choices(range(64), k=rng.randint(1, 3)) for row in running if rng.random() < 0.5}
+        if (left_out := rows.fork(source, new, num_back)) is not None:
+            running[new] = held[: len(held) - left_out]
+            fed[new] = held[len(held) - left_out : len(held) - num_back] + rng.choices(range(64), k=rng.randint(1, 4))
+            assert left_out >= num_back
+        for row, logits in zip(fed, rows.extend(fed, {}).logits if fed else (), strict=True):
+            running[row] = running[row] + fed[row]
+            torch.testing.assert_close(logits, recompute(model, running[row]), atol=2e-4, rtol=1e-4)
+        if len(running) > 3:
+            row = rng.choice(list(running))
+            assert rows.park(row) > 0
+            parked[row] = running.pop(row)
+        if len(parked) > 3:
+            gone = rng.choice(list(parked))
+            rows.release(gone)
+            del parked[gone]
+
+
+@torch.inference_mode()
+def test_rows_that_begin_with_the_same_row_are_fed_in_one_pass_and_widen_no_other():
+    model, rows = make_rows("llama")
+    widths = []
+    rows.extend({0: list(range(1, 21)), 1: [5, 6]}, {})
+    rows.park(0)
+    for new, num_back in ((2, 0), (3, 4), (4, 19)):
+        assert rows.fork(0, new, num_back) == num_back
+    rows._model = lambda **given: widths.append(tuple(given["input_ids"].shape)) or model(**given)
+    rows.extend({1: [7], 2: [8, 9], 3: [8], 4: [9, 9]}, {})
+    assert widths == [(1, 1), (3, 2)]
+
+
+@torch.inference_mode()
+def test_a_parked_row_takes_its_own_tokens_memory_and_no_part_in_passes():
+    _, rows = make_rows("llama")
+    rows.extend({0: list(range(1, 41)), 1: [5, 6]}, {})
+    rows.extend({1: [7]}, {})
+    assert rows.park(1) == 3 * rows.bytes_per_token
+    assert rows.park(0) == 40 * rows.bytes_per_token
+    assert rows._cache.num_rows == 0
+    for row in (0, 1):
+        rows.release(row)
+    assert 0 not in rows._aside and 1 not in rows._aside

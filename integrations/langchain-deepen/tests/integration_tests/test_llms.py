@@ -9,8 +9,8 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import PromptTemplate
 
-from deepen_llm import Ensemble
-from deepen_llm.errors import ClosedError, ContextLengthError
+from deepen_llm import Ensemble, FusionConfig
+from deepen_llm.errors import ClosedError, ConfigError, ContextLengthError
 from langchain_deepen import DeepenLLM
 
 PROMPTS = [
@@ -189,3 +189,13 @@ def test_a_closed_ensemble_says_so():
         llm.invoke(PROMPTS[0])
     with pytest.raises(ClosedError):
         list(llm.stream(PROMPTS[0]))
+
+
+def test_members_that_are_drawn_answer_at_temperature_one_and_refuse_the_rest_by_name():
+    with Ensemble.starter(["llama", "neox"], fusion=FusionConfig(method="text", fuse="drawn")) as ensemble:
+        llm = DeepenLLM(ensemble=ensemble, max_tokens=4)
+        assert llm.invoke(PROMPTS[0], temperature=1.0)
+        with pytest.raises(ConfigError, match=r"fuse='drawn' .* at temperature 1; got temperature=0"):
+            llm.invoke(PROMPTS[0])
+        with pytest.raises(ConfigError, match="fuse='drawn' asks one member for each word, and top_p would change"):
+            llm.invoke(PROMPTS[0], temperature=1.0, top_p=0.5)
