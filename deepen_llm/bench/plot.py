@@ -1,10 +1,11 @@
-"""The cost of a step of fusion against the size of the vocabularies, as a picture."""
+"""Pictures: what a step of fusion costs against the size of the vocabularies, and how the time of a step divides."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from deepen_llm.bench.division import PARTS, Division
 from deepen_llm.bench.fusion import FusionFigures
 from deepen_llm.errors import MissingDependencyError
 
@@ -48,3 +49,25 @@ def plot_cost(figures: Sequence[FusionFigures], file: Path) -> None:
     memory_axes.set(xscale="log", yscale="log", xlabel="tokens of the larger vocabulary", ylabel="MB")
     memory_axes.legend()
     picture.savefig(file, dpi=120)
+
+
+def plot_division(divisions: Sequence[Division], file: Path) -> None:
+    """Draw a bar for each measurement, with its parts from the left to the right.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    check_matplotlib()
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(9, 1 + 0.7 * len(divisions)), layout="constrained")
+    axes = picture.subplots()
+    names, begins = [division.name for division in divisions], [0.0] * len(divisions)
+    for part in PARTS:
+        widths = [division.milliseconds[part] for division in divisions]
+        axes.barh(names, widths, left=begins, label=part, height=0.6)
+        begins = [begin + width for begin, width in zip(begins, widths, strict=True)]
+    axes.invert_yaxis()
+    axes.set(xlabel="milliseconds a token")
+    picture.legend(loc="outside lower center", ncols=len(PARTS), fontsize="small")
+    picture.savefig(file)

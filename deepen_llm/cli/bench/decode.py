@@ -14,7 +14,9 @@ from deepen_llm.cli.bench.figures import JsonFile, check_figures_file, check_sev
 from deepen_llm.cli.console import err, loading, open_ensemble, out, say
 from deepen_llm.cli.parameters import ENSEMBLE, take_options
 from deepen_llm.config import MemberConfig
+from deepen_llm.errors import ConfigError
 from deepen_llm.frontends.source import EnsembleSource
+from deepen_llm.text_file import check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +32,16 @@ def decode(
     num_tokens: Annotated[int, typer.Option("--tokens", "-n", min=8, help="Tokens of each answer.")] = 200,
     num_repetitions: Annotated[int, typer.Option("--repetitions", "-r", min=1, help="Runs of each case.")] = 5,
     json_file: JsonFile = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Measure only how a step's time divides, and draw it here (SVG, PNG).")
+    ] = None,
+    shapes: Annotated[
+        str | None, typer.Option("--shapes", help="Measure random models of these sizes instead: 7b, 135m or tiny.")
+    ] = None,
+    tokenizers: Annotated[
+        Path | None,
+        typer.Option("--tokenizers", help="For --shapes: a folder with tokenizers in folders of their own."),
+    ] = None,
 ) -> None:
     """Measure decoding: beside the members alone, the published form, long contexts, batches and threads.
 
@@ -39,10 +51,22 @@ def decode(
     Examples:
     - `deepen bench decode`
     - `deepen bench decode -m path/to/one -m path/to/other --json decode.json`
+    - `deepen bench decode --plot step.svg`
+    - `deepen bench decode --shapes 7b --tokenizers path/to/tokenizers`
     """
     check_figures_file(json_file)
+    if shapes is None and tokenizers is not None:
+        raise ConfigError("--tokenizers are those of --shapes: say which shapes, or leave it out")
+    if shapes is not None:
+        if plot is not None or not source.is_starter:
+            raise ConfigError("--shapes makes models of its own and draws nothing: leave out models and --plot")
+        _measure_shapes(shapes, tokenizers, num_tokens, num_repetitions, json_file)
+        return
     if source.is_starter:
         source = dataclasses.replace(source, model=two_starters())
+    if plot is not None:
+        _divide(source, plot, num_tokens, num_repetitions, json_file)
+        return
     with open_ensemble(source) as ensemble:
         check_several(ensemble)
         with loading("each member once more"):
@@ -57,6 +81,42 @@ def decode(
                 out.print(describe_finding(finding))
         write_figures(json_file, report(ensemble, findings))
     out.print(findings_table(findings))
+
+
+def _measure_shapes(
+    shapes: str, tokenizers: Path | None, num_tokens: int, num_repetitions: int, json_file: Path | None
+) -> None:
+    """Random models of real sizes."""
+    if tokenizers is None:
+        raise ConfigError("--shapes needs real tokenizers: name a folder that holds some with --tokenizers")
+    with loading("random models"):
+        from deepen_llm.bench.shapes import ShapesBenchmark
+
+        benchmark = ShapesBenchmark(shapes, tokenizers, num_tokens=num_tokens, num_repetitions=num_repetitions)
+    with benchmark.ensemble as ensemble, err.status("measuring ..."):
+        findings = list(benchmark.run())
+        write_figures(json_file, report(ensemble, findings))
+    for finding in findings:
+        out.print(describe_finding(finding))
+    out.print(findings_table(findings, f"Decoding, {shapes}"))
+
+
+def _divide(source: EnsembleSource, plot: Path, num_tokens: int, num_repetitions: int, json_file: Path | None) -> None:
+    """How a step's time divides, as a picture and a table."""
+    from deepen_llm.bench.division import measure_division
+    from deepen_llm.bench.plot import check_matplotlib, plot_division
+
+    check_matplotlib()
+    check_writable(plot, "--plot")
+    with open_ensemble(source) as ensemble:
+        with err.status("measuring ..."):
+            divisions = list(measure_division(ensemble, num_tokens=num_tokens, num_repetitions=num_repetitions))
+        write_figures(json_file, {"ensemble": ensemble.identity, "divisions": list(map(dataclasses.asdict, divisions))})
+    plot_division(divisions, plot)
+    table = Table("milliseconds a token", *(division.name for division in divisions))
+    for part in divisions[0].milliseconds:
+        table.add_row(part, *(f"{division.milliseconds[part]:.2f}" for division in divisions))
+    out.print(table)
 
 
 def describe_finding(finding: Finding) -> Text:

@@ -44,6 +44,10 @@ class SourcedCache:
         self.answer.merge(other.answer)
         self.source.merge(other.source)
 
+    def append(self, part: Self, indices: Sequence[int]) -> None:
+        """Take over what `part`, a copy of these rows, was fed in a pass; their sources are there."""
+        self.answer.append(part.answer, indices)
+
     def rollback(self, index: int, num_tokens: int) -> None:
         """Take back the last tokens of a row's answer."""
         self.answer.rollback(index, num_tokens)

@@ -13,20 +13,33 @@ from transformers import PreTrainedModel
 from deepen_llm.members.transformers.batched import BatchedRows
 from deepen_llm.members.transformers.cache import RaggedCache
 from deepen_llm.members.transformers.cache_argument import find_cache_argument
+from deepen_llm.members.transformers.graphs import DecodeGraphs
 from deepen_llm.members.transformers.placement import input_device
+from deepen_llm.members.transformers.recorded import RecordedPasses
 
 
 @final
 class AttentionRows(BatchedRows[RaggedCache]):
     """Running rows of one attention model in one ragged cache."""
 
-    def __init__(self, model: PreTrainedModel, sliding_window: int | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, sliding_window: int | None = None, *, records: bool = True) -> None:
+        """Rows of a model; its short passes are recorded where that can be done, unless `records` is False.
+
+        That is: traced on the CPU (`recorded.py`), captured on a GPU (`graphs.py`).
+        """
         super().__init__(RaggedCache())
         self._model = model
         self._device = input_device(model)
         self._sliding_window = sliding_window
         self._cache_argument = find_cache_argument(model)
         self._accepts = frozenset(inspect.signature(model.forward).parameters)
+        self._recorded = RecordedPasses.find(model, self._accepts, sliding_window) if records else None
+        self._graphs = DecodeGraphs.find(model, self._accepts, sliding_window) if records else None
+
+    @property
+    def computes_all(self) -> bool:
+        """Where a graph is launched, which is for all rows of the cache."""
+        return self._graphs is not None
 
     @property
     def bytes_per_token(self) -> int:
@@ -49,9 +62,15 @@ class AttentionRows(BatchedRows[RaggedCache]):
             cache.compact()
         mask = cache.mask_with(num_new)
         inputs = self._inputs(cache, fed, mask, kept)
-        outputs = self._model(**inputs, **{self._cache_argument: cache.keys_values}, use_cache=True)
+
+        def call() -> Tensor:
+            logits: Tensor = self._model(**inputs, **{self._cache_argument: cache.keys_values}, use_cache=True).logits
+            return logits
+
+        # Graphs are of one cache, and not of copies of some of its rows.
+        recorded = self._graphs if self._graphs is not None and cache is self._cache else self._recorded
+        logits = call() if recorded is None else recorded.run(cache, inputs, call)
         cache.note_appended(num_new, mask)
-        logits: Tensor = outputs.logits
         return logits if logits.shape[1] == len(kept) else logits[:, list(kept)]
 
     def _inputs(

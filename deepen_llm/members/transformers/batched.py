@@ -46,6 +46,11 @@ class BatchedRows(Rows, Generic[Cache]):
         """A row that was copied, until something changes: several may begin with what it holds."""
         self._lost: set[int] = set()
 
+    @property
+    def computes_all(self) -> bool:
+        """Whether rows without new tokens cost nothing beside the others."""
+        return False
+
     @abstractmethod
     def _begin(self, rows: Sequence[int]) -> Cache:
         """A cache for rows that begin."""
@@ -161,7 +166,7 @@ class BatchedRows(Rows, Generic[Cache]):
         found = {row: one for _, made in passes for row, one in made.measured.items()}
         return Extended(torch.stack([logits[row] for row in tokens]), found)
 
-    def _pass_all(self, tokens: Iterable[int], run: Callable[[Cache, list[int]], object]) -> None:
+    def _pass_all(self, tokens: Mapping[int, Sequence[int]], run: Callable[[Cache, list[int]], object]) -> None:
         """A pass for the rows that run, and one for each group of those that begin, or have begun and go on apart."""
         fed = set(tokens)
         new = [row for row in tokens if row not in self._order and not any(row in rows for rows, _ in self._apart)]
@@ -170,13 +175,25 @@ class BatchedRows(Rows, Generic[Cache]):
             self._run_apart(*touched[0], run)
             return
         self._join(fed)
-        if not fed.isdisjoint(self._order):
-            run(self._cache, self._order)
+        self._run_joined([row for row in self._order if row in fed], tokens, run)
         for rows, begun in self._begin_all(new):
             run(begun, rows)
             self._set_apart(rows, begun)
         if new and (not self._order or len(new) < len(fed)):
             self._join(fed)
+
+    def _run_joined(
+        self, fed: list[int], tokens: Mapping[int, Sequence[int]], run: Callable[[Cache, list[int]], object]
+    ) -> None:
+        """A pass for those of the rows of the batch that are fed: over all rows, or over a copy of these."""
+        width = max((len(tokens[row]) for row in fed), default=0)
+        if fed and not self.computes_all and _pays_to_part(len(fed), len(self._order), width):
+            places = [self._order.index(row) for row in fed]
+            part = self._cache.copy_rows(places)
+            run(part, fed)
+            self._cache.append(part, places)
+        elif fed:
+            run(self._cache, self._order)
 
     def _run_apart(self, rows: list[int], cache: Cache, run: Callable[[Cache, list[int]], object]) -> None:
         """A pass for rows that have begun and not joined the others; where it fails, they are lost."""
@@ -272,3 +289,11 @@ class BatchedRows(Rows, Generic[Cache]):
             for begin in [num_new[place] - num]
         }
         return logits[torch.arange(len(fed), device=logits.device), last], found
+
+
+def _pays_to_part(num_fed: int, num_rows: int, width: int) -> bool:
+    """Whether rows with new tokens had better go apart: each is copied then, and otherwise the others are computed too.
+
+    Copying a row of some hundred tokens takes about as long as computing a token.
+    """
+    return num_fed <= (num_rows - num_fed) * width

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, cast, final
+from collections.abc import Sequence
+from typing import cast, final
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
+from transformers import Cache
+
+from deepen_llm.members.transformers.slots import SlotLayer
 
 COMPACT_BEYOND_SLOTS = 32
 """Dead slots are tolerated up to this many, or a quarter of the slots, before they are squeezed out."""
-
-
-class _FilledLayer(Protocol):
-    """A layer of the cache, each tensor (rows, heads, slots, head_dim)."""
-
-    keys: Tensor
-    values: Tensor
 
 
 @final
@@ -30,11 +24,11 @@ class RaggedCache:
     tokens that were taken back are dead too. Dead slots at the end of all rows are cropped at once; others are
     squeezed out now and then, which leaves them at the left only.
 
-    The cache is made without a model configuration, so that sliding-window layers keep all keys and can be rolled
-    back as well; their window then counts slots, which is why `has_gaps` exists.
+    The keys lie in memory that is taken ahead (`SlotLayer`). Sliding-window layers keep all keys, too, and can be
+    rolled back as well; their window then counts slots, which is why `has_gaps` exists.
     """
 
-    keys_values: DynamicCache
+    keys_values: Cache
     lengths: list[int]
     """Live slots of each row."""
     num_slots: int
@@ -80,6 +74,28 @@ class RaggedCache:
         self.num_slots += max(num_new)
         self.lengths = [length + new for length, new in zip(self.lengths or [0] * len(num_new), num_new, strict=True)]
 
+    @property
+    def held(self) -> list[Tensor]:
+        """Every layer's keys and then every layer's values, (rows, heads, slots, head_dim) each."""
+        return [*(layer.keys for layer in self._layers), *(layer.values for layer in self._layers)]
+
+    @property
+    def rooms(self) -> list[Tensor]:
+        """All memory of every layer's keys and then of every layer's values; see `SlotLayer`."""
+        layers = self._layers
+        return [*(layer.rooms[0] for layer in layers), *(layer.rooms[1] for layer in layers)]
+
+    def reserve_rows(self, num_rows: int) -> None:
+        """Have memory for so many rows."""
+        for layer in self._layers:
+            layer.reserve(num_rows, layer.num_slots)
+
+    def open_slots(self, width: int) -> list[Tensor]:
+        """`held` with so many slots more, which the caller writes."""
+        for layer in self._layers:
+            layer.open_slots(width)
+        return self.held
+
     def rollback(self, index: int, num_tokens: int) -> None:
         """Take back the last `num_tokens` tokens of the row at `index`."""
         live = self.mask[index].nonzero().flatten()
@@ -90,13 +106,24 @@ class RaggedCache:
     def copy_rows(self, indices: Sequence[int]) -> RaggedCache:
         """A cache of its own that holds copies of these rows; a row may be named more than once."""
         copied = RaggedCache()
-        for number, layer in enumerate(self._layers):
-            rows = torch.tensor(indices, device=layer.keys.device)
-            copied.keys_values.update(layer.keys[rows], layer.values[rows], number)
+        copied.keys_values.layers = [layer.copy_rows(indices) for layer in self._layers]
         copied._mask = None if self._mask is None else self._mask[list(indices)]
         copied.lengths, copied.num_slots = [self.lengths[index] for index in indices], self.num_slots
         copied._crop()
         return copied
+
+    def append(self, part: RaggedCache, indices: Sequence[int]) -> None:
+        """Take over what `part`, a copy of these rows, was fed in one pass; in the other rows its slots are dead."""
+        num_new = [length - self.lengths[index] for length, index in zip(part.lengths, indices, strict=True)]
+        width = max(num_new)
+        for mine, theirs in zip(self._layers, part._layers, strict=True):
+            mine.append(theirs, indices, width)
+        window = torch.zeros((self.num_rows, width), dtype=torch.bool)
+        window[list(indices)] = part.mask[:, -width:]
+        self._mask, self.num_slots = torch.cat([self.mask, window], dim=1), self.num_slots + width
+        for index, length in zip(indices, part.lengths, strict=True):
+            self.lengths[index] = length
+        self.compact_if_wasteful()
 
     def drop(self, index: int) -> None:
         """Remove the row at `index` and free what only it needed."""
@@ -104,14 +131,17 @@ class RaggedCache:
         if not kept:
             self.clear()
             return
-        self._map_layers(lambda states: states[torch.tensor(kept, device=states.device)])
+        for layer in self._layers:
+            layer.keep_rows(kept)
         self._mask = self.mask[kept]
         self.lengths = [self.lengths[row] for row in kept]
         self._crop()
+        for layer in self._layers:
+            layer.shrink()
 
     def clear(self) -> None:
         """Remove every row."""
-        self.keys_values = DynamicCache()
+        self.keys_values = Cache(layer_class_to_replicate=SlotLayer)
         self._mask = None
         self.lengths, self.num_slots = [], 0
 
@@ -123,8 +153,7 @@ class RaggedCache:
             return
         num_slots = max(self.num_slots, other.num_slots)
         for mine, theirs in zip(self._layers, other._layers, strict=True):
-            mine.keys = torch.cat([_pad_left(mine.keys, num_slots), _pad_left(theirs.keys, num_slots)])
-            mine.values = torch.cat([_pad_left(mine.values, num_slots), _pad_left(theirs.values, num_slots)])
+            mine.join(theirs, num_slots)
         masks = [torch.nn.functional.pad(mask, (num_slots - mask.shape[1], 0)) for mask in (self.mask, other.mask)]
         self._mask = torch.cat(masks)
         self.lengths, self.num_slots = self.lengths + other.lengths, num_slots
@@ -141,12 +170,8 @@ class RaggedCache:
             return
         num_slots = max(self.lengths)
         order = torch.argsort(self.mask.to(torch.uint8), dim=1, stable=True)[:, self.num_slots - num_slots :]
-
-        def gather(states: Tensor) -> Tensor:
-            index = order.to(states.device)[:, None, :, None]
-            return states.gather(2, index.expand(-1, states.shape[1], -1, states.shape[3]))
-
-        self._map_layers(gather)
+        for layer in self._layers:
+            layer.gather(order)
         self._mask, self.num_slots = self.mask.gather(1, order), num_slots
 
     def restore(self) -> bool:
@@ -155,30 +180,26 @@ class RaggedCache:
         Returns:
             Whether every layer holds the rows as they were before; otherwise they are good for nothing.
         """
-        layers = self._layers
-        for layer in layers:
-            layer.keys, layer.values = layer.keys[:, :, : self.num_slots], layer.values[:, :, : self.num_slots]
         due = (self.num_rows, self.num_slots)
-        return all((len(states), states.shape[2]) == due for layer in layers for states in (layer.keys, layer.values))
+        if any(layer.num_rows != due[0] or layer.num_slots < due[1] for layer in self._layers):
+            return False
+        self._crop_layers()
+        return True
 
     @property
-    def _layers(self) -> list[_FilledLayer]:
-        """The layers that have run: those of a cache without a configuration all hold keys and values."""
-        layers = cast(list[DynamicLayer], self.keys_values.layers)
-        return [cast(_FilledLayer, layer) for layer in layers if layer.get_seq_length()]
+    def _layers(self) -> list[SlotLayer]:
+        """The layers that have run."""
+        layers = cast(list[SlotLayer], self.keys_values.layers)
+        return [layer for layer in layers if layer.is_initialized]
 
     def _crop(self) -> None:
         """Cut dead slots off the end."""
         live = self.mask.any(dim=0).nonzero()
         num_slots = int(live[-1]) + 1 if len(live) else 0
         if num_slots < self.num_slots:
-            self.keys_values.crop(num_slots - self.num_slots)
             self._mask, self.num_slots = self.mask[:, :num_slots].contiguous(), num_slots
+            self._crop_layers()
 
-    def _map_layers(self, change: Callable[[Tensor], Tensor]) -> None:
+    def _crop_layers(self) -> None:
         for layer in self._layers:
-            layer.keys, layer.values = change(layer.keys), change(layer.values)
-
-
-def _pad_left(states: Tensor, num_slots: int) -> Tensor:
-    return torch.nn.functional.pad(states, (0, 0, num_slots - states.shape[2], 0))
+            layer.crop_to(self.num_slots)

@@ -31,8 +31,11 @@ class TransformersMember(PretrainedMember):
         revision: str = "",
         adapter: str | None = None,
         shared: SharedWeights | None = None,
+        record_passes: bool = True,
     ) -> None:
         """Wrap a model that is already loaded; `adapter` says where what changes it came from, `shared` the rest.
+
+        `record_passes` is that of `TransformersConfig`.
 
         Raises:
             VocabularyError: The tokenizer's tokens cannot be read as bytes.
@@ -41,7 +44,7 @@ class TransformersMember(PretrainedMember):
         super().__init__(
             model,
             tokenizer,
-            _make_rows(model),
+            _make_rows(model, record_passes),
             name=name,
             chat_template=chat_template,
             revision=revision,
@@ -71,6 +74,7 @@ class TransformersMember(PretrainedMember):
                 revision=loaded.commit,
                 adapter=loaded.adapter,
                 shared=loaded.shared,
+                record_passes=config.record_passes,
             )
 
     @property
@@ -79,9 +83,11 @@ class TransformersMember(PretrainedMember):
         return "transformers"
 
 
-def _make_rows(model: PreTrainedModel) -> Rows:
+def _make_rows(model: PreTrainedModel, record_passes: bool) -> Rows:
     """The rows that fit the model's memory."""
-    return RecurrentRows(model) if _is_recurrent(model.config) else AttentionRows(model, _window(model.config))
+    if _is_recurrent(model.config):
+        return RecurrentRows(model)
+    return AttentionRows(model, _window(model.config), records=record_passes)
 
 
 def _is_recurrent(config: PreTrainedConfig) -> bool:

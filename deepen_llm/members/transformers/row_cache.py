@@ -15,6 +15,9 @@ class RowCache(Protocol):
     def merge(self, other: Self) -> None:
         """Take over the rows of `other`, after one's own. `other` is used up."""
 
+    def append(self, part: Self, indices: Sequence[int]) -> None:
+        """Take over what `part`, a copy of these rows, was fed in a pass. It is used up."""
+
     def rollback(self, index: int, num_tokens: int) -> None:
         """Take back the last tokens of a row."""
 

@@ -56,6 +56,10 @@ class TransformersConfig(MemberConfig):
     """Never ask the hub."""
     trust_remote_code: bool = False
     """Run code that comes with the checkpoint. Off unless asked for."""
+    record_passes: bool = True
+    """Record short passes once and run them without the model's Python code, where that can be done: a trace on the
+    CPU, a CUDA graph on a GPU, with sdpa attention. What was recorded is compared with the model now and then. False:
+    the model itself runs every pass."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """Any further argument of `from_pretrained` (`adapter_kwargs`, `variant`, `subfolder`, ...)."""
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from deepen_llm.bench.decode import Finding
 from deepen_llm.bench.timing import Spread
 from deepen_llm.cli.bench.decode import findings_table
+from tests import toy_tokenizers
 
 
 def test_bench_decode_shows_every_finding_and_writes_json(deepen, use_ensemble, make_ensemble, monkeypatch, tmp_path):
@@ -52,3 +53,44 @@ def test_the_table_shows_median_spread_and_target():
         console.print(findings_table([Finding("speed", Spread((1.0, 3.0, 2.0)), 4.0, "at least")]))
     assert "2.00 (1.00 to 3.00)" in capture.get()
     assert "at least 4" in capture.get()
+
+
+def test_random_models_of_real_sizes_need_tokenizers(deepen):
+    result = deepen("bench", "decode", "--shapes", "7b")
+    assert result.exit_code == 1
+    assert "--shapes needs real tokenizers: name a folder that holds some with --tokenizers" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--tokenizers", "."), "--tokenizers are those of --shapes"),
+        (("--shapes", "7b", "--plot", "step.svg"), "--shapes makes models of its own and draws nothing"),
+        (("--shapes", "7b", "-m", "a", "-m", "b"), "--shapes makes models of its own and draws nothing"),
+    ],
+)
+def test_options_that_mean_nothing_together_are_refused(deepen, options, message):
+    result = deepen("bench", "decode", *options)
+    assert result.exit_code == 1
+    assert message in " ".join(result.stderr.split())
+
+
+def test_random_models_are_measured_and_written(deepen, tmp_path):
+    for name, tokenizer in (("a", toy_tokenizers.byte_level_bpe()), ("b", toy_tokenizers.sentencepiece_bpe())):
+        tokenizer.save_pretrained(tmp_path / name)
+    file = tmp_path / "shapes.json"
+    options = ("--shapes", "tiny", "--tokenizers", tmp_path, "-n", 8, "-r", 1, "--json", file)
+    result = deepen("bench", "decode", *options)
+    assert result.exit_code == 0, result.stderr
+    assert "at the speed of a copy" in result.stdout
+    assert len(json.loads(file.read_text())["findings"]) == 3
+
+
+def test_how_a_steps_time_divides_is_drawn_and_written(deepen, use_ensemble, make_ensemble, tmp_path):
+    pytest.importorskip("matplotlib")
+    use_ensemble(make_ensemble(["a story about a cat and a dog."]))
+    picture, file = tmp_path / "step.svg", tmp_path / "step.json"
+    result = deepen("bench", "decode", "--plot", picture, "-n", 8, "-r", 1, "--json", file)
+    assert result.exit_code == 0, result.stderr
+    assert "the members' passes" in result.stdout and picture.read_text().startswith("<?xml")
+    assert [division["num_prompts"] for division in json.loads(file.read_text())["divisions"]] == [1, 8]

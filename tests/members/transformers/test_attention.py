@@ -80,6 +80,20 @@ def test_a_row_that_begins_is_prefilled_apart_and_does_not_widen_the_pass_of_the
 
 
 @torch.inference_mode()
+def test_rows_without_new_tokens_are_not_computed_where_they_are_many_or_the_pass_is_wide():
+    model, rows = make_rows()
+    contexts = {row: [row + 1, row + 2] for row in range(4)}
+    rows.extend(contexts, {})
+    shapes, forward = [], model.forward
+    model.forward = lambda **given: shapes.append(tuple(given["input_ids"].shape)) or forward(**given)
+    for fed in ({2: [5]}, {3: [6], 0: [7]}, {0: [8], 1: [9], 2: [5]}, {0: [8, 9, 3], 1: [9], 2: [5]}):
+        contexts.update({row: contexts[row] + ids for row, ids in fed.items()})
+        for row, got in zip(fed, rows.extend(fed, {}).logits, strict=True):
+            torch.testing.assert_close(got, recompute(model, contexts[row]), atol=2e-4, rtol=1e-4)
+    assert [shape for shape in shapes if shape[0] > 1 or shape[1] == 1] == [(1, 1), (2, 1), (4, 1), (3, 3)]
+
+
+@torch.inference_mode()
 def test_a_peek_leaves_the_cache_as_it_is():
     _, rows = make_rows()
     rows.extend({0: [1, 2, 3], 1: [4]}, {})
@@ -151,8 +165,7 @@ def test_rows_that_were_lost_say_so_and_do_not_begin_anew(call, monkeypatch):
     drop = rows._cache.drop
 
     def fail(index):
-        keys = rows._cache.keys_values.layers[0].keys
-        rows._cache.keys_values.layers[0].keys = keys[1:]
+        rows._cache.keys_values.layers[0].keep_rows([1])
         raise OutOfMemory
 
     monkeypatch.setattr(rows._cache, "drop", fail)

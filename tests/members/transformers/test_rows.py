@@ -7,8 +7,10 @@ import random
 import pytest
 import torch
 
+from deepen_llm.members.base import Branch
 from deepen_llm.members.transformers.attention import AttentionRows
 from deepen_llm.members.transformers.recurrent import RecurrentRows
+from tests.members.transformers.growing_cache import GrowingCache
 from tests.models import make_model
 
 ATTENTION = ["llama", "neox", "qwen2", "gpt2", "bloom", "mistral-sliding"]
@@ -63,6 +65,51 @@ def test_rows_that_join_grow_roll_back_and_leave_equal_recomputation(kind):
         for (row, taken, ids), got in zip(branches, rows.peek(branches), strict=True):
             expected = recompute(model, contexts[row][: len(contexts[row]) - taken] + ids)
             torch.testing.assert_close(got, expected, atol=2e-4, rtol=1e-4)
+
+
+class GrowingRows(AttentionRows):
+    """Rows in tensors that grow by concatenation, which all are computed in every pass."""
+
+    def __init__(self, model, sliding_window):
+        super().__init__(model, sliding_window, records=False)
+        self._cache = GrowingCache()
+
+    def _begin(self, rows):
+        return GrowingCache()
+
+
+@pytest.mark.parametrize("kind", ATTENTION)
+@torch.inference_mode()
+def test_what_is_written_in_place_equals_what_grows_by_concatenation_exactly(kind):
+    rng = random.Random(11)
+    window, model = 8 if kind == "mistral-sliding" else None, make_model(kind)
+    rows, plain = AttentionRows(model, window, records=False), GrowingRows(model, window)
+    lengths: dict[int, int] = {}
+    for step in range(80):
+        for row in [row for row in lengths if rng.random() < 0.05]:
+            rows.release(row)
+            plain.release(row)
+            del lengths[row]
+        for row in [row for row in lengths if rng.random() < 0.3]:
+            taken = rng.randint(1, min(lengths[row], 4))
+            rows.rollback(row, taken)
+            plain.rollback(row, taken)
+            lengths[row] -= taken
+        fed = {row: rng.choices(range(64), k=rng.randint(1, 4)) for row in lengths if rng.random() < 0.8}
+        if rng.random() < 0.2 or not lengths:
+            fed[step] = rng.choices(range(64), k=rng.choice([2, 30, 70]))
+        fed = {row: ids for row, ids in fed.items() if lengths.get(row, 0) + len(ids) < 250}
+        for row, ids in fed.items():
+            lengths[row] = lengths.get(row, 0) + len(ids)
+        if not fed:
+            continue
+        told = {row: rng.randint(1, len(ids)) for row, ids in fed.items()}
+        if step % 2:
+            assert torch.equal(rows.extend_each(fed, told), plain.extend_each(fed, told))
+        else:
+            assert torch.equal(rows.extend(fed, {}).logits, plain.extend(fed, {}).logits)
+        branches = [Branch(row, rng.randint(0, lengths[row] - 1), [5, 6]) for row in fed]
+        assert torch.equal(rows.peek(branches), plain.peek(branches))
 
 
 @pytest.mark.parametrize("kind", [*ATTENTION, "mamba"])
