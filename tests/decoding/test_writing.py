@@ -56,13 +56,13 @@ def share_of(turn, num=3000):
     """How often each text is drawn, by a turn that is put back each time."""
     generator, writing, counted = torch.Generator().manual_seed(0), turn.writing, Counter()
     kept = dict(vars(writing))
-    row, pending, num_fed = list(turn.row), list(turn.track.pending), turn.track.num_fed
+    row, pending, fed = list(turn.row), list(turn.track.pending), list(turn.track.fed)
     for _ in range(num):
         token_id = writing.draw(generator)
         counted[token_id, writing.written] += 1
         vars(writing).update(kept)
         turn.row[:] = row
-        turn.track.pending, turn.track.num_fed = list(pending), num_fed
+        turn.track.pending, turn.track.fed = list(pending), list(fed)
     return {key: number / num for key, number in counted.items()}
 
 
