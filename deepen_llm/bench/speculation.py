@@ -10,12 +10,12 @@ from functools import partial
 from typing import final
 
 from deepen_llm.bench.decode import Finding, load_model, time_own_generate
+from deepen_llm.bench.forgetful import make_forgetful
 from deepen_llm.bench.gguf import PlainLoop
 from deepen_llm.bench.timing import Spread
-from deepen_llm.config import EnsembleConfig, MemberConfig, SamplingParams
+from deepen_llm.config import MemberConfig, SamplingParams
 from deepen_llm.ensemble import Ensemble
 from deepen_llm.members.base import Member
-from deepen_llm.members.borrowed import BorrowedMember
 from deepen_llm.members.gguf.settings import GGUFConfig
 from deepen_llm.results import Generation
 
@@ -76,10 +76,9 @@ class SpeculationBenchmark:
         self._main = ensemble.member_names.index(ensemble.main_name)
         self._params = SamplingParams(max_new_tokens=num_tokens, ignore_eos=True)
         self._own = [_load_own(config) for config in ensemble.config.members]
-        base = ensemble.config.replace(drafts_from_answers=False)
         self._open = ExitStack()
         self._ensembles = {
-            name: self._open.enter_context(self._borrow(base.replace(num_speculative_tokens=num)))
+            name: self._open.enter_context(make_forgetful(ensemble, num_speculative_tokens=num))
             for name, num in ((PLAIN, 0), (AHEAD, ensemble.config.num_speculative_tokens))
         }
 
@@ -94,9 +93,6 @@ class SpeculationBenchmark:
     def close(self) -> None:
         """Free what was made here; the ensemble that lent its members stays as it is."""
         self._open.close()
-
-    def _borrow(self, config: EnsembleConfig) -> Ensemble:
-        return Ensemble([BorrowedMember(member) for member in self._ensemble.members], config)
 
     def _find(self, kind: str, rows: Sequence[SpeculationRow]) -> Iterator[Finding]:
         """The figures of one kind of text."""

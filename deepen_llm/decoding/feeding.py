@@ -155,7 +155,7 @@ class Feeder:
         tracks = [sequence.tracks[index] for sequence in fed]
         tells_each = self._are_projected and self._members[index].tells_each
         if any(track.draft or (tells_each and track.num_fed and track.num_measured) for track in tracks):
-            tokens = {track.row: [*track.pending, *track.draft] for track in tracks}
+            tokens = {track.row: [*track.next_ids, *track.draft] for track in tracks}
             return self._members[index].start_extend_each(tokens, {track.row: track.num_told for track in tracks})
         measured = {track.row: track.num_measured for track in tracks if track.num_measured}
         return self._members[index].start_extend({track.row: track.next_ids for track in tracks}, measured)

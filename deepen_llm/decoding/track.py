@@ -285,7 +285,7 @@ class Track:
         places = [Place(batch, begin + at) for at in range(self.num_told)]
         if self.pending:
             num_measured = self.num_measured
-            said = self.pending[len(self.pending) - num_measured :]
+            said = self.next_ids[len(self.next_ids) - num_measured :]
             self._note_told(places[:num_measured], num_measured + 1)
             self.note_fed(*places[num_measured], measure(places[:num_measured], said) if num_measured else None)
             places = places[num_measured + 1 :]
@@ -295,7 +295,7 @@ class Track:
     def _note_told(self, places: Sequence[Place], num_last: int) -> None:
         """Keep what comes after each of the last pending tokens, `num_last` of them, but the very last."""
         if not (self._is_main or self.takes_main_tokens):
-            begin = self.num_fed + len(self.pending) - num_last + 1
+            begin = self.num_fed + len(self.next_ids) - num_last + 1
             self.told |= dict(enumerate(places, start=begin))
 
     def drop_ahead(self) -> None:

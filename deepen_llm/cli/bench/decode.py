@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,11 +68,14 @@ def decode(
     if plot is not None:
         _divide(source, plot, num_tokens, num_repetitions, json_file)
         return
-    with open_ensemble(source) as ensemble:
-        check_several(ensemble)
+    with ExitStack() as stack:
+        whole = stack.enter_context(open_ensemble(source))
+        check_several(whole)
         with loading("each member once more"):
             from deepen_llm.bench.decode import DecodeBenchmark
+            from deepen_llm.bench.forgetful import make_forgetful
 
+            ensemble = stack.enter_context(make_forgetful(whole))
             benchmark = DecodeBenchmark(ensemble, num_tokens=num_tokens, num_repetitions=num_repetitions)
         say(f"{' + '.join(ensemble.member_names)}, greedy; medians of {num_repetitions} runs and more", style="dim")
         findings = []
@@ -108,7 +112,9 @@ def _divide(source: EnsembleSource, plot: Path, num_tokens: int, num_repetitions
 
     check_matplotlib()
     check_writable(plot, "--plot")
-    with open_ensemble(source) as ensemble:
+    from deepen_llm.bench.forgetful import make_forgetful
+
+    with open_ensemble(source) as whole, make_forgetful(whole) as ensemble:
         with err.status("measuring ..."):
             divisions = list(measure_division(ensemble, num_tokens=num_tokens, num_repetitions=num_repetitions))
         write_figures(json_file, {"ensemble": ensemble.identity, "divisions": list(map(dataclasses.asdict, divisions))})

@@ -109,6 +109,17 @@ def test_many_answers_at_once_are_those_of_each_alone():
     assert together == alone
 
 
+def test_long_prompts_are_read_in_pieces_beside_answers_with_the_same_result():
+    plain, ahead = make_pair(fusion=FusionConfig(method="text"), prefill_tokens=5)
+    params, prompts = SamplingParams(max_new_tokens=12), [STORY[cut:] for cut in range(0, 60, 12)]
+    with plain, ahead:
+        alone = [plain.generate(prompt, params).token_ids for prompt in prompts]
+        with ThreadPoolExecutor(5) as pool:
+            for ensemble in (plain, ahead):
+                together = list(pool.map(lambda prompt, one=ensemble: one.generate(prompt, params).token_ids, prompts))
+                assert together == alone
+
+
 def test_each_text_of_two_tokens_is_as_probable_as_without():
     """By enumeration over all tokens that two members with few tokens can begin with."""
     tokenizer = toy_tokenizers.byte_level_bpe(size=300)
