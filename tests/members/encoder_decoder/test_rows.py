@@ -65,7 +65,7 @@ def test_rows_of_which_one_cache_could_not_be_changed_are_lost_and_say_so(member
     rows, ids = open_rows(member)
     monkeypatch.setattr(getattr(member._rows._cache, where), "merge", lambda _: torch.zeros(1)[5])
     with pytest.raises(IndexError):
-        member.extend({member.open(): ids[:2]})
+        member.extend({member.open(): ids[:2], rows[0]: ids[4:5]})
     monkeypatch.undo()
     if where == "source":
         with pytest.raises(RuntimeError, match="has cost this row its keys and values"):
