@@ -163,7 +163,7 @@ def test_the_published_method_has_the_published_constants():
         ({"min_mass": 1.5}, "min_mass.*less than or equal to 1.*got 1.5"),
         ({"max_rows": 0}, "max_rows.*greater than or equal to 1.*got 0"),
         ({"max_passes": -1}, "max_passes.*greater than or equal to 0.*got -1"),
-        ({"fuse": "sometimes"}, "fuse.*'always' or 'safe'.*got 'sometimes'"),
+        ({"fuse": "sometimes"}, "fuse.*'always', 'safe' or 'drawn'.*got 'sometimes'"),
         ({"fuse": "safe", "confidence": 0.0}, "confidence.*greater than 0.*got 0"),
     ],
 )

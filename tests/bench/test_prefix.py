@@ -17,7 +17,7 @@ def test_every_finding_is_there_and_the_answers_are_the_same():
         assert ensemble.generate("Once").text
     assert [finding.wants for finding in findings] == ["at most", "at least", "at least"]
     assert "200 tokens of context" in findings[0].name and "answers of 2" in findings[1].name
-    assert findings[0].value.median < 0.8
+    assert findings[0].value.low > 0 and set(findings[0].milliseconds) == {"first turn", "second turn"}
     assert findings[2].value.median == 2
 
 

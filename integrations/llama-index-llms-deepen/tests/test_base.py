@@ -92,7 +92,7 @@ async def test_messages_to_prompt_is_honoured(ensemble, method):
 @pytest.mark.parametrize("method", COMPLETIONS + CHATS)
 async def test_how_an_answer_came_about_is_in_raw_which_is_json(llm, method):
     response = await _call(llm, method, QUESTION if method in CHATS else "Capital?")
-    usage = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+    usage = {"prompt_tokens": 11, "completion_tokens": 7, "cached_tokens": 0, "total_tokens": 18}
     assert json.loads(json.dumps(response.raw)) == {
         "model_name": "alpha+beta",
         "usage": usage,
@@ -279,7 +279,8 @@ def test_a_constructor_that_cannot_work_says_why(arguments, message):
 def test_of_n_answers_raw_has_those_that_are_not_the_response(llm, ensemble):
     response = llm.complete("Capital?", n=3, temperature=1.0)
     assert [other["text"] for other in response.raw["alternatives"]] == [response.text] * 2
-    assert response.raw["usage"] == {"prompt_tokens": 11, "completion_tokens": 21, "total_tokens": 32}
+    usage = {"prompt_tokens": 11, "completion_tokens": 21, "cached_tokens": 0, "total_tokens": 32}
+    assert response.raw["usage"] == usage
     assert "alternatives" not in llm.complete("Capital?").raw
     json.dumps(response.raw)
 

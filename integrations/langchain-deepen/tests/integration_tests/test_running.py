@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from deepen_llm.bench.forgetful import make_forgetful
 from deepen_llm.errors import ContextLengthError, MemberTimeoutError
 from langchain_deepen import ChatDeepen, DeepenLLM
 
@@ -20,14 +21,21 @@ def model(model_class, ensemble):
 
 
 @pytest.fixture
+def plain_model(model_class, ensemble):
+    """Over an ensemble that takes a pass for every token, so that they can be counted."""
+    with make_forgetful(ensemble, num_speculative_tokens=0) as forgetful:
+        yield model_class(ensemble=forgetful, max_tokens=12, ignore_eos=True)
+
+
+@pytest.fixture
 def passes(ensemble, monkeypatch):
     """How many rows each forward pass of the main model took."""
     main, counts = ensemble.members[0], []
     extend = main.start_extend
 
-    def count(tokens, measured=None):
+    def count(tokens, *args, **kwargs):
         counts.append(len(tokens))
-        return extend(tokens, measured)
+        return extend(tokens, *args, **kwargs)
 
     monkeypatch.setattr(main, "start_extend", count)
     return counts
@@ -46,12 +54,12 @@ async def until(condition):
 
 
 @pytest.mark.parametrize("return_exceptions", [False, True])
-def test_a_batch_shares_the_engines_steps(model, passes, return_exceptions):
-    answers = model.batch(PROMPTS, return_exceptions=return_exceptions)
+def test_a_batch_shares_the_engines_steps(plain_model, passes, return_exceptions):
+    answers = plain_model.batch(PROMPTS, return_exceptions=return_exceptions)
     num_passes = len(passes)
     assert max(passes) == 4
     passes.clear()
-    assert [text(one) for one in answers] == [text(model.invoke(prompt)) for prompt in PROMPTS]
+    assert [text(one) for one in answers] == [text(plain_model.invoke(prompt)) for prompt in PROMPTS]
     assert num_passes < len(passes) / 2
 
 
