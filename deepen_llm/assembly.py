@@ -16,6 +16,7 @@ from deepen_llm.decoding.prefixes import Prefixes
 from deepen_llm.decoding.projecting import EnsembleProjector
 from deepen_llm.decoding.speculation.speculator import Speculator
 from deepen_llm.decoding.step import Stepper
+from deepen_llm.decoding.threads import are_small
 from deepen_llm.errors import ConfigError, quote
 from deepen_llm.fusion.frame import FusionFrame
 from deepen_llm.fusion.tokens import CanonicalTokens
@@ -180,7 +181,7 @@ def build_stepper(members: Sequence[GuardedMember], main: int, frame: FusionFram
     feeder = Feeder(
         members,
         are_projected=projector is not None,
-        prefill=Prefill(config.prefill_tokens),
+        prefill=Prefill(config.prefill_tokens, are_small=are_small(members)),
         prefixes=Prefixes(members, config.prefix_cache_bytes),
     )
     return Stepper(members, main, feeder, frame, gate, projector, words, _build_speculator(members, main, config))

@@ -18,8 +18,10 @@ from deepen_llm.decoding.sequence import RunningSequence
 SHARE = 1.5
 """How many ordinary steps the prompts of a step may take: so between two tokens of an answer pass at most 2.5, and 3
 where a step takes longer than foreseen."""
-FIRST, LEAST, MOST = 16, 16, 4096
-"""Tokens to begin with, and the fewest and most that a step reads. Fewer waste most of a pass over the weights."""
+LEAST, MOST = 16, 4096
+"""The fewest tokens that a step reads, with which it begins, and the most. Fewer waste most of a pass."""
+FIRST_OF_SMALL = 128
+"""Small members begin with so many: their passes take as long over many tokens as over few."""
 INERTIA = 0.8
 """How much of what is known of the time of a step, or of a piece, stays as it is with every further one."""
 NEARLY, FADING = 0.8, 0.995
@@ -31,9 +33,13 @@ long, it is tried anew once what it took, faded by this with every piece, would 
 class Prefill:
     """How many tokens of prompts the next step reads."""
 
-    def __init__(self, num_tokens: int | None = None) -> None:
-        """`num_tokens` is the most that a step reads of each member's prompts; None: as many as its time allows."""
-        self.num_tokens = FIRST if num_tokens is None else num_tokens
+    def __init__(self, num_tokens: int | None = None, *, are_small: bool = False) -> None:
+        """`num_tokens` is the most that a step reads of each member's prompts; None: as many as its time allows.
+
+        Before anything is known of that, it depends on whether all members are small.
+        """
+        first = FIRST_OF_SMALL if are_small else LEAST
+        self.num_tokens = first if num_tokens is None else num_tokens
         self._is_fixed = num_tokens is not None
         self._step_s = 0.0
         self._piece_s: dict[int, float] = {}

@@ -20,10 +20,15 @@ SMALL_BYTES = 32 << 20
 """Members with weights of at most this size, all of them on the CPU, run in one thread."""
 
 
+def are_small(members: Sequence[GuardedMember]) -> bool:
+    """Whether every member is small, and on the CPU."""
+    return all(one.device.type == "cpu" and one.member.weight_bytes <= SMALL_BYTES for one in members)
+
+
 def choose_num_threads(members: Sequence[GuardedMember]) -> int | None:
     """One where every member is small, torch's share where others compute beside it; None leaves it as it is."""
-    on_cpu = [guarded.member for guarded in members if guarded.device.type == "cpu"]
-    if len(on_cpu) == len(members) and all(member.weight_bytes <= SMALL_BYTES for member in on_cpu):
+    if are_small(members):
         return 1
+    on_cpu = [guarded.member for guarded in members if guarded.device.type == "cpu"]
     num_beside = sum(member.computes_beside for member in on_cpu)
     return max(torch.get_num_threads() // (1 + num_beside), 1) if num_beside else None

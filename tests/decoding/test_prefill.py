@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deepen_llm import FusionConfig, SamplingParams
-from deepen_llm.decoding.prefill import FIRST, LEAST, MOST, Prefill
+from deepen_llm.decoding.prefill import FIRST_OF_SMALL, LEAST, MOST, Prefill
 from deepen_llm.errors import MemberError
 from tests.decoding.steps import STORY, make_members, make_sequence, make_stepper
 
@@ -230,7 +230,7 @@ def read(prefill, cost, num):
 )
 def test_a_step_reads_as_many_tokens_as_take_a_given_share_of_a_step(cost, expected):
     found = read(Prefill(), cost, 60)
-    assert found[0] == FIRST
+    assert found[0] == LEAST
     late = found[20:]
     assert sum(num == expected for num in late) >= 0.9 * len(late)
     assert max(late) <= 2 * expected
@@ -239,8 +239,8 @@ def test_a_step_reads_as_many_tokens_as_take_a_given_share_of_a_step(cost, expec
 def test_a_piece_that_is_not_whole_teaches_nothing_and_a_given_number_stays():
     prefill, fixed = Prefill(), Prefill(100)
     prefill.note_step(1.0)
-    prefill.note_pieces(FIRST - 1, 1e-6)
-    assert prefill.num_tokens == FIRST
+    prefill.note_pieces(LEAST - 1, 1e-6)
+    assert prefill.num_tokens == LEAST
     assert set(read(fixed, lambda num: 9.0, 10)) == {100}
 
 
@@ -264,3 +264,8 @@ def test_what_a_step_takes_is_learned_where_nothing_begins_in_it_and_pieces_are_
     accept(stepper, running)
     stepper.run([running, late])
     assert len(noted) == 2 and noted[-1] < 0.3
+
+
+def test_small_members_begin_with_larger_pieces_unless_their_size_is_given():
+    assert Prefill(are_small=True).num_tokens == FIRST_OF_SMALL > LEAST
+    assert Prefill(20, are_small=True).num_tokens == 20
