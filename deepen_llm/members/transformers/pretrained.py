@@ -23,6 +23,8 @@ from deepen_llm.members.transformers.shared import SharedWeights
 from deepen_llm.vocabulary import Vocabulary
 
 NO_LIMIT = 10**9
+SLOW_TOKEN_COST, SLOW_BYTES = 0.25, 32 << 20
+"""What one more token costs a model in float32 on the CPU, if its weights take more than that."""
 
 
 class PretrainedMember(Member):
@@ -140,9 +142,12 @@ class PretrainedMember(Member):
 
     @property
     def token_cost(self) -> float:
-        """Twice as much in float32 on the CPU, where no more than a few tokens hide behind reading the weights."""
+        """More in float32 on the CPU, where products of a few rows take long: see benchmarks, "Reading ahead".
+
+        Of small models a pass is mostly what is around the products.
+        """
         is_slow = self.device.type == "cpu" and self._model.dtype == torch.float32
-        return super().token_cost * (2 if is_slow else 1)
+        return SLOW_TOKEN_COST if is_slow and self.weight_bytes > SLOW_BYTES else super().token_cost
 
     def start_extend_each(self, tokens: Mapping[int, Sequence[int]], num_told: Mapping[int, int]) -> Pending:
         """Logits after several tokens of a row (sum of num_told, num_logits)."""

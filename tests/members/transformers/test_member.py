@@ -210,3 +210,14 @@ def test_members_on_any_device_say_the_same(checkpoints, devices):
     placed = [MemberConfig(model=m, device=d) for m, d in zip(checkpoints, devices, strict=True)]
     with Ensemble.from_pretrained(checkpoints) as on_cpu, Ensemble.from_pretrained(placed) as ensemble:
         assert ensemble.generate(PROMPT, params).text == on_cpu.generate(PROMPT, params).text
+
+
+@pytest.mark.parametrize(
+    ("dtype", "num_bytes", "cost"),
+    [(torch.float32, 1 << 30, 0.25), (torch.float32, 1 << 20, 0.05), (torch.bfloat16, 1 << 30, 0.05)],
+)
+def test_one_more_token_costs_large_models_in_float32_on_the_cpu_more(monkeypatch, dtype, num_bytes, cost):
+    tokenizer = toy_tokenizers.byte_level_bpe()
+    member = TransformersMember(make_model(vocab_size=len(tokenizer)).to(dtype), tokenizer, name="one")
+    monkeypatch.setattr(TransformersMember, "weight_bytes", num_bytes)
+    assert member.token_cost == cost
