@@ -107,6 +107,9 @@ class Speculator:
     ) -> None:
         """Set what the members are to be fed beyond the pending tokens at this step."""
         writing: list[_Writing] = []
+        # In a pass every row is as wide as the widest, so that a token of one is paid for by all.
+        looked_up = self._looked_up._replace(check=self._looked_up.check * len(sequences))
+        self._written = self._written._replace(check=looked_up.check)
         for sequence in sequences:
             for track in sequence.tracks:
                 track.draft = []
@@ -118,7 +121,7 @@ class Speculator:
                 self._offer(sequence, [Drafted(token_id, GIVEN) for token_id in given])
             elif not self._saves_much and len(sequences) > FEW:
                 continue
-            elif draft := sequence.drafts.look_up(self._sources, self._looked_up, most):
+            elif draft := sequence.drafts.look_up(self._sources, looked_up, most):
                 self._offer(sequence, draft)
             elif self._writer is not None and self._writer not in sequence.resting:
                 writing.append(_Writing(sequence, most))
