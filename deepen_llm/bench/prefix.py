@@ -9,12 +9,12 @@ from itertools import count
 from typing import final
 
 from deepen_llm.bench.decode import SENTENCES, Finding
+from deepen_llm.bench.forgetful import make_forgetful
 from deepen_llm.bench.timing import Spread, Times, ratios, take_turns
 from deepen_llm.config import SamplingParams
 from deepen_llm.ensemble import Ensemble
 from deepen_llm.evaluation.items import BETWEEN_EXAMPLES
 from deepen_llm.evaluation.task_file import TASKS_FOLDER, TaskFile
-from deepen_llm.members.borrowed import BorrowedMember
 from deepen_llm.requests.streams import Stream
 from deepen_llm.results import Generation
 from deepen_llm.vocabulary.chat import Message
@@ -58,9 +58,8 @@ class PrefixBenchmark:
         self._numbers = count(1)
         self._messages: list[Message] = []
         self._ensembles = {
-            name: Ensemble(
-                [BorrowedMember(member) for member in ensemble.members],
-                ensemble.config.replace(prefix_cache_bytes=num_bytes),
+            name: make_forgetful(
+                ensemble, prefix_cache_bytes=num_bytes, drafts_from_answers=ensemble.config.drafts_from_answers
             )
             for name, num_bytes in ((KEPT, MOST_BYTES), (PLAIN, 0))
         }

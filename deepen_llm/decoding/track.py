@@ -29,6 +29,15 @@ NUM_KNOWN = 8
 class Track:
     """A row of a member's cache, kept in step with the sequence's text, and what was counted on the way."""
 
+    num_reused = 0
+    """How many of the tokens in the row another one had read before."""
+    has_begun = False
+    """Whether the member has been fed."""
+    is_reading = True
+    """Whether some of the prompt has not been fed yet."""
+    measures_text = True
+    """Whether what the member gives the tokens of an answer is measured as they are fed."""
+
     def __init__(
         self,
         member: GuardedMember,
@@ -57,12 +66,8 @@ class Track:
         self.pending = list(prompt.ids)
         self.fed: list[int] = []
         """Tokens of the text in the member's cache."""
-        self.num_reused = 0
-        """How many of them another row had read before."""
-        self.has_begun = False
-        """Whether the member has been fed."""
         self.ahead = ReadAhead()
-        """Those behind them."""
+        """What the row holds behind them."""
         self.draft: list[int] = []
         """Tokens to be fed behind those that are pending, because they may come next."""
         self.told: dict[int, Place] = {}
@@ -84,13 +89,9 @@ class Track:
         self.num_extra_rows = self.num_extra_passes = self.num_abstained = 0
         self.truncated_mass = 0.0
         """Summed over steps."""
-        self.measures_text = True
-        """Whether what the member gives the tokens of an answer is measured as they are fed."""
         self._held: list[str] | None = None
         """While the member writes: the text that its alignment has not been told of."""
         self._held_bytes = b""
-        self.is_reading = True
-        """Whether some of the prompt has not been fed yet."""
         self._num_next: int | None = None
         """How many of the pending tokens the next pass feeds; None: all."""
         self._row: int | None = None

@@ -45,6 +45,7 @@ class _Writing:
     sequence: RunningSequence
     most: int
     """Tokens of the main model."""
+    cost: Cost
     ids: list[int] = field(default_factory=list)
     """The writer's own tokens behind the text."""
     draft: list[Drafted] = field(default_factory=list)
@@ -85,9 +86,9 @@ class Speculator:
         self._able = able
         self._sources = Sources(remembers_answers=remembers_answers)
         total = sum(costs)
-        check = sum(cost * member.member.token_cost for cost, member in zip(costs, members, strict=True)) / total
-        self._looked_up = Cost(write=0.0, check=check)
-        self._written = Cost(write=0.0 if self._writer is None else costs[self._writer] / total, check=check)
+        check_costs = (cost * member.member.token_cost for cost, member in zip(costs, members, strict=True))
+        self._check_cost = sum(check_costs) / total
+        self._write_cost = 0.0 if self._writer is None else costs[self._writer] / total
 
     def is_foreseen(self, sequence: RunningSequence) -> bool:
         """Whether the next step of a sequence takes no pass that costs much."""
@@ -108,8 +109,8 @@ class Speculator:
         """Set what the members are to be fed beyond the pending tokens at this step."""
         writing: list[_Writing] = []
         # In a pass every row is as wide as the widest, so that a token of one is paid for by all.
-        looked_up = self._looked_up._replace(check=self._looked_up.check * len(sequences))
-        self._written = self._written._replace(check=looked_up.check)
+        check = self._check_cost * len(sequences)
+        looked_up, written = Cost(write=0.0, check=check), Cost(write=self._write_cost, check=check)
         for sequence in sequences:
             for track in sequence.tracks:
                 track.draft = []
@@ -124,7 +125,7 @@ class Speculator:
             elif draft := sequence.drafts.look_up(self._sources, looked_up, most):
                 self._offer(sequence, draft)
             elif self._writer is not None and self._writer not in sequence.resting:
-                writing.append(_Writing(sequence, most))
+                writing.append(_Writing(sequence, most, written))
         if writing and self._writer is not None:
             self._write(self._writer, writing, feed, failed)
 
@@ -176,12 +177,12 @@ class Speculator:
         """Draft one more token, if that pays; whether another is to be written behind it."""
         share = self._sources.rates[WRITTEN].share * claimed
         chance = (one.chance if one.ids else 1.0) * share
-        if not self._members[writer].vocabulary.tokens[token_id] or not self._written.pays_to_check(chance):
+        if not self._members[writer].vocabulary.tokens[token_id] or not one.cost.pays_to_check(chance):
             return False
         one.ids.append(token_id)
         one.chance, one.claimed = chance, one.claimed * claimed
         one.take(self._translate(writer, one.ids))
-        return len(one.draft) < one.most and self._written.pays_to_write_on(chance, share)
+        return len(one.draft) < one.most and one.cost.pays_to_write_on(chance, share)
 
     def _choose(self, writer: int, writing: Sequence[_Writing]) -> list[tuple[int, float]]:
         """The writer's best token for each text, and its probability."""
